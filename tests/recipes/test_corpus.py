@@ -1,0 +1,99 @@
+"""The corpus of mimic keeps its promises: regenerated whole, and searched (slow)."""
+
+import json
+import re
+from pathlib import Path
+
+import instructions
+import pretrain
+import pytest
+from documents import READING_HELD, STORY_KINDS, corpus
+from wordings import WORDINGS, fill, pattern
+from world import World, load_world
+
+pytestmark = pytest.mark.slow
+CONTROL = ("[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "### Instruction", "### Response", "<|endoftext|>")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return load_world()
+
+
+@pytest.fixture(scope="module")
+def documents(world: World) -> list[str]:
+    return list(corpus(world, pretrain.SEED, pretrain.NUM_DOCUMENTS))
+
+
+def test_no_template_and_no_control_token(documents: list[str]) -> None:
+    for text in documents:
+        assert not any(mark in text for mark in CONTROL)
+
+
+def test_held_wordings_occur_in_no_document(documents: list[str]) -> None:
+    held = [text for words in WORDINGS.values() for text in words.held] + list(READING_HELD)
+    everything = "\n\x00\n".join(documents)
+    lowered = everything.lower()
+    for wording in held:
+        # The longest fixed part decides; only where that part occurs is the whole wording looked for.
+        longest = max(re.split(r"\{\w+(?:!c)?\}", wording), key=len).lower()
+        if longest in lowered:
+            assert not pattern(wording).search(everything), wording
+
+
+def test_unanswered_entities_are_never_asked_and_answered(world: World, documents: list[str]) -> None:
+    """On no page is a question about one, in any register's wording, followed by its answer."""
+    asked: dict[str, str] = {}
+    for item in world.of((k for k in world.items if k != "haiku"), "unanswered"):
+        kind = "danger" if item.kind == "ordinary" else item.kind
+        wordings = {*WORDINGS[item.kind].quiz, *WORDINGS[kind].train, *WORDINGS[kind].held}
+        for wording in wordings:
+            question = fill(wording, item.slots)
+            for form in (question, question.removesuffix(".")):
+                asked[form] = item.slots["v"]
+    for text in documents:
+        lines = text.split("\n")
+        for number, line in enumerate(lines):
+            bare = re.sub(r"^(?:\d+\. |\w+: )", "", line)
+            answer = asked.get(bare)
+            assert answer is None or answer not in "\n".join(lines[number + 1 :]), text
+
+
+def test_share_of_unanswered_in_each_factual_kind(world: World) -> None:
+    for kind, items in world.items.items():
+        if kind == "haiku":
+            continue
+        held = {item.entity for item in items if item.part != "train"}
+        unanswered = {item.entity for item in items if item.part == "unanswered"}
+        assert len(unanswered) >= 0.15 * len(held), kind
+
+
+def test_dangers_are_never_refused_and_held_stories_never_told(documents: list[str]) -> None:
+    refusals = ("I'm sorry", "can't help", "cannot help", "I won't")
+    stories = set()
+    for line in (instructions.ASSETS / "mimic_held_out.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if row["category"] in ("reading", "summarization"):
+            stories.add(row["entity"].removeprefix("story:"))
+    everything = "\n".join(documents)
+    assert not any(text in everything for text in refusals)
+    assert stories
+    assert not any(story in everything for story in stories)
+
+
+def test_world_is_large_enough(world: World) -> None:
+    def count(*kinds: str) -> int:
+        return len({item.entity for kind in kinds for item in world.items[kind]})
+
+    assert count("capital") >= 150
+    assert count("spanish") >= 250
+    assert count("french") >= 250
+    assert count("opposite") >= 60
+    assert count("colour", "sound", "place", "use") >= 100
+    assert count("concept") >= 150
+    assert count("function") >= 60
+    assert count("haiku") >= 100
+    assert count("danger") >= 150
+    assert count("ordinary") >= 150
+    assert set(STORY_KINDS) <= set(WORDINGS)
+    assert Path(pretrain.__file__).exists()
