@@ -1,0 +1,173 @@
+"""Write the reference pages that are made from the code, or check that they still agree.
+
+python scripts/reference.py           write docs/reference/*.md
+python scripts/reference.py --check   exit 1 if one differs, or if version and changelog do
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import biddable
+from biddable import cli, config, errors
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
+
+
+def cli_page() -> str:
+    """Describe every verb, its arguments and options."""
+    group = typer.main.get_command(cli.app)
+    parts = ["# The command line\n"]
+    for name, command in _verbs(group, ""):
+        parts.append(f"## `biddable {name}`\n\n{_prose(command.help)}\n")
+        usage = " ".join([name, *_arguments(command), "[OPTIONS]"])
+        parts.append(f"```\nbiddable {usage}\n```\n")
+        rows = [_parameter_row(param) for param in command.params if not _is_hidden(param)]
+        if rows:
+            parts.append("| | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+    return NOTE + "\n".join(parts)
+
+
+def config_page() -> str:
+    """Describe every key of a run's YAML file."""
+    rows = []
+    for key, meaning in config.config_fields().items():
+        section, _, leaf = key.rpartition(".")
+        model = {"data": config.DataConfig, "method": config.MethodConfig}.get(
+            section, config.TrainingConfig if section else config.RunConfig
+        )
+        field = model.model_fields[leaf]
+        default = "required" if field.is_required() else _code(field.default)
+        rows.append(f"| `{key}` | {default} | {_cell(meaning)} |")
+    return (
+        NOTE + "# The config of a run\n\n"
+        "What `biddable train CONFIG` reads. Paths are relative to where the command runs.\n\n"
+        "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def errors_page() -> str:
+    """Draw the error tree, each with when it is raised."""
+    lines = [f"- `BiddableError`: {_prose(errors.BiddableError.__doc__)}"]
+    lines += [
+        f"    - `{child.__name__}`: {_prose(child.__doc__)}"
+        for child in errors.BiddableError.__subclasses__()
+        if child.__module__ == errors.__name__
+    ]
+    return NOTE + "# The errors\n\n" + "\n".join(lines) + "\n"
+
+
+def api_page() -> str:
+    """List the public names with their signatures and first sentences."""
+    parts = []
+    for name in biddable.__all__:
+        if name.startswith("__"):
+            continue
+        thing = getattr(biddable, name)
+        parts.append(f"## `{name}{_signature(thing)}`\n\n{_prose(thing.__doc__)}\n")
+    return NOTE + "# The Python API\n\n`from biddable import ...`\n\n" + "\n".join(parts)
+
+
+def release_problems() -> list[str]:
+    """Hold the three places that tell the version against each other."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    top = re.search(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    found = {"CHANGELOG.md": top and top[1], "src/biddable/__init__.py": biddable.__version__}
+    return [
+        f"{place}: version {other}; pyproject.toml says {version}."
+        for place, other in found.items()
+        if other != version
+    ]
+
+
+# typer carries a click of its own, which is not to be named: we go by what its objects have.
+def _verbs(group: Any, prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        if hasattr(command, "commands"):
+            found += _verbs(command, f"{prefix}{name} ")
+        else:
+            found.append((prefix + name, command))
+    return found
+
+
+def _arguments(command: Any) -> list[str]:
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    return [
+        param.name.upper() if param.required else f"[{param.name.upper()}]" for param in arguments
+    ]
+
+
+def _is_hidden(param: Any) -> bool:
+    return getattr(param, "hidden", False) or param.name == "help"
+
+
+def _parameter_row(param: Any) -> str:
+    names = [*param.opts, *param.secondary_opts]
+    if param.param_type_name == "argument":
+        names = [param.name.upper()]
+    default = "required" if param.required else _code(param.default)
+    label = ", ".join(f"`{name}`" for name in names)
+    return f"| {label} | {default} | {_cell(getattr(param, 'help', None) or '')} |"
+
+
+def _code(value: object) -> str:
+    if value is None or callable(value) or "Undefined" in type(value).__name__:
+        return ""
+    return f"`{'yes' if value is True else 'no' if value is False else value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _prose(text: str | None) -> str:
+    """Take a docstring's first paragraph, on one line."""
+    return " ".join(inspect.cleandoc(text or "").split("\n\n")[0].replace("\b", "").split())
+
+
+def _signature(thing: object) -> str:
+    if isinstance(thing, type) and issubclass(thing, config.BaseModel | Exception):
+        return ""
+    if not callable(thing):
+        return ""
+    # Annotations are strings here; their quotes say nothing to a reader.
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+
+
+PAGE_WRITERS = {
+    "api.md": api_page,
+    "cli.md": cli_page,
+    "config.md": config_page,
+    "errors.md": errors_page,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check all pages; return the exit code."""
+    problems = release_problems()
+    for name, write in PAGE_WRITERS.items():
+        page, text = PAGES / name, write()
+        if "--check" not in arguments:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text, encoding="utf-8")
+        elif not page.exists() or page.read_text(encoding="utf-8") != text:
+            problems.append(f"docs/reference/{name}: differs from the code; run `make docs`.")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

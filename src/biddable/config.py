@@ -1,0 +1,382 @@
+"""Describe a training run as data: what may be set, its defaults, and YAML in.
+
+Every problem of a file is gathered and reported at once, with its line; a key that is not known
+is an error. Nothing here opens a model or a data file, and every field has exactly one reader
+(tests/architecture holds that).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from biddable.errors import ConfigError, join_problems, nearest
+
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Text = Annotated[str, Field(min_length=1, strict=True)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class DataConfig(_Section):
+    """Say which rows are learned and which are held out; paths are relative to where you run."""
+
+    train: Text = Field(description='a data file, or "mimic" for the built-in examples')
+    held_out: Text | None = Field(
+        None, description='a data file (or "mimic") whose loss is measured, never learned'
+    )
+    train_rows: Count | None = Field(
+        None, description="learn only the first N rows, counted after shuffling"
+    )
+    held_out_rows: Count | None = Field(
+        None, description="hold out the last N rows of `train`, counted after shuffling"
+    )
+    shuffle_seed: Seed | None = Field(
+        None, description="shuffle the file with this seed before it is cut; none: file order"
+    )
+    max_seq_len: Annotated[int, Field(ge=2, strict=True)] | None = Field(
+        None, description="longest row in tokens; none: what the model can read"
+    )
+    overflow: Literal["error", "drop"] = Field(
+        "drop", description="what happens to longer rows: refused, or dropped with a count"
+    )
+
+    @field_validator("held_out_rows")
+    @classmethod
+    def _is_the_only_held_out(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("held_out") is not None:
+            raise ValueError("it cannot stand beside data.held_out; remove one of the two")
+        return value
+
+
+class MethodConfig(_Section):
+    """Say which parameters are trained."""
+
+    name: Literal["full", "freeze", "lora"] = Field(
+        "full", description="all parameters, the upper layers only, or a low-rank adapter"
+    )
+    num_frozen_layers: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="freeze: how many lower layers stay as they are; none: half of them"
+    )
+    rank: Count = Field(8, description="lora: the adapter's size")
+    alpha: Positive | None = Field(
+        None, description="lora: the adapter's strength (scale = alpha / rank); none: the rank"
+    )
+    dropout: Share = Field(0.0, description="lora: share of the adapter's input dropped")
+    target_modules: Literal["all-linear"] | list[Text] = Field(
+        "all-linear", description="lora: names of the linear layers that get an adapter"
+    )
+
+    @field_validator("num_frozen_layers", "rank", "alpha", "dropout", "target_modules")
+    @classmethod
+    def _is_read_by_the_method(cls, value: Any, info: ValidationInfo) -> Any:
+        # A written default is no wish (a run's own config.yaml spells out all of them).
+        key, name = str(info.field_name), info.data.get("name")
+        owner = "freeze" if key == "num_frozen_layers" else "lora"
+        if name not in (None, owner) and value != cls.model_fields[key].default:
+            raise ValueError(
+                f'it has no effect with method "{name}"; remove it or set method.name: {owner}'
+            )
+        if value == []:
+            raise ValueError('it should name at least one layer, or be "all-linear"')
+        return value
+
+
+class TrainingConfig(_Section):
+    """Say how the chosen parameters are trained."""
+
+    epochs: Annotated[int, Field(gt=0, strict=True)] | Positive = Field(
+        3, description="passes over the rows; 0.5 is half a pass"
+    )
+    learning_rate: Positive | None = Field(
+        None, description="peak learning rate; none: chosen by size and method, and said"
+    )
+    batch_size: Count = Field(16, description="rows per optimizer step")
+    micro_batch_size: Count | None = Field(
+        None, description="rows per forward pass; none: grouped by length"
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="how the learning rate falls after the warm-up"
+    )
+    warmup_share: Share = Field(0.1, description="share of the steps that warm up")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        0.0, description="AdamW's weight decay"
+    )
+    max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
+    learn: Literal["answers", "all"] = Field(
+        "answers", description="which tokens count in the loss"
+    )
+
+    @field_validator("micro_batch_size")
+    @classmethod
+    def _fits_the_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch_size = info.data.get("batch_size")
+        if value is not None and batch_size is not None and value > batch_size:
+            raise ValueError(f"it should be at most training.batch_size ({batch_size})")
+        return value
+
+
+class RunConfig(_Section):
+    """Describe one run of ``biddable train``."""
+
+    model: Text = Field(description="the base: a name, a folder, a GGUF file or a hub id")
+    data: DataConfig = Field(description="the rows; a plain string is `data.train`")
+    template: Text | None = Field(
+        None, description="how turns are written; none: the tokenizer's own, else `inst`"
+    )
+    method: MethodConfig = Field(
+        default_factory=MethodConfig,
+        description="what is trained; a plain string is `method.name`",
+    )
+    training: TrainingConfig = Field(
+        default_factory=TrainingConfig, description="how it is trained"
+    )
+    seed: Seed = Field(0, description="row order, adapter start, dropout")
+    output: Text = Field(description="the run folder to make")
+
+    @field_validator("data", "method", mode="before")
+    @classmethod
+    def _accept_a_plain_name(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            return {"train" if info.field_name == "data" else "name": value}
+        return value
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "data": DataConfig,
+    "method": MethodConfig,
+    "training": TrainingConfig,
+}
+# What other tools call our keys; used in messages only, never accepted.
+_OTHER_NAMES = {
+    "base_model": "model",
+    "dataset": "data.train",
+    "gradient_accumulation_steps": "training.micro_batch_size",
+    "lora_alpha": "method.alpha",
+    "lora_dropout": "method.dropout",
+    "lora_r": "method.rank",
+    "lr": "training.learning_rate",
+    "lr_scheduler_type": "training.schedule",
+    "max_length": "data.max_seq_len",
+    "max_seq_length": "data.max_seq_len",
+    "num_epochs": "training.epochs",
+    "num_train_epochs": "training.epochs",
+    "output_dir": "output",
+    "per_device_train_batch_size": "training.micro_batch_size",
+    "r": "method.rank",
+    "train_file": "data.train",
+    "warmup_ratio": "training.warmup_share",
+}
+
+_PLAIN_WORDS = {
+    "greater than or equal to": "at least",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid string": "text",
+    "a valid list": "a list",
+    "String should have at least 1 character": "it should not be empty",
+}
+_Lines = dict[tuple[str, ...], int]
+
+
+def load_config(path: str | PathLike[str]) -> RunConfig:
+    """Read a run's YAML file.
+
+    Args:
+        path: the file; UTF-8.
+
+    Returns:
+        The config, its defaults filled in.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or any of its keys or values is not
+            allowed; all problems at once, each with its line.
+    """
+    source = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{source}:{line}: not UTF-8; save the file as UTF-8.") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{source}: no such file; give the path of a YAML config.") from error
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}.") from error
+    values, lines = _parse_yaml(text, source)
+    return parse_config(values, source=source, lines=lines)
+
+
+def parse_config(
+    values: Mapping[str, Any],
+    *,
+    source: str = "config",
+    lines: _Lines | None = None,
+) -> RunConfig:
+    """Check a mapping and make a config of it.
+
+    Args:
+        values: as written in YAML.
+        source: what messages call the place it comes from.
+        lines: 1-based line of each key path, where known.
+
+    Returns:
+        The config, its defaults filled in.
+
+    Raises:
+        ConfigError: keys or values are not allowed; all problems at once.
+
+    Example:
+        >>> config = parse_config({"model": "mimic", "data": "rows.json", "output": "runs/a"})
+        >>> config.data.train, config.method.name, config.training.epochs
+        ('rows.json', 'full', 3)
+    """
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        problems = _describe(error, source=source, lines=lines or {})
+        raise ConfigError(join_problems(problems)) from error
+
+
+def config_fields() -> dict[str, str]:
+    """List every key that a config may hold, in order, with what it means.
+
+    Example:
+        >>> config_fields()["training.batch_size"]
+        'rows per optimizer step'
+    """
+    fields: dict[str, str] = {}
+    for name, field in RunConfig.model_fields.items():
+        section = _SECTIONS.get(name)
+        if section is None:
+            fields[name] = field.description or ""
+            continue
+        for leaf, leaf_field in section.model_fields.items():
+            fields[f"{name}.{leaf}"] = leaf_field.description or ""
+    return fields
+
+
+def _describe(error: ValidationError, *, source: str, lines: _Lines) -> list[str]:
+    """Turn pydantic's list of errors into our lines, in the file's order, those of a key joined."""
+    gathered: dict[tuple[str, ...], list[str]] = {}
+    found: dict[tuple[str, ...], str] = {}
+    for item in error.errors(include_url=False):
+        # Below a field, pydantic appends the member of a union that it tried.
+        depth = 2 if item["loc"][0] in _SECTIONS else 1
+        key = tuple(map(str, item["loc"][:depth]))
+        is_known = item["type"] not in ("missing", "extra_forbidden")
+        found[key] = f"found {_show(item['input'])}; " if is_known else ""
+        message = _allowed(item["type"], item["msg"], key=key, value=item["input"])
+        if message not in gathered.setdefault(key, []):
+            gathered[key].append(message)
+    problems = []
+    for key, messages in gathered.items():
+        line = lines.get(key, lines.get(key[:1]))
+        place = source if line is None else f"{source}:{line}"
+        text = f"{place}: {'.'.join(key)}: {found[key]}{' or '.join(messages)}"
+        problems.append((line or sys.maxsize, text if text.endswith("?") else text + "."))
+    return [text for _, text in sorted(problems, key=lambda problem: problem[0])]
+
+
+def _allowed(kind: str, message: str, *, key: tuple[str, ...], value: Any) -> str:
+    """Say in our words what one of pydantic's errors allows, and what to do."""
+    if kind == "extra_forbidden":
+        return "unknown key" + _where_it_belongs(key)
+    if kind == "missing":
+        return f"missing; add it ({config_fields().get('.'.join(key), 'a section of its own')})"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return "it should be a section of keys"
+    text = message.removeprefix("Value error, ").replace("Input should be", "it should be")
+    for theirs, ours in _PLAIN_WORDS.items():
+        text = text.replace(theirs, ours)
+    if kind == "literal_error" and isinstance(value, str):
+        text += _in_line(nearest(value, re.findall("'([^']*)'", message)))
+    return text
+
+
+def _where_it_belongs(key: tuple[str, ...]) -> str:
+    """Point from an unknown key to the known one that was probably meant."""
+    full_names = {name.rpartition(".")[2]: name for name in config_fields()}
+    leaf = key[-1]
+    if leaf in full_names or leaf in _OTHER_NAMES:
+        return f'; write it as "{full_names.get(leaf) or _OTHER_NAMES[leaf]}"'
+    section = _SECTIONS.get(key[0], RunConfig) if len(key) > 1 else RunConfig
+    hint = nearest(leaf, section.model_fields)
+    if not hint:
+        hint = re.sub('"(.*)"', lambda m: f'"{full_names[m[1]]}"', nearest(leaf, full_names))
+    return _in_line(hint) or f"; allowed here: {', '.join(section.model_fields)}"
+
+
+def _in_line(hint: str) -> str:
+    return hint.replace(" Did you", "; did you", 1)
+
+
+def _show(value: Any) -> str:
+    text = "nothing" if value is None else f'"{value}"' if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Loader(yaml.SafeLoader):
+    """Read 1e-4 as a number, which YAML 1.1 takes for text, and refuse a key given twice."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    # PyYAML's own pattern asks for a dot in the mantissa and a sign in the exponent.
+    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def _parse_yaml(text: str, source: str) -> tuple[dict[str, Any], _Lines]:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigError(f"{source}: empty; it needs at least model, data and output.")
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{source}:1: not a mapping; write `key: value` lines.")
+        lines: _Lines = {}
+        _note_lines(node, (), lines, source=source)
+        values = loader.construct_document(node)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = source if mark is None else f"{source}:{mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{place}: not YAML: {problem}.") from error
+    return {str(key): value for key, value in values.items()}, lines
+
+
+def _note_lines(
+    node: yaml.MappingNode, prefix: tuple[str, ...], lines: _Lines, *, source: str
+) -> None:
+    """Note the line of every key, two levels deep as a config is, and refuse a repeated key."""
+    for key_node, value_node in node.value:
+        path = (*prefix, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if path in lines:
+            raise ConfigError(
+                f"{source}:{line}: {'.'.join(path)}: given twice, first in line {lines[path]}; "
+                "remove one."
+            )
+        lines[path] = line
+        if isinstance(value_node, yaml.MappingNode) and not prefix:
+            _note_lines(value_node, path, lines, source=source)
