@@ -1,0 +1,52 @@
+"""Give the instruction data that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from biddable.data.readers import read_rows
+from biddable.errors import ConfigError, nearest
+
+SPLITS = ("train", "held_out")
+_FOLDER = Path(__file__).parents[1] / "assets" / "data"
+
+
+def create_instruction_dataset(name: str = "mimic", split: str = "train") -> list[dict[str, Any]]:
+    """Read built-in examples.
+
+    Args:
+        name: the world they are about; ``mimic`` is the embedded base's.
+        split: ``train``, or ``held_out``, which shares no entity with it.
+
+    Returns:
+        Rows with ``instruction``, ``response`` and ``category``; held-out ones carry their check.
+
+    Raises:
+        ConfigError: there is no such data.
+    """
+    return [row for _, row in read_rows(builtin_path(name, split))]
+
+
+def builtin_path(name: str, split: str = "train") -> Path:
+    """Find the file of built-in examples.
+
+    Raises:
+        ConfigError: there is no such data.
+    """
+    names = builtin_names()
+    if name not in names:
+        raise ConfigError(
+            f'no built-in data "{name}"; known: {", ".join(names)}.{nearest(name, names)}'
+            " Your own file is read by read_conversations."
+        )
+    if split not in SPLITS:
+        raise ConfigError(
+            f'no split "{split}"; known: {", ".join(SPLITS)}.{nearest(split, SPLITS)}'
+        )
+    return _FOLDER / f"{name}_{split}.jsonl"
+
+
+def builtin_names() -> list[str]:
+    """List the names of the built-in data, sorted."""
+    return sorted(path.name.removesuffix("_train.jsonl") for path in _FOLDER.glob("*_train.jsonl"))

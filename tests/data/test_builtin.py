@@ -1,0 +1,51 @@
+"""The built-in data, found by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from biddable.data import builtin
+from biddable.data.builtin import builtin_names, builtin_path, create_instruction_dataset
+from biddable.errors import ConfigError
+
+
+@pytest.fixture
+def assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    for split in builtin.SPLITS:
+        row = {"instruction": split, "response": "b", "category": "c", "check": {"kind": "refuses"}}
+        (folder / f"mimic_{split}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    monkeypatch.setattr(builtin, "_FOLDER", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("assets")
+def test_rows_are_given_whole() -> None:
+    (train,) = create_instruction_dataset()
+    assert train["instruction"] == "train"
+    (held_out,) = create_instruction_dataset("mimic", split="held_out")
+    assert held_out["check"] == {"kind": "refuses"}
+    assert builtin_names() == ["mimic"]
+
+
+def test_path_is_of_the_assets(assets: Path) -> None:
+    assert builtin_path("mimic", "held_out") == assets / "mimic_held_out.jsonl"
+
+
+@pytest.mark.usefixtures("assets")
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        create_instruction_dataset("mimc")
+    assert str(caught.value).startswith(
+        'no built-in data "mimc"; known: mimic. Did you mean "mimic"?'
+    )
+    with pytest.raises(ConfigError, match='no split "heldout"; known: train, held_out'):
+        create_instruction_dataset("mimic", "heldout")
+
+
+def test_the_folder_is_inside_the_package() -> None:
+    assert builtin._FOLDER.parts[-3:] == ("biddable", "assets", "data")
