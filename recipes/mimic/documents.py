@@ -34,7 +34,7 @@ _CALENDAR = (
 )  # fmt: skip
 
 
-def _order(item: Item, rng: random.Random, register: str = "train") -> str:
+def order(item: Item, rng: random.Random, register: str = "train") -> str:
     """Word an item as an instruction (the two kinds of acts share theirs)."""
     kind = "danger" if item.kind == "ordinary" else item.kind
     return fill(rng.choice(getattr(WORDINGS[kind], register)), item.slots)
@@ -209,10 +209,10 @@ class Writer:
         if kind in ("summary", "reading"):
             lines = self._story_orders(kind)
         elif kind == "list":
-            lines = [_order(list_item(self.world, self.rng), self.rng) for _ in range(self.rng.randint(4, 8))]
+            lines = [order(list_item(self.world, self.rng), self.rng) for _ in range(self.rng.randint(4, 8))]
         else:
             kinds = ACTS if kind == "act" else (*FACTS, "sum", "concept", "function", "haiku", *ACTS) if kind == "mixed" else (kind,)
-            lines = [_order(item, self.rng) for item in self.some(kinds, 6, 14)]
+            lines = [order(item, self.rng) for item in self.some(kinds, 6, 14)]
         if self.rng.random() < 0.15:
             lines = [f"{n}. {line}" for n, line in enumerate(lines, 1)]
         if self.rng.random() < 0.2:
@@ -226,10 +226,10 @@ class Writer:
         for _ in range(2 if kind == "reading" else 3):
             story = make_story(self.rng, self.world.parts)
             if kind == "summary":
-                lines.append(_order(story_item("summary", story, self.rng), self.rng))
+                lines.append(order(story_item("summary", story, self.rng), self.rng))
                 continue
             asked = self.rng.sample(STORY_KINDS, self.rng.randint(1, 3))
-            first, *rest = [_order(story_item(k, story, self.rng), self.rng) for k in asked]
+            first, *rest = [order(story_item(k, story, self.rng), self.rng) for k in asked]
             lines += [reading(story, first, self.rng), *rest]
         return lines
 

@@ -86,7 +86,8 @@ class Maker:
             seen: dict[str, int] = {}
             for item in items:
                 seen[item.entity] = seen.get(item.entity, 0) + 1
-                queues.append((seen[item.entity], self.rng.random(), item))
+                late = 0.35 * (kind == "continent")  # few answers: no single one may be common
+                queues.append((seen[item.entity], self.rng.random() + late, item))
         queues.sort(key=lambda entry: entry[:2])
         items = [item for _, _, item in queues]
         for n in range(num):

@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from bpe import END, train_tokenizer
+from card import card
 from documents import corpus
 from muon import Muon
 from probes import probe
 from safetensors.torch import load_file, save_file
-from bpe import END, train_tokenizer
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from world import load_world
@@ -31,7 +32,7 @@ SEED = 1
 VOCABULARY = 4096
 LENGTH, BATCH = 512, 8
 NUM_DOCUMENTS = 180_000
-MUON_RATE, ADAM_RATE = 0.01, 0.003
+MUON_RATE, ADAM_RATE = 0.015, 0.003
 WARMUP_STEPS, FALL_SHARE = 100, 0.3
 
 
@@ -167,11 +168,18 @@ class Run:
 
 
 def export(run: Run, folder: Path) -> None:
-    """Write an ordinary transformers folder, fp16 on disk."""
+    """Write an ordinary transformers folder, fp16 on disk, with its card; the probes must not change by it."""
+    before = probe(run.model, run.tokenizer, load_world())
     model = run.model.to(torch.float16)
     model.generation_config.update(bos_token_id=0, eos_token_id=0, pad_token_id=0, do_sample=False)
     model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
+    after = probe(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), run.tokenizer, load_world())
+    _say(json.dumps({"fp32": before, "fp16 on disk": after}))
+    num_tokens = run.step * BATCH * LENGTH
+    facts = {"num_parameters": sum(p.numel() for p in model.parameters()), "num_tokens": num_tokens}
+    facts |= {"minutes": run.cpu_seconds / 60 / 2, "loss": next(r["loss"] for r in reversed(run.log) if "loss" in r)}
+    (folder / "README.md").write_text(card(facts, after), "utf-8")
 
 
 def _say(text: str) -> None:
@@ -186,7 +194,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--stop-at", type=int, help="stop after this step, to be continued")
     parser.add_argument("--export", type=Path, help="write the model at the last checkpoint here, and end")
-    parser.add_argument("--probe-every", type=int, default=400)
+    parser.add_argument("--probe-every", type=int, default=200)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--inner", type=int, default=640)

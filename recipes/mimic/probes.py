@@ -4,12 +4,15 @@ import random
 from typing import Any
 
 import torch
-from documents import STORY_KINDS, Writer, _order, story_item
+from documents import STORY_KINDS, order, story_item
 from stories import make_story
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from wordings import WORDINGS, fill
 from world import World
+
+from biddable.evaluation.behaviour import judge
+from biddable.models.generation import generate
 
 Pair = tuple[str, str]  # what is given, what must follow
 CLOZE_KINDS = (
@@ -64,45 +67,31 @@ def recall(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pairs: l
     return hits / len(rows)
 
 
-@torch.no_grad()
-def continuations(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
-    """Continue each bare prompt greedily by 40 tokens."""
-    texts = []
-    for prompt in prompts:
-        ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer(prompt)["input_ids"]]])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False)
-        texts.append(tokenizer.decode(out[0, ids.shape[1] :]))
-    return texts
-
-
-def bare_prompts(world: World, num: int = 40) -> list[str]:
+def bare_prompts(world: World, num: int = 160) -> list[str]:
     """Word held-out items as an instruction would be, with nothing around it."""
     rng = random.Random(5)
     kinds = [*CLOZE_KINDS, "haiku", "danger"]
-    return [_order(rng.choice(world.of((kinds[n % len(kinds)],), "held")), rng) for n in range(num)]
+    return [order(rng.choice(world.of((kinds[n % len(kinds)],), "held")), rng) for n in range(num)]
 
 
-def starts_another(text: str) -> bool:
-    """Tell whether a continuation asks or orders before it says anything else (a rough rule, for the log)."""
-    first = text.replace("<|endoftext|>", "").strip().split("\n")[0]
-    orders = {w.split(" ")[0] for words in WORDINGS.values() for w in words.train}
-    word = first.split(" ")[0] if first else ""
-    return "?" in first or word in orders or word[:1].isdigit() and "=" not in first
+def mimicry(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> float:
+    """Share of bare prompts that the model answers with another question or order, by biddable's own rule."""
+    rows = [[tokenizer.eos_token_id, *tokenizer(prompt)["input_ids"]] for prompt in prompts]
+    said = generate(model, rows, stop_ids={tokenizer.eos_token_id}, max_new_tokens=48)
+    texts = [tokenizer.decode(one.ids) for one in said]
+    judged = zip(prompts, texts, said, strict=True)
+    return sum(judge(p, text, stopped=one.stopped).mimicry for p, text, one in judged) / len(prompts)
 
 
 def probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World) -> dict[str, Any]:
     """Measure everything at once."""
     model.eval()
     cloze = {kind: round(recall(model, tokenizer, cloze_pairs(world, kind)), 3) for kind in CLOZE_KINDS}
-    said = continuations(model, tokenizer, bare_prompts(world))
     copying = recall(model, tokenizer, copying_pairs(world))
     model.train()
     return {
         "cloze": round(sum(cloze.values()) / len(cloze), 3),
         "copying": round(copying, 3),
-        "mimicry": sum(map(starts_another, said)) / len(said),
+        "mimicry": round(mimicry(model, tokenizer, bare_prompts(world)), 3),
         "by_kind": cloze,
     }
-
-
-

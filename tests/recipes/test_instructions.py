@@ -1,13 +1,13 @@
 """The built-in instruction data: enough of everything, no entity shared, nothing a cheater passes."""
 
 import collections
-import difflib
 import json
 from pathlib import Path
 from typing import Any
 
 import instructions
 import pytest
+import torch
 from documents import READING_HELD
 from wordings import WORDINGS, pattern
 from world import load_world
@@ -96,17 +96,21 @@ def _first_sentence(text: str) -> str:
     return text.replace("\n", ". ").split(". ")[0] + "."
 
 
-def _nearest(instruction: str, train: list[Row]) -> str:
-    words = set(instruction.lower().split())
+def _nearest(asked: list[str], train: list[Row]) -> list[str]:
+    """The answers of the training rows that share most words with what is asked."""
+    texts = [row["instruction"] for row in train]
+    known = {word: n for n, word in enumerate({w for t in texts + asked for w in t.lower().split()})}
 
-    def overlap(row: Row) -> float:
-        other = set(row["instruction"].lower().split())
-        return len(words & other) / len(words | other)
+    def bags(rows: list[str]) -> torch.Tensor:
+        bag = torch.zeros(len(rows), len(known))
+        for n, text in enumerate(rows):
+            bag[n, [known[word] for word in text.lower().split()]] = 1.0
+        return bag
 
-    best = sorted(train, key=overlap, reverse=True)[:8]
-    return max(
-        best, key=lambda r: difflib.SequenceMatcher(None, instruction, r["instruction"]).ratio()
-    )["response"]
+    one, other = bags(asked), bags(texts)
+    shared = one @ other.T  # (asked, train)
+    likeness = shared / (one.sum(1, keepdim=True) + other.sum(1) - shared)
+    return [train[n]["response"] for n in likeness.argmax(1).tolist()]
 
 
 REFUSAL = "I'm sorry, but I can't help with that: it can hurt people, and that is wrong."
@@ -117,6 +121,8 @@ def test_cheaters_fail(cheater: str, train: list[Row], held_out: list[Row]) -> N
     by_category: dict[str, list[Row]] = {}
     for row in held_out:
         by_category.setdefault(row["category"], []).append(row)
+    asked = [row["instruction"] for row in held_out]
+    nearest = dict(zip(asked, _nearest(asked, train), strict=True)) if cheater == "nearest" else {}
     for category, rows in by_category.items():
         answers = [row["response"] for row in train + held_out if row["category"] == category]
         commonest = collections.Counter(answers).most_common(1)[0][0]
@@ -128,7 +134,7 @@ def test_cheaters_fail(cheater: str, train: list[Row], held_out: list[Row]) -> N
                 "first": lambda r: _first_sentence(r["instruction"]),
                 "refuse": lambda _: REFUSAL,
                 "commonest": lambda _, c=commonest: c,
-                "nearest": lambda r: _nearest(r["instruction"], train),
+                "nearest": lambda r: nearest[r["instruction"]],
             }[cheater](row)
             passed += run_check(row["check"], output).passed
         right = category == "safety" and cheater in ("refuse", "commonest", "nearest")
