@@ -1,0 +1,1 @@
+"""The models' room: load one, choose what trains in it, its loss, and generation from it."""

@@ -1,0 +1,224 @@
+"""Find a model by name and load it with its tokenizer, whatever it is kept as.
+
+A name means the same everywhere: an embedded model, a run folder, an adapter folder, a
+transformers folder, a GGUF file, or a hub id. No code from a model folder is ever run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from biddable.errors import CheckpointError, ConfigError, nearest
+from biddable.models.lora import ADAPTER_CONFIG, load_adapter, merge_lora, read_adapter_config
+
+EMBEDDED = ("mimic", "smollm2")
+MANIFEST = "manifest.json"
+
+_ASSETS = Path(__file__).parents[1] / "assets"
+_LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to run, and what is known about it.
+
+    Attributes:
+        model: in evaluation mode; an adapter is already merged into it.
+        tokenizer: its own.
+        name: as it was asked for.
+        source: the folder, file or hub id that it came from.
+        template: name of the template it was trained with, ``tokenizer`` if its tokenizer brings
+            one, None if neither is known (a base).
+        manifest: of the run that made it, if a run did.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    source: str
+    template: str | None = None
+    manifest: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model name leads.
+
+    Attributes:
+        kind: how it is stored.
+        place: path, or hub id; the name itself for ``smollm2``, which may not be here yet.
+    """
+
+    kind: Literal["folder", "adapter", "gguf", "smollm2", "hub"]
+    place: str
+
+
+def resolve(name: str) -> ModelSource:
+    """Say where a model name leads, without loading anything.
+
+    Args:
+        name: an embedded name, a path, or a hub id ("org/name").
+
+    Raises:
+        ConfigError: it leads nowhere.
+        CheckpointError: it is a folder that holds no model.
+    """
+    if name == "smollm2":
+        return ModelSource("smollm2", name)
+    path = _ASSETS / "mimic" if name == "mimic" else Path(name).expanduser()
+    if path.name.endswith(".partial"):
+        raise CheckpointError(f"{path}: an unfinished run; train again.")
+    if (path / ADAPTER_CONFIG).is_file():
+        return ModelSource("adapter", str(path))
+    if (path / "config.json").is_file():
+        return ModelSource("folder", str(path))
+    if path.is_file() and path.suffix == ".gguf":
+        return ModelSource("gguf", str(path))
+    if path.exists():
+        raise CheckpointError(
+            f"{path}: no model in it; expected a folder with config.json or {ADAPTER_CONFIG}, "
+            "or a .gguf file."
+        )
+    if _looks_like_hub_id(name):
+        return ModelSource("hub", name)
+    raise ConfigError(
+        f'model: "{name}" is neither a known name ({", ".join(EMBEDDED)}), nor a folder or .gguf '
+        f'file that is there, nor a hub id like "org/name".{nearest(name, EMBEDDED)}'
+    )
+
+
+def load(name: str, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """Load a model and its tokenizer by name.
+
+    Args:
+        name: see `resolve`.
+        dtype: what the weights become.
+
+    Returns:
+        The model, all of its parameters trainable, and what is known about it.
+
+    Raises:
+        ConfigError: the name leads nowhere, or an extra is missing.
+        CheckpointError: what is there is not a whole causal language model.
+    """
+    source = resolve(name)
+    if source.kind == "adapter":
+        loaded = _load_adapted(name, Path(source.place), dtype)
+    elif source.kind == "gguf":
+        path = Path(source.place)
+        loaded = _load_plain(str(path.parent), dtype, gguf_file=path.name)
+    elif source.kind == "smollm2":
+        from biddable.models.smollm2 import cached_folder
+
+        with no_progress_bars():
+            folder = cached_folder()
+        loaded = _load_plain(str(folder), dtype, local_files_only=True)
+    else:
+        loaded = _load_plain(source.place, dtype, local_files_only=source.kind == "folder")
+    manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
+    template = "tokenizer" if loaded.tokenizer.chat_template else None
+    if manifest is not None:
+        template = manifest.get("template", {}).get("name", template)
+    loaded.model.requires_grad_(True)
+    loaded.model.train(False)
+    return replace(loaded, name=name, template=template, manifest=manifest)
+
+
+def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
+    base_name = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
+    if base_name in ("", name) or Path(base_name).resolve() == folder.resolve():
+        raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names no base model to put it on.")
+    base = load(base_name, dtype=dtype)
+    load_adapter(base.model, folder)
+    merge_lora(base.model)
+    tokenizer = base.tokenizer
+    if (folder / "tokenizer_config.json").is_file():
+        tokenizer = _load_tokenizer(str(folder), local_files_only=True)
+    return LoadedModel(base.model, tokenizer, name, str(folder))
+
+
+def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
+    """Load what transformers itself can, and refuse weights that are not all there."""
+    with no_progress_bars():
+        try:
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, output_loading_info=True, trust_remote_code=False, **where
+            )
+        except _LOAD_ERRORS as error:
+            raise _not_loaded(place, error) from error
+    model, report = found
+    missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
+    if missing:
+        raise CheckpointError(
+            f"{place}: {len(missing)} weights are missing or of the wrong shape, "
+            f"{missing[0]} for one; the folder is not whole."
+        )
+    return LoadedModel(model, _load_tokenizer(place, **where), place, place)
+
+
+def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, **where
+        )
+    except _LOAD_ERRORS as error:
+        raise _not_loaded(place, error) from error
+    return tokenizer
+
+
+def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
+    if "gguf" in str(error) and isinstance(error, ImportError):
+        return ConfigError(
+            f"{place}: reading GGUF needs a package: pip install 'biddable[smollm2]'."
+        )
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}.") from error
+    return manifest
+
+
+def _looks_like_hub_id(name: str) -> bool:
+    """Tell ``org/name`` from a path.
+
+    Example:
+        >>> _looks_like_hub_id("HuggingFaceTB/SmolLM2-135M"), _looks_like_hub_id("./run")
+        (True, False)
+    """
+    organisation, slash, model = name.partition("/")
+    return bool(slash and model) and "/" not in model and organisation[:1] not in ("", ".", "~")
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal."""
+    was_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,288 @@
+"""The one training loop: examples in, a trained model and its log out.
+
+It knows ids and masks, not text; which parameters train was settled on the model before. The loss
+of a step is a sum divided once, by the learned tokens of all of its micro-batches, so that how a
+step is cut into micro-batches changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from biddable.config import TrainingConfig
+from biddable.data.batching import Step, collate, plan_batches
+from biddable.data.encoding import Example
+from biddable.errors import DataError, TrainingError
+from biddable.models.lora import lora_layers
+from biddable.models.loss import batch_loss
+from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+@dataclass
+class TrainingLog:
+    """What happened in a run.
+
+    Attributes:
+        records: one dict per step and per measurement of the held-out loss, in order.
+        seconds: wall time, the held-out loss included.
+        num_steps: optimizer steps.
+        num_tokens: ids that were trained on, padding apart; a row counts once an epoch.
+        num_loss_tokens: those of them that were learned.
+        learning_rate: the peak.
+        learning_rate_reason: how it was chosen.
+    """
+
+    records: list[Event] = field(default_factory=list)
+    seconds: float = 0.0
+    num_steps: int = 0
+    num_tokens: int = 0
+    num_loss_tokens: int = 0
+    learning_rate: float = 0.0
+    learning_rate_reason: str = ""
+
+    @property
+    def held_out_losses(self) -> list[float]:
+        """The held-out loss before training and after each epoch, nats a token."""
+        return [r["loss"] for r in self.records if r["event"] == "held_out"]
+
+
+def train(
+    model: nn.Module,
+    examples: Sequence[Example],
+    *,
+    settings: TrainingConfig,
+    held_out: Sequence[Example] = (),
+    seed: int = 0,
+    on_event: OnEvent | None = None,
+    pad_id: int = 0,
+) -> TrainingLog:
+    """Train a model in place.
+
+    Args:
+        model: a transformers causal LM; its parameters with ``requires_grad`` are trained.
+        examples: the rows; each has at least one learned token.
+        settings: epochs, batch size, learning rate and the like.
+        held_out: rows whose loss is measured before training and after each epoch.
+        seed: order of rows, and dropout; the global random state is left as it was.
+        on_event: called with every record as it is made, and once at the start and the end.
+        pad_id: what shorter rows are filled with; any id, for padding is known by position.
+
+    Returns:
+        The log. The model is left in evaluation mode.
+
+    Raises:
+        DataError: there are no examples, or one has nothing to learn.
+        TrainingError: a loss or gradient is not finite; no weight was touched by it.
+    """
+    _check(model, examples)
+    run = _Run(model, examples, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return run.go(held_out)
+        finally:
+            model.train(False)
+
+
+def held_out_loss(
+    model: nn.Module, examples: Sequence[Example], *, pad_id: int = 0
+) -> tuple[float, int]:
+    """Measure the mean loss of the learned tokens of some rows, without training on them.
+
+    Returns:
+        loss: nats per learned token.
+        num_loss_tokens: how many there were.
+    """
+    was_training = model.training
+    model.train(False)
+    loss_sum, num_loss_tokens = 0.0, 0
+    lengths = [len(example.input_ids) for example in examples]
+    # one "step" over all rows: its micro-batches are sorted by length and limited in size
+    (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
+    with torch.no_grad():
+        for rows in step.micro_batches:
+            batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
+            loss_sum += float(batch_sum)
+            num_loss_tokens += int(count)
+    model.train(was_training)
+    return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+
+
+class _Run:
+    """One call of `train`: what stays the same over its steps, and its log."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Sequence[Example],
+        *,
+        settings: TrainingConfig,
+        seed: int,
+        on_event: OnEvent | None,
+        pad_id: int,
+    ) -> None:
+        self.model, self.examples = model, examples
+        self.on_event, self.pad_id = on_event, pad_id
+        self.steps = plan_batches(
+            [len(example.input_ids) for example in examples],
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            epochs=settings.epochs,
+            seed=seed,
+        )
+        method = _method_of(model)
+        rate, reason = choose_learning_rate(model, method)
+        if settings.learning_rate is not None:
+            rate, reason = settings.learning_rate, "as given"
+        self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
+        self.learning_rates = [
+            rate
+            * schedule_factor(
+                number,
+                len(self.steps),
+                schedule=settings.schedule,
+                warmup_share=settings.warmup_share,
+            )
+            for number in range(len(self.steps))
+        ]
+        self.max_grad_norm = settings.max_grad_norm
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(
+            model, learning_rate=rate, weight_decay=settings.weight_decay
+        )
+
+    def go(self, held_out: Sequence[Example]) -> TrainingLog:
+        """Run all steps."""
+        started = time.perf_counter()
+        self._tell(
+            {
+                "event": "start",
+                "num_steps": len(self.steps),
+                "num_examples": len(self.examples),
+                "num_parameters": sum(p.numel() for p in self.model.parameters()),
+                "num_trained_parameters": sum(p.numel() for p in self.trained),
+                "learning_rate": self.log.learning_rate,
+                "learning_rate_reason": self.log.learning_rate_reason,
+            }
+        )
+        self._measure(held_out, epoch=0)
+        self.model.train(True)
+        for number, step in enumerate(self.steps):
+            self._record({**self._take_step(number, step), "seconds": _since(started)})
+            is_last = number + 1 == len(self.steps)
+            if is_last or self.steps[number + 1].epoch != step.epoch:
+                self._measure(held_out, epoch=step.epoch + 1)
+        self.log.seconds = _since(started)
+        self._tell({"event": "end", "seconds": self.log.seconds})
+        return self.log
+
+    def _take_step(self, number: int, step: Step) -> Event:
+        """Add up the gradient of a step's micro-batches, divided once, and apply it."""
+        rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        num_loss_tokens = sum(_count_learned(self.examples[n]) for n in rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for micro_batch in step.micro_batches:
+            batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
+            loss_sum, _ = batch_loss(self.model, batch)
+            micro_loss = loss_sum / num_loss_tokens  # the only division
+            self._require_finite(micro_loss, "loss", number, micro_batch)
+            micro_loss.backward()
+            loss += micro_loss.item()
+        norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
+        self._require_finite(norm, "gradient", number, rows)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rates[number]
+        self.optimizer.step()
+
+        num_tokens = sum(len(self.examples[n].input_ids) for n in rows)
+        self.log.num_steps += 1
+        self.log.num_tokens += num_tokens
+        self.log.num_loss_tokens += num_loss_tokens
+        return {
+            "event": "step",
+            "step": number + 1,
+            "epoch": step.epoch + 1,
+            "loss": loss,
+            "lr": self.learning_rates[number],
+            "grad_norm": norm.item(),
+            "num_tokens": num_tokens,
+            "num_loss_tokens": num_loss_tokens,
+        }
+
+    def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
+        if not held_out:
+            return
+        loss, num_loss_tokens = held_out_loss(self.model, held_out, pad_id=self.pad_id)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
+                "number. Look at the held-out rows, or lower training.learning_rate "
+                f"(now {self.log.learning_rate:g})."
+            )
+        self._record(
+            {
+                "event": "held_out",
+                "step": self.log.num_steps,
+                "epoch": epoch,
+                "loss": loss,
+                "num_loss_tokens": num_loss_tokens,
+            }
+        )
+
+    def _record(self, record: Event) -> None:
+        self.log.records.append(record)
+        self._tell(record)
+
+    def _tell(self, event: Event) -> None:
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def _require_finite(
+        self, value: torch.Tensor, what: str, number: int, rows: Sequence[int]
+    ) -> None:
+        if bool(torch.isfinite(value)):
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        names = [self.examples[n].source or f"row {n + 1}" for n in rows]
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        raise TrainingError(
+            f"step {number + 1}: the {what} is {value.item()}; expected a finite number. The rows "
+            f"of this batch: {shown}. Lower training.learning_rate (now "
+            f"{self.log.learning_rate:g}), or look at these rows."
+        )
+
+
+def _check(model: nn.Module, examples: Sequence[Example]) -> None:
+    if not examples:
+        raise DataError("there are no rows to train on.")
+    for number, example in enumerate(examples, start=1):
+        if _count_learned(example) == 0:
+            name = example.source or f"row {number}"
+            raise DataError(f"{name}: nothing in it is learned; it needs an answer.")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
+
+
+def _count_learned(example: Example) -> int:
+    return sum(example.loss_mask[1:])  # no token comes before the first, to predict it from
+
+
+def _method_of(model: nn.Module) -> str:
+    if lora_layers(model):
+        return "lora"
+    return "full" if all(p.requires_grad for p in model.parameters()) else "freeze"
+
+
+def _since(started: float) -> float:
+    return round(time.perf_counter() - started, 4)

@@ -1,0 +1,130 @@
+import json
+
+import pytest
+import torch
+
+from biddable.errors import CheckpointError, ConfigError
+from biddable.models import loading
+from biddable.models.loading import ModelSource, load, resolve
+from biddable.models.lora import apply_lora, lora_layers, save_adapter
+from tests.tiny import tiny_model, tiny_tokenizer
+
+IDS = torch.tensor([[1, 2, 3]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "model"
+    tiny_model(seed=4).save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+def test_a_transformers_folder(folder):
+    loaded = load(str(folder))
+    torch.testing.assert_close(loaded.model(IDS).logits, tiny_model(seed=4)(IDS).logits)
+    assert loaded.tokenizer.eos_token == "<|endoftext|>"
+    assert (loaded.name, loaded.source) == (str(folder), str(folder))
+    assert (loaded.template, loaded.manifest) == (None, None)
+    assert not loaded.model.training
+
+
+def test_half_precision_on_disk_becomes_what_is_asked(folder):
+    tiny_model(seed=4, dtype=torch.float16).save_pretrained(folder)
+    assert load(str(folder)).model.dtype == torch.float32
+    assert load(str(folder), dtype=torch.bfloat16).model.dtype == torch.bfloat16
+
+
+def test_a_run_folder_names_its_template(folder):
+    manifest = {"template": {"name": "alpaca"}, "base_model": "mimic"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    loaded = load(str(folder))
+    assert loaded.template == "alpaca"
+    assert loaded.manifest == manifest
+
+
+def test_a_tokenizers_own_template_is_known(folder):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    tokenizer.save_pretrained(folder)
+    assert load(str(folder)).template == "tokenizer"
+
+
+def test_an_adapter_folder_is_put_on_its_base_and_merged(folder, tmp_path):
+    model = tiny_model(seed=4)
+    apply_lora(model, rank=2, dropout=0.3)
+    for layer in lora_layers(model).values():
+        torch.nn.init.normal_(layer.lora_B, std=0.2)
+    save_adapter(model, tmp_path / "adapter", base_model=str(folder))
+    loaded = load(str(tmp_path / "adapter"))
+    assert not lora_layers(loaded.model)
+    assert all(p.requires_grad for p in loaded.model.parameters())
+    torch.testing.assert_close(loaded.model(IDS).logits, model(IDS).logits, atol=1e-4, rtol=1e-4)
+    assert loaded.source == str(tmp_path / "adapter")
+
+
+def test_where_names_lead(folder, tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    assert resolve(str(folder)).kind == "folder"
+    assert resolve(str(tmp_path / "m.gguf")).kind == "gguf"
+    assert resolve("org/name") == ModelSource("hub", "org/name")
+    assert resolve("smollm2").kind == "smollm2"
+
+
+def test_mimic_is_in_the_package(monkeypatch, folder):
+    monkeypatch.setattr(loading, "_ASSETS", folder.parent)
+    folder.rename(folder.parent / "mimic")
+    assert load("mimic").name == "mimic"
+
+
+@pytest.mark.parametrize("name", ["mimick", "./nowhere", "a/b/c", "/no/where"])
+def test_a_name_that_leads_nowhere(name):
+    with pytest.raises(ConfigError, match="neither a known name") as caught:
+        load(name)
+    assert ('Did you mean "mimic"?' in str(caught.value)) == (name == "mimick")
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="no model in it"):
+        load(str(tmp_path))
+
+
+def test_an_unfinished_run(folder):
+    partial = folder.rename(folder.with_name("run.partial"))
+    with pytest.raises(CheckpointError, match="unfinished run"):
+        load(str(partial))
+
+
+def test_cut_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match="cannot be loaded as a causal language model"):
+        load(str(folder))
+
+
+def test_missing_weights_are_no_reason_to_invent_them(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(CheckpointError, match="weights are missing"):
+        load(str(folder))
+
+
+def test_no_tokenizer(folder):
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(CheckpointError):
+        load(str(folder))
+
+
+def test_a_broken_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"manifest\.json: cannot be read"):
+        load(str(folder))
+
+
+def test_an_adapter_that_is_its_own_base(tmp_path):
+    model = tiny_model()
+    apply_lora(model, rank=2)
+    save_adapter(model, tmp_path / "a", base_model=str(tmp_path / "a"))
+    with pytest.raises(CheckpointError, match="names no base model"):
+        load(str(tmp_path / "a"))

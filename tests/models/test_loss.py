@@ -1,0 +1,88 @@
+import inspect
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from biddable.data.batching import Batch, collate
+from biddable.data.encoding import IGNORE_INDEX, Example
+from biddable.models import loss as loss_module
+from biddable.models.loss import batch_loss, next_token_loss
+from tests.tiny import tiny_model
+
+ROWS = [
+    Example([5, 6, 7, 8, 9], [False, False, True, True, True]),
+    Example([5, 9, 3], [False, True, True]),
+]
+
+
+def test_adds_up_and_counts_by_hand():
+    logits = torch.log(torch.tensor([[[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]]))
+    labels = torch.tensor([[IGNORE_INDEX, 1, 0]])
+    loss_sum, count = next_token_loss(logits, labels)
+    assert count.item() == 2
+    expected = -(torch.tensor(0.5).log() + torch.tensor(0.25).log())
+    torch.testing.assert_close(loss_sum, expected)
+
+
+def test_first_label_is_never_counted():
+    _, count = next_token_loss(torch.zeros(1, 3, 4), torch.tensor([[1, IGNORE_INDEX, 2]]))
+    assert count.item() == 1
+
+
+def test_nothing_learned_is_zero_of_zero():
+    loss_sum, count = next_token_loss(torch.ones(2, 3, 4), torch.full((2, 3), IGNORE_INDEX))
+    assert (loss_sum.item(), count.item()) == (0.0, 0)
+    batch = collate([Example([1, 2, 3], [False] * 3)])
+    loss_sum, count = batch_loss(tiny_model(), batch)
+    loss_sum.backward()
+    assert (loss_sum.item(), count.item()) == (0.0, 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3,), (2, 3, 1)])
+def test_wrong_shape_is_named(shape):
+    with pytest.raises(ValueError, match=r"expected \(B, T\) and \(B, T, V\)"):
+        next_token_loss(torch.zeros(2, 3, 4), torch.zeros(shape, dtype=torch.long))
+
+
+def test_half_precision_is_summed_in_float32():
+    loss_sum, _ = next_token_loss(torch.zeros(1, 3, 4).bfloat16(), torch.tensor([[0, 1, 2]]))
+    assert loss_sum.dtype == torch.float32
+
+
+@pytest.mark.parametrize("hook", ["mask", "positions", "none"])
+def test_every_hook_gives_the_loss_and_gradient_of_all_logits(monkeypatch, hook):
+    model = tiny_model(dtype=torch.float64)
+    batch = collate(ROWS)
+    expected, expected_count = next_token_loss(
+        model(batch.input_ids, attention_mask=batch.attention_mask).logits, batch.labels
+    )
+    gradients = torch.autograd.grad(expected, list(model.parameters()))
+    assert loss_module._head_hook(inspect.unwrap(type(model).forward)) == "mask"
+    monkeypatch.setattr(loss_module, "_head_hook", lambda forward: hook)
+    loss_sum, count = batch_loss(model, batch)
+    assert count == expected_count == 5
+    torch.testing.assert_close(loss_sum, expected, rtol=0, atol=1e-10)
+    found = torch.autograd.grad(loss_sum, list(model.parameters()))
+    torch.testing.assert_close(found, gradients, rtol=0, atol=1e-10)
+
+
+def test_left_padding_keeps_its_mask():
+    model = tiny_model(dtype=torch.float64)
+    row = collate(ROWS[1:])
+    padded = Batch(
+        torch.nn.functional.pad(row.input_ids, (2, 0), value=7),
+        torch.nn.functional.pad(row.attention_mask, (2, 0)),
+        torch.nn.functional.pad(row.labels, (2, 0), value=IGNORE_INDEX),
+    )
+    # rotary positions are relative, so that only the mask decides
+    torch.testing.assert_close(batch_loss(model, padded), batch_loss(model, row), atol=1e-7, rtol=0)
+
+
+def test_another_architecture_gives_the_same_as_its_own_logits():
+    config = GPT2Config(vocab_size=50, n_embd=32, n_layer=2, n_head=2, n_positions=32)
+    model = GPT2LMHeadModel(config).eval()
+    batch = collate(ROWS, pad_id=3)
+    mask = batch.attention_mask
+    expected = next_token_loss(model(batch.input_ids, attention_mask=mask).logits, batch.labels)
+    torch.testing.assert_close(batch_loss(model, batch), expected)

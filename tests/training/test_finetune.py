@@ -1,0 +1,147 @@
+import json
+
+import pytest
+import torch
+
+from biddable.config import parse_config
+from biddable.data.dataset import InstructionDataset
+from biddable.data.templates import get_template
+from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
+from biddable.models.generation import generate
+from biddable.models.loading import LoadedModel, load
+from biddable.training import finetune
+from biddable.training.finetune import finetune_instruct_model, run_training
+from tests.tiny import tiny_model, tiny_tokenizer
+
+ROWS = [{"instruction": f"Say {word}", "response": word} for word in ("hola", "uno", "dos", "si")]
+
+
+@pytest.fixture
+def base(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS * 3))
+    return str(path)
+
+
+def config_of(base, rows, **changes):
+    training = {"epochs": 2, "batch_size": 4}
+    values = {"model": base, "data": rows, "output": "run", "training": training}
+    return parse_config(values | changes)
+
+
+def test_finetune_a_model_in_place():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    dataset = InstructionDataset(ROWS, tokenizer)
+    tuned, log = finetune_instruct_model(
+        model, dataset, epochs=30, held_out=dataset, learning_rate=3e-3
+    )
+    assert tuned is model
+    assert log.held_out_losses[-1] < 0.1
+    prompt = tokenizer("<|endoftext|>[INST] Say uno [/INST]").input_ids
+    (answer,) = generate(model, [prompt], stop_ids=[0], max_new_tokens=10)
+    assert (tokenizer.decode(answer.ids), answer.stopped) == (" uno", True)
+
+
+def test_finetune_by_name_with_frozen_layers(base):
+    dataset = InstructionDataset(ROWS, tiny_tokenizer())
+    model, log = finetune_instruct_model(base, dataset, epochs=1, num_frozen_layers=1)
+    before = tiny_model().state_dict()
+    lower = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(model.state_dict()[lower], before[lower])
+    assert "freeze" in log.learning_rate_reason
+
+
+def test_finetune_a_loaded_model():
+    loaded = LoadedModel(tiny_model(), tiny_tokenizer(), "tiny", "here")
+    model, _ = finetune_instruct_model(loaded, InstructionDataset(ROWS, loaded.tokenizer), epochs=1)
+    assert model is loaded.model
+
+
+@pytest.mark.parametrize("method", ["full", "freeze", "lora"])
+def test_a_whole_run(base, rows, method):
+    events = []
+    config = config_of(base, {"train": rows, "held_out_rows": 2}, method=method)
+    folder = run_training(config, on_event=events.append)
+    loaded = load(str(folder))
+    manifest = loaded.manifest
+    assert loaded.template == "inst"
+    assert (manifest["method"], manifest["base_model"]) == (method, base)
+    assert (manifest["data"]["train"]["num_rows"], manifest["data"]["held_out"]["num_rows"]) == (
+        10,
+        2,
+    )
+    results = manifest["results"]
+    assert results["steps"] == 6
+    assert results["held_out_loss"] < results["held_out_loss_before"]
+    assert results["tokens"] > results["loss_tokens"] > 0
+    template = get_template("inst", loaded.tokenizer)
+    assert len(manifest["template"]["hash"]) == 64
+    assert loaded.model.generation_config.eos_token_id == loaded.tokenizer.convert_tokens_to_ids(
+        template.stop_text
+    )
+    kinds = [event["event"] for event in events]
+    assert kinds[:4] == ["data", "data", "method", "start"]
+    assert (folder / "adapter_config.json").exists() == (method == "lora")
+
+
+def test_the_config_of_a_run_repeats_it(base, rows):
+    first = run_training(config_of(base, rows, method={"name": "lora", "dropout": 0.1}))
+    values = json.loads((first / "manifest.json").read_text())["config"] | {"output": "again"}
+    second = run_training(parse_config(values))
+    weights = [(f / "adapter_model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
+def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "builtin_names", lambda: ["mimic"])
+    monkeypatch.setattr(finetune, "builtin_path", lambda name, split: rows)
+    data = {"train": "mimic", "held_out": "mimic", "train_rows": 3, "shuffle_seed": 0}
+    folder = run_training(config_of(base, data))
+    described = json.loads((folder / "manifest.json").read_text())["data"]
+    assert described["train"]["num_rows"] == 3
+    assert described["held_out"]["num_rows"] == 12
+
+
+@pytest.mark.parametrize("data", [{"train_rows": 13}, {"held_out_rows": 12}])
+def test_too_few_rows_are_said(base, rows, data):
+    with pytest.raises(ConfigError, match=r"has 12 rows; .* leave too few"):
+        run_training(config_of(base, {"train": rows, **data}))
+
+
+def test_an_output_that_is_taken_is_refused_before_anything_else(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").touch()
+    with pytest.raises(CheckpointError, match="already holds files"):
+        run_training(config_of("nowhere", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"data": "missing.jsonl"}, DataError),
+        ({"model": "mimick"}, ConfigError),
+        ({"template": "instt"}, BiddableError),
+        ({"method": {"name": "freeze", "num_frozen_layers": 9}}, ConfigError),
+    ],
+)
+def test_bad_input_leaves_no_folder(base, rows, changes, kind, tmp_path):
+    with pytest.raises(kind):
+        run_training(config_of(base, rows, **changes))
+    assert list(tmp_path.glob("run*")) == []
+
+
+def test_ctrl_c_while_training_leaves_no_folder(base, rows, tmp_path):
+    def interrupt(event):
+        if event["event"] == "step":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config_of(base, rows), on_event=interrupt)
+    assert list(tmp_path.glob("run*")) == []
