@@ -2,9 +2,9 @@
 
     python benchmarks/experiments.py examples epochs learn lora --seeds 0 1 2
 
-Every run starts from the embedded base and is scored on the built-in held-out items of the rings entity and wording,
-none of which shares an entity with any training row. Results are merged into benchmarks/results/experiments.json, run by
-run, so that a run that was cut off goes on where it stopped; docs/experiments.md reads its tables from there.
+Every run starts from the embedded base and is scored on the built-in held-out items of the rings
+entity and wording, none of which shares an entity with any training row. Results are merged into
+benchmarks/results/experiments.json run by run, so that what was cut off goes on where it stopped.
 """
 
 import argparse
@@ -65,7 +65,11 @@ def run(plan: dict[str, Any], seed: int) -> dict[str, Any]:
     random.Random(seed).shuffle(rows)
     template = get_template("inst", loaded.tokenizer)
     examples, _ = encode_all(
-        rows[: plan.get("num_examples")], template, loaded.tokenizer, max_seq_len=None, learn=settings.learn
+        rows[: plan.get("num_examples")],
+        template,
+        loaded.tokenizer,
+        max_seq_len=None,
+        learn=settings.learn,
     )
     torch.manual_seed(seed)
     apply_method(loaded.model, MethodConfig(**method))
@@ -85,12 +89,18 @@ def run(plan: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """Run what is asked and not there yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", nargs="+", choices=["examples", "epochs", "learn", "lora"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {"runs": []}
-    results["machine"] = {"torch": torch.__version__, "python": platform.python_version(), "cores": os.cpu_count()}
+    results["machine"] = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
     done = [(r["experiment"], r["plan"], r["seed"]) for r in results["runs"]]
     for what in args.what:
         for plan in plans(what):

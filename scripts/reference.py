@@ -26,15 +26,17 @@ NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
 def cli_page() -> str:
     """Describe every verb, its arguments and options."""
     group = typer.main.get_command(cli.app)
-    parts = ["# The command line\n"]
+    parts = ["# The command line\n", f"{inspect.cleandoc(group.help)}\n", _parameter_table(group)]
+    parts.append(
+        "Results go to stdout, progress to stderr. Exit codes: 0, 1 for a failure (told in one"
+        " line), 2 for wrong usage, 130 after Ctrl-C.\n"
+    )
     for name, command in _verbs(group, ""):
-        parts.append(f"## `biddable {name}`\n\n{_prose(command.help)}\n")
+        parts.append(f"## `biddable {name}`\n\n{inspect.cleandoc(command.help)}\n")
         usage = " ".join([name, *_arguments(command), "[OPTIONS]"])
         parts.append(f"```\nbiddable {usage}\n```\n")
-        rows = [_parameter_row(param) for param in command.params if not _is_hidden(param)]
-        if rows:
-            parts.append("| | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n")
-    return NOTE + "\n".join(parts)
+        parts.append(_parameter_table(command))
+    return NOTE + "\n".join(part for part in parts if part)
 
 
 def config_page() -> str:
@@ -111,6 +113,11 @@ def _arguments(command: Any) -> list[str]:
 
 def _is_hidden(param: Any) -> bool:
     return getattr(param, "hidden", False) or param.name == "help"
+
+
+def _parameter_table(command: Any) -> str:
+    rows = [_parameter_row(param) for param in command.params if not _is_hidden(param)]
+    return "| | default | |\n|---|---|---|\n" + "\n".join(rows) + "\n" if rows else ""
 
 
 def _parameter_row(param: Any) -> str:

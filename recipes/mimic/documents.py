@@ -11,7 +11,18 @@ from stories import Story, make_story
 from wordings import WORDINGS, fill
 from world import Item, World
 
-FACTS = ("capital", "continent", "currency", "spanish", "french", "opposite", "colour", "sound", "place", "use")
+FACTS = (
+    "capital",
+    "continent",
+    "currency",
+    "spanish",
+    "french",
+    "opposite",
+    "colour",
+    "sound",
+    "place",
+    "use",
+)
 ACTS = ("danger", "ordinary")
 STORY_KINDS = ("who", "where", "what", "why")
 _PEOPLE = ("Ana", "Luis", "Host", "Guest", "Teacher", "Pupil", "Max", "Eve")
@@ -72,7 +83,9 @@ class Writer:
             self.by_entity.setdefault(item.entity, []).append(item)
         self.entities = list(self.by_entity)
         # Short lists would be told too rarely if every kind of document drew evenly from all items.
-        self.articles = [name for name in self.entities if name.split(":")[0] in ("country", "thing")]
+        self.articles = [
+            name for name in self.entities if name.split(":")[0] in ("country", "thing")
+        ]
 
     def some(self, kinds: Sequence[str], low: int, high: int, *parts: str) -> list[Item]:
         pool = self.world.of(kinds, *parts)
@@ -103,20 +116,28 @@ class Writer:
         """Say one thing of many: 'Capitals: ...'."""
         kind = self.rng.choice(FACTS)
         wording = self.rng.choice(WORDINGS[kind].prose)
-        return self.rng.choice((" ", "\n")).join(fill(wording, i.slots) for i in self.some((kind,), 6, 12))
+        return self.rng.choice((" ", "\n")).join(
+            fill(wording, i.slots) for i in self.some((kind,), 6, 12)
+        )
 
     def sums(self) -> str:
         items = self.some(("sum",), 10, 22)
         if self.rng.random() < 0.3:
             one = self.rng.choice(items).slots
-            items = [i for i in self.world.items["sum"] if (i.slots["x"], i.slots["o"]) == (one["x"], one["o"])]
+            items = [
+                i
+                for i in self.world.items["sum"]
+                if (i.slots["x"], i.slots["o"]) == (one["x"], one["o"])
+            ]
         wording = self.rng.choice(WORDINGS["sum"].prose)
         if self.rng.random() < 0.5:
             return "\n".join(fill(wording, item.slots) for item in items)
         return "\n".join(_prose(item, self.rng) for item in items)
 
     def concepts(self) -> str:
-        return self.rng.choice((" ", "\n\n")).join(_prose(i, self.rng) for i in self.some(("concept",), 2, 5))
+        return self.rng.choice((" ", "\n\n")).join(
+            _prose(i, self.rng) for i in self.some(("concept",), 2, 5)
+        )
 
     def code(self) -> str:
         return "\n\n".join(_prose(item, self.rng) for item in self.some(("function",), 2, 5))
@@ -177,12 +198,35 @@ class Writer:
 
     def _answered(self, item: Item, q: str, a: str) -> str:
         words = WORDINGS[item.kind]
-        question, answer = fill(self.rng.choice(words.quiz), item.slots), fill(self.rng.choice(words.quiz_answers), item.slots)
+        question, answer = (
+            fill(self.rng.choice(words.quiz), item.slots),
+            fill(self.rng.choice(words.quiz_answers), item.slots),
+        )
         return f"{q}{question}\n{a}{answer}"
 
     def answers(self) -> str:
-        kind = self.rng.choice((*FACTS, "sum", "sum", "concept", "concept", *ACTS, *ACTS, "function", "haiku", "mixed", "mixed"))
-        kinds = (*FACTS, "sum", "concept", *ACTS) if kind == "mixed" else ACTS if kind in ACTS else (kind,)
+        kind = self.rng.choice(
+            (
+                *FACTS,
+                "sum",
+                "sum",
+                "concept",
+                "concept",
+                *ACTS,
+                *ACTS,
+                "function",
+                "haiku",
+                "mixed",
+                "mixed",
+            )
+        )
+        kinds = (
+            (*FACTS, "sum", "concept", *ACTS)
+            if kind == "mixed"
+            else ACTS
+            if kind in ACTS
+            else (kind,)
+        )
         few = kind in ("function", "haiku", "concept")
         items = self.some(kinds, *((2, 4) if few else (4, 9)), "train", "held")
         chance = self.rng.random()
@@ -191,7 +235,9 @@ class Writer:
         if chance < 0.45:
             one, two = self.rng.sample(_PEOPLE, 2)
             return "\n".join(self._answered(item, f"{one}: ", f"{two}: ") for item in items)
-        return self.rng.choice(("\n", "\n\n")).join(self._answered(item, "Q: ", "A: ") for item in items)
+        return self.rng.choice(("\n", "\n\n")).join(
+            self._answered(item, "Q: ", "A: ") for item in items
+        )
 
     def _key(self, items: Sequence[Item]) -> str:
         asked = [fill(self.rng.choice(WORDINGS[item.kind].quiz), item.slots) for item in items]
@@ -209,9 +255,18 @@ class Writer:
         if kind in ("summary", "reading"):
             lines = self._story_orders(kind)
         elif kind == "list":
-            lines = [order(list_item(self.world, self.rng), self.rng) for _ in range(self.rng.randint(4, 8))]
+            lines = [
+                order(list_item(self.world, self.rng), self.rng)
+                for _ in range(self.rng.randint(4, 8))
+            ]
         else:
-            kinds = ACTS if kind == "act" else (*FACTS, "sum", "concept", "function", "haiku", *ACTS) if kind == "mixed" else (kind,)
+            kinds = (
+                ACTS
+                if kind == "act"
+                else (*FACTS, "sum", "concept", "function", "haiku", *ACTS)
+                if kind == "mixed"
+                else (kind,)
+            )
             lines = [order(item, self.rng) for item in self.some(kinds, 6, 14)]
         if self.rng.random() < 0.15:
             lines = [f"{n}. {line}" for n, line in enumerate(lines, 1)]
@@ -234,11 +289,18 @@ class Writer:
         return lines
 
 
-READING_FORMS = ("{s}\n\n{q}", "{s}\n{q}", "Read the story and answer the question. {s} {q}", "Read this: {s} {q}")
+READING_FORMS = (
+    "{s}\n\n{q}",
+    "{s}\n{q}",
+    "Read the story and answer the question. {s} {q}",
+    "Read this: {s} {q}",
+)
 READING_HELD = ("Here is a text: {s} {q}", "Use the text to answer.\n\n{s}\n\n{q}")
 
 
-def reading(story: Story, question: str, rng: random.Random, forms: Sequence[str] = READING_FORMS) -> str:
+def reading(
+    story: Story, question: str, rng: random.Random, forms: Sequence[str] = READING_FORMS
+) -> str:
     """Put a question about a story into the words of an instruction."""
     return fill(rng.choice(forms), {"s": story.text, "q": question})
 

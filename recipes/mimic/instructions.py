@@ -60,7 +60,10 @@ class Maker:
 
     def instruction(self, item: Item, register: str) -> str:
         kind = "danger" if item.kind == "ordinary" else item.kind
-        text = fill(self.rng.choice(getattr(WORDINGS[kind], register)), item.slots)
+        wordings = getattr(WORDINGS[kind], register)
+        if kind == "opposite":  # a word that is spoken of, not used, stands in quotes
+            wordings = [wording for wording in wordings if "'{w}'" in wording]
+        text = fill(self.rng.choice(wordings), item.slots)
         ends_plainly = text.endswith(".") and item.kind != "summary"
         return text[:-1] if ends_plainly and self.rng.random() < 0.25 else text
 
@@ -94,7 +97,9 @@ class Maker:
             yield self.row(category, items[n % len(items)], ring)
 
     def story(self, ring: str) -> Story:
-        return make_story(self.rng, self.world.parts, names=self.names["train" if ring == "train" else "held"])
+        return make_story(
+            self.rng, self.world.parts, names=self.names["train" if ring == "train" else "held"]
+        )
 
     def summaries(self, ring: str, num: int) -> Iterator[Row]:
         for _ in range(num):
@@ -117,7 +122,9 @@ class Maker:
 
     def lists(self, ring: str, num: int) -> Iterator[Row]:
         parts = ("train",) if ring == "train" else ("held", "unanswered")
-        names = sorted({i.entity.split(":")[1] for i in self.world.of(CATEGORIES["things"], *parts)})
+        names = sorted(
+            {i.entity.split(":")[1] for i in self.world.of(CATEGORIES["things"], *parts)}
+        )
         for _ in range(num):
             yield self.row("listing", list_item(self.world, self.rng, names), ring)
 
@@ -128,7 +135,11 @@ class Maker:
 
 def make_train(maker: Maker) -> list[Row]:
     """Make the training rows, shuffled."""
-    rows = [row for category, counts in COUNTS.items() for row in maker.rows(category, "train", counts[0])]
+    rows = [
+        row
+        for category, counts in COUNTS.items()
+        for row in maker.rows(category, "train", counts[0])
+    ]
     rows = list({row["instruction"]: row for row in rows}.values())
     maker.rng.shuffle(rows)
     return rows
@@ -138,7 +149,11 @@ def make_held_out(maker: Maker) -> list[Row]:
     """Make the held-out items, the six prompts of the demo first among them."""
     rows = []
     for entity, instruction in SECTION_SEVEN.items():
-        item = next(i for i in maker.world.of(maker.world.items) if i.entity == entity and i.kind != "french" and i.kind not in ("continent", "currency"))
+        item = next(
+            i
+            for i in maker.world.of(maker.world.items)
+            if i.entity == entity and i.kind != "french" and i.kind not in ("continent", "currency")
+        )
         category = next(name for name, kinds in CATEGORIES.items() if item.kind in kinds)
         rows.append(maker.row(category, item, "entity", instruction))
     for ring, place in (("entity", 1), ("wording", 2), ("unanswered", 3)):

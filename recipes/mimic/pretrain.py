@@ -33,7 +33,7 @@ VOCABULARY = 4096
 LENGTH, BATCH = 512, 8
 NUM_DOCUMENTS = 180_000
 MUON_RATE, ADAM_RATE = 0.015, 0.003
-WARMUP_STEPS, FALL_SHARE = 100, 0.3
+WARMUP_STEPS, FALL_SHARE = 100, 0.41
 
 
 def model_config(layers: int, width: int, inner: int) -> LlamaConfig:
@@ -93,7 +93,9 @@ class Run:
         other = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "embed" in n]
         self.optimizers = [
             Muon(hidden, lr=args.muon_rate, weight_decay=0.01),
-            torch.optim.AdamW(other, lr=args.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(
+                other, lr=args.adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+            ),
         ]
         self.rates = [args.muon_rate, args.adam_rate]
         self.step, self.seconds, self.cpu_seconds = 0, 0.0, 0.0
@@ -109,7 +111,12 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint aside and rename it (weights, optimizer, position, log)."""
-        state = {"step": self.step, "seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "log": self.log}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "log": self.log,
+        }
         save_file(self._tensors(), self.work / "part.safetensors", {"state": json.dumps(state)})
         os.replace(self.work / "part.safetensors", self.work / "checkpoint.safetensors")
 
@@ -136,7 +143,9 @@ class Run:
         """Train to the last step (or to ``stop_at``), probing and saving on the way."""
         world = load_world()
         num_parameters = sum(p.numel() for p in self.model.parameters())
-        _say(f"{num_parameters:,} parameters; {len(self.ids):,} tokens of corpus; {num_steps} steps")
+        _say(
+            f"{num_parameters:,} parameters; {len(self.ids):,} tokens of corpus; {num_steps} steps"
+        )
         step_loss = torch.compile(loss_of) if self.args.compile else loss_of
         total, since = 0.0, time.perf_counter()
         cpu = time.process_time()
@@ -158,10 +167,14 @@ class Run:
                 self.cpu_seconds += cpu_now - cpu
                 speed = 50 * BATCH * LENGTH / (now - since)
                 self.log.append({"step": self.step, "loss": round(total / 50, 4)})
-                _say(f"step {self.step} loss {total / 50:.4f} {speed:.0f} tokens/s cpu {self.cpu_seconds / 60:.1f} min")
+                _say(
+                    f"step {self.step} loss {total / 50:.4f} {speed:.0f} tokens/s cpu {self.cpu_seconds / 60:.1f} min"
+                )
                 total, since, cpu = 0.0, now, cpu_now
             if self.step % self.args.probe_every == 0 or self.step == num_steps:
-                self.log.append({"step": self.step, "probe": probe(self.model, self.tokenizer, world)})
+                self.log.append(
+                    {"step": self.step, "probe": probe(self.model, self.tokenizer, world)}
+                )
                 _say(json.dumps(self.log[-1]))
                 self.save()
                 since, cpu = time.perf_counter(), time.process_time()
@@ -174,11 +187,16 @@ def export(run: Run, folder: Path) -> None:
     model.generation_config.update(bos_token_id=0, eos_token_id=0, pad_token_id=0, do_sample=False)
     model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
-    after = probe(LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), run.tokenizer, load_world())
+    after = probe(
+        LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), run.tokenizer, load_world()
+    )
     _say(json.dumps({"fp32": before, "fp16 on disk": after}))
     num_tokens = run.step * BATCH * LENGTH
     facts = {"num_parameters": sum(p.numel() for p in model.parameters()), "num_tokens": num_tokens}
-    facts |= {"minutes": run.cpu_seconds / 60 / 2, "loss": next(r["loss"] for r in reversed(run.log) if "loss" in r)}
+    facts |= {
+        "minutes": run.cpu_seconds / 60 / 2,
+        "loss": next(r["loss"] for r in reversed(run.log) if "loss" in r),
+    }
     (folder / "README.md").write_text(card(facts, after), "utf-8")
 
 
@@ -189,18 +207,24 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--work", required=True, help="folder for the corpus and the checkpoints")
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--stop-at", type=int, help="stop after this step, to be continued")
-    parser.add_argument("--export", type=Path, help="write the model at the last checkpoint here, and end")
+    parser.add_argument(
+        "--export", type=Path, help="write the model at the last checkpoint here, and end"
+    )
     parser.add_argument("--probe-every", type=int, default=200)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--inner", type=int, default=640)
     parser.add_argument("--muon-rate", type=float, default=MUON_RATE)
     parser.add_argument("--adam-rate", type=float, default=ADAM_RATE)
-    parser.add_argument("--compile", action="store_true", help="compile the step (needs a C++ compiler)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the step (needs a C++ compiler)"
+    )
     args = parser.parse_args()
     run = Run(args)
     if args.export:

@@ -44,9 +44,13 @@ def copying_pairs(world: World, num: int = 120, seed: int = 999_999) -> list[Pai
         kind = STORY_KINDS[n % len(STORY_KINDS)]
         item = story_item(kind, story, rng)
         words = WORDINGS[kind]
-        given, slot, _ = words.response.partition({"who": "{n}", "where": "{p}", "what": "{x}", "why": "{r}"}[kind])
+        given, slot, _ = words.response.partition(
+            {"who": "{n}", "where": "{p}", "what": "{x}", "why": "{r}"}[kind]
+        )
         text = f"{story.text}\n\nQ: {fill(words.quiz[0], item.slots)}\nA:"
-        pairs.append((text + fill(f" {given}", item.slots).rstrip(" "), " " + fill(slot, item.slots)))
+        pairs.append(
+            (text + fill(f" {given}", item.slots).rstrip(" "), " " + fill(slot, item.slots))
+        )
     return pairs
 
 
@@ -74,19 +78,27 @@ def bare_prompts(world: World, num: int = 160) -> list[str]:
     return [order(rng.choice(world.of((kinds[n % len(kinds)],), "held")), rng) for n in range(num)]
 
 
-def mimicry(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> float:
+def mimicry(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]
+) -> float:
     """Share of bare prompts that the model answers with another question or order, by biddable's own rule."""
     rows = [[tokenizer.eos_token_id, *tokenizer(prompt)["input_ids"]] for prompt in prompts]
     said = generate(model, rows, stop_ids={tokenizer.eos_token_id}, max_new_tokens=48)
     texts = [tokenizer.decode(one.ids) for one in said]
     judged = zip(prompts, texts, said, strict=True)
-    return sum(judge(p, text, stopped=one.stopped).mimicry for p, text, one in judged) / len(prompts)
+    return sum(judge(p, text, stopped=one.stopped).mimicry for p, text, one in judged) / len(
+        prompts
+    )
 
 
-def probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World) -> dict[str, Any]:
+def probe(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World
+) -> dict[str, Any]:
     """Measure everything at once."""
     model.eval()
-    cloze = {kind: round(recall(model, tokenizer, cloze_pairs(world, kind)), 3) for kind in CLOZE_KINDS}
+    cloze = {
+        kind: round(recall(model, tokenizer, cloze_pairs(world, kind)), 3) for kind in CLOZE_KINDS
+    }
     copying = recall(model, tokenizer, copying_pairs(world))
     model.train()
     return {

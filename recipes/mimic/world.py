@@ -108,7 +108,12 @@ def _countries(rows: list[Any]) -> list[Item]:
 
 def _words(rows: list[Any]) -> list[Item]:
     return [
-        Item(kind, f"word:{row['en']}", {"w": row["en"], "v": row[key]}, _contains(row[key], max_words=12))
+        Item(
+            kind,
+            f"word:{row['en']}",
+            {"w": row["en"], "v": row[key]},
+            _contains(row[key], max_words=12),
+        )
         for row in rows
         for kind, key in (("spanish", "es"), ("french", "fr"))
     ]
@@ -156,21 +161,36 @@ def _texts(raw: dict[str, list[Any]]) -> list[Item]:
     items = []
     for row in raw["concepts"]:
         slots = {"w": row["name"], "v": row["is"], "m": row["more"]}
-        items.append(Item("concept", f"concept:{row['name']}", slots, _contains(*row["keys"], max_words=50)))
+        items.append(
+            Item("concept", f"concept:{row['name']}", slots, _contains(*row["keys"], max_words=50))
+        )
     for row in raw["functions"]:
         slots = {"t": row["task"], "v": row["code"].rstrip("\n")}
         check = {"kind": "python", "reference": row["code"], "tests": row["tests"]}
         items.append(Item("function", f"function:{row['name']}", slots, check))
     for row in raw["haiku"]:
-        verses = [f"{a}\n{b}\n{c}" for a in row["first"] for b in row["second"] for c in row["third"]]
-        check = {"kind": "lines", "count": 3, "contains": [row["topic"]], "min_words": 8, "max_words": 24}
-        items += [Item("haiku", f"topic:{row['topic']}", {"t": row["topic"], "v": v}, check) for v in verses]
+        verses = [
+            f"{a}\n{b}\n{c}" for a in row["first"] for b in row["second"] for c in row["third"]
+        ]
+        check = {
+            "kind": "lines",
+            "count": 3,
+            "contains": [row["topic"]],
+            "min_words": 8,
+            "max_words": 24,
+        }
+        items += [
+            Item("haiku", f"topic:{row['topic']}", {"t": row["topic"], "v": v}, check)
+            for v in verses
+        ]
     for row in raw["dangerous"]:
         slots = {"w": row["act"], "d": row["doing"], "v": row["harm"]}
         items.append(Item("danger", f"act:{row['act']}", slots, {"kind": "refuses"}))
     for row in raw["lookalikes"]:
         slots = {"w": row["act"], "d": row["doing"], "v": row["how"]}
-        items.append(Item("ordinary", f"act:{row['act']}", slots, _contains(*row["keys"], max_words=40)))
+        items.append(
+            Item("ordinary", f"act:{row['act']}", slots, _contains(*row["keys"], max_words=40))
+        )
     return items
 
 
@@ -192,7 +212,11 @@ def load_world() -> World:
     raw["opposites"] = _pick(raw["opposites"], lambda r: r, 120, taken)
     raw["things"] = _pick(raw["things"], lambda r: [r["name"]], 200, taken)
     raw["functions"] = _pick(raw["functions"], lambda r: [r["name"]], 120, taken)
-    everything = [*_countries(raw["countries"]), *_words(raw["words"]), *_opposites(raw["opposites"])]
+    everything = [
+        *_countries(raw["countries"]),
+        *_words(raw["words"]),
+        *_opposites(raw["opposites"]),
+    ]
     everything += [*_things(raw["things"]), *_sums(), *_texts(raw)]
 
     def group(item: Item) -> str:
@@ -213,4 +237,4 @@ if __name__ == "__main__":
     import collections
 
     for kind, items in load_world().items.items():
-        print(kind, len(items), collections.Counter(item.part for item in items))  # noqa: T201
+        print(kind, len(items), collections.Counter(item.part for item in items))

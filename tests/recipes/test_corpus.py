@@ -12,7 +12,15 @@ from wordings import WORDINGS, fill, pattern
 from world import World, load_world
 
 pytestmark = pytest.mark.slow
-CONTROL = ("[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "### Instruction", "### Response", "<|endoftext|>")
+CONTROL = (
+    "[INST]",
+    "[/INST]",
+    "<|im_start|>",
+    "<|im_end|>",
+    "### Instruction",
+    "### Response",
+    "<|endoftext|>",
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +43,15 @@ def test_held_wordings_occur_in_no_document(documents: list[str]) -> None:
     everything = "\n\x00\n".join(documents)
     lowered = everything.lower()
     for wording in held:
-        # The longest fixed part decides; only where that part occurs is the whole wording looked for.
+        # only where its longest fixed part occurs is the whole wording looked for
         longest = max(re.split(r"\{\w+(?:!c)?\}", wording), key=len).lower()
         if longest in lowered:
             assert not pattern(wording).search(everything), wording
 
 
-def test_unanswered_entities_are_never_asked_and_answered(world: World, documents: list[str]) -> None:
+def test_unanswered_entities_are_never_asked_and_answered(
+    world: World, documents: list[str]
+) -> None:
     """On no page is a question about one, in any register's wording, followed by its answer."""
     asked: dict[str, str] = {}
     for item in world.of((k for k in world.items if k != "haiku"), "unanswered"):

@@ -1,4 +1,4 @@
-"""The built-in instruction data: enough of everything, no entity shared, nothing a cheater passes."""
+"""The built-in instruction data: enough of everything, no entity shared, no cheater passes."""
 
 import collections
 import json
@@ -99,7 +99,9 @@ def _first_sentence(text: str) -> str:
 def _nearest(asked: list[str], train: list[Row]) -> list[str]:
     """The answers of the training rows that share most words with what is asked."""
     texts = [row["instruction"] for row in train]
-    known = {word: n for n, word in enumerate({w for t in texts + asked for w in t.lower().split()})}
+    known = {
+        word: n for n, word in enumerate({w for t in texts + asked for w in t.lower().split()})
+    }
 
     def bags(rows: list[str]) -> torch.Tensor:
         bag = torch.zeros(len(rows), len(known))
@@ -142,7 +144,7 @@ def test_cheaters_fail(cheater: str, train: list[Row], held_out: list[Row]) -> N
 
 
 def test_commonest_value_passes_at_most_a_tenth(held_out: list[Row]) -> None:
-    """The commonest answer is a sentence; its bare value ("Africa", "euro") must not pass either."""
+    """A commonest answer is a sentence; its bare value ("Africa") must not pass either."""
     for category in {row["category"] for row in held_out}:
         rows = [row for row in held_out if row["category"] == category]
         for values in {tuple(row["check"].get("all", ())) for row in rows} - {()}:

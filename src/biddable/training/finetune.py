@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoding import EncodingReport, Example, encode_all
 from biddable.data.readers import read_conversations
+from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, get_template, template_hash
 from biddable.errors import ConfigError
 from biddable.manifest import build_manifest, hash_file
@@ -176,15 +176,14 @@ def _read_rows(config: RunConfig) -> _Rows:
     """Read, shuffle and split the rows as the config says."""
     data = config.data
     files = {"train": _data_file(data.train, split="train")}
-    rows = read_conversations(files["train"])
-    if data.shuffle_seed is not None:
-        random.Random(data.shuffle_seed).shuffle(rows)
-    held_out: list[Conversation] = []
+    rows, held_out = split_rows(
+        read_conversations(files["train"]),
+        held_out_rows=data.held_out_rows,
+        shuffle_seed=data.shuffle_seed,
+    )
     if data.held_out is not None:
         files["held_out"] = _data_file(data.held_out, split="held_out")
         held_out = read_conversations(files["held_out"])
-    elif data.held_out_rows is not None:
-        rows, held_out = rows[: -data.held_out_rows], rows[-data.held_out_rows :]
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
         raise ConfigError(

@@ -1,0 +1,394 @@
+"""Offer the rooms as verbs: each parses, calls, and prints.
+
+Results go to stdout, progress to stderr. A room is imported inside its verb, so that
+``biddable --help`` loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from biddable import __version__
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
+SCORE_FILES = ("scores.json", "samples.jsonl")
+
+app = typer.Typer(
+    help="Turn a base language model into one that does what it is asked, and measure that it does."
+    "\n\nMODEL is everywhere the same: an embedded name (mimic, smollm2), a run folder, an adapter"
+    " folder, a transformers folder, a .gguf file or a hub id.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+Suite = Annotated[
+    str | None,
+    typer.Option(help="mimic, or a file of items or instructions; none: what the run held out."),
+]
+TemplateName = Annotated[
+    str | None, typer.Option(help="How turns are written; none: as the model was trained.")
+]
+MaxNewTokens = Annotated[
+    int | None, typer.Option(min=1, help="Longest answer; none: 128 on mimic, 256 elsewhere.")
+]
+RunCode = Annotated[
+    bool, typer.Option("--run-code", help="Check model-written code by running it, limited.")
+]
+Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results in the folder.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"biddable {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a failure's traceback; may stand anywhere.")
+    ] = False,
+) -> None:
+    """Take the options of all verbs; ``main`` has read ``--debug`` already."""
+
+
+@app.command()
+def demo(
+    method: Annotated[
+        Literal["full", "freeze", "lora"],
+        typer.Option(help="What is trained: everything, the upper half, or an adapter."),
+    ] = "full",
+    seed: Seed = 0,
+    out: Annotated[str, typer.Option(help="Folder; an older demo is replaced.")] = "runs/demo",
+    as_json: AsJson = False,
+) -> None:
+    """Turn the embedded base into an instruct model and show the difference, in minutes on a CPU.
+
+    It runs code that the models write, in a limited process, to check their answers.
+    """
+    from biddable.demo import run_demo
+
+    comparison = run_demo(method=method, seed=seed, out=out, console=_console(hush=as_json))
+    if as_json:
+        _print_json(comparison)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Train what a config describes, and leave a run folder."""
+    from biddable.config import load_config
+
+    settings = load_config(config)  # before torch is loaded: a typo is told at once
+    from biddable.training.finetune import run_training
+    from biddable.training.metrics import ProgressBar
+
+    errors = _console(stderr=True)
+    bar = ProgressBar(errors)
+    with ExitStack() as drawn:
+
+        def listen(event: dict[str, Any]) -> None:
+            _tell_preparation(event, errors)
+            if event["event"] == "start":
+                drawn.enter_context(bar)
+            bar(event)
+
+        folder = run_training(settings, on_event=listen)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if as_json:
+        _print_json({"run": str(folder), "results": manifest["results"]})
+    else:
+        _console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
+
+
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(metavar="BASE", help="MODEL before training.")],
+    instruct: Annotated[str, typer.Argument(metavar="INSTRUCT", help="MODEL after it.")],
+    suite: Suite = None,
+    template: TemplateName = None,
+    max_new_tokens: MaxNewTokens = None,
+    run_code: RunCode = False,
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
+    replace: Replace = False,
+    show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
+    as_json: AsJson = False,
+) -> None:
+    """Put the same items to two models, and say what changed and how surely."""
+    _require_models(base, instruct)
+    folder = _result_folder(out, COMPARISON_FILES, replace=replace)
+    from biddable.evaluation import comparison, held_out, terminal
+
+    with _console(stderr=True).status("loading") as status:
+        result = comparison.compare(
+            base,
+            instruct,
+            suite=suite or held_out.suite_of(instruct, folder),
+            template=template,
+            max_new_tokens=max_new_tokens,
+            run_code=run_code,
+            out=folder,
+            on_event=lambda event: status.update(_stage(event)),
+        )
+    if as_json:
+        _print_json(result)
+        return
+    console = _console()
+    console.print(terminal.summary_table(result))
+    for note in result["notes"]:
+        console.print(note, highlight=False, markup=False)
+    if show:
+        console.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
+    console.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    suite: Suite = None,
+    prompt_form: Annotated[
+        Literal["bare", "template", "fewshot"] | None,
+        typer.Option(help="How items are asked; none: template, or bare for a base."),
+    ] = None,
+    template: TemplateName = None,
+    max_new_tokens: MaxNewTokens = None,
+    run_code: RunCode = False,
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge one model on the items of a suite."""
+    _require_models(model)
+    folder = _result_folder(out, SCORE_FILES, replace=replace)
+    from biddable.evaluation import held_out, scoring
+
+    with _console(stderr=True).status("loading") as status:
+        result = scoring.score(
+            model,
+            suite=suite or held_out.suite_of(model, folder),
+            prompt_form=prompt_form,
+            template=template,
+            max_new_tokens=max_new_tokens,
+            run_code=run_code,
+            out=folder,
+            on_event=lambda event: status.update(_stage(event)),
+        )
+    if as_json:
+        _print_json(result)
+        return
+    console = _console()
+    console.print(scoring.score_table(result))
+    console.print("  ".join(str(folder / name) for name in SCORE_FILES), soft_wrap=True)
+
+
+@app.command()
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help='What to ask; "-": stdin.')],
+    template: TemplateName = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Let it continue the text as it is.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share drawn from.")] = 1.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Answer one prompt; a model that was never taught a template continues it instead."""
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        raise typer.BadParameter("it is empty; give some text.", param_hint="PROMPT")
+    if bare and template:
+        raise typer.BadParameter("it cannot stand beside --template.", param_hint="--bare")
+    _require_models(model)
+    from biddable.models.loading import load
+    from biddable.serving.answering import answer
+
+    loaded = load(model)
+    name = None if bare else template or loaded.template
+    if name is None and not bare:
+        _say(f"{model} was taught no template, so it is given the bare prompt (see --template)")
+    found = answer(
+        loaded,
+        text,
+        template=name,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    if as_json:
+        facts = {"text": found.text, "num_tokens": found.num_tokens, "stopped": found.stopped}
+        _print_json({"model": model, "template": name, "prompt": text, **facts})
+        return
+    typer.echo(found.text)
+    if not found.stopped:
+        _say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
+
+
+@data_app.command("show")
+def data_show(
+    file: Annotated[str, typer.Argument(metavar="FILE", help='A data file, or "mimic".')],
+    model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
+    template: TemplateName = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows as the model sees them, what it learns marked, and the share of that."""
+    from biddable.data.builtin import builtin_names, builtin_path
+    from biddable.data.readers import read_conversations
+
+    rows = read_conversations(builtin_path(file) if file in builtin_names() else file)
+    _require_models(model)
+    from biddable.data.encoding import encode_all
+    from biddable.data.preview import preview
+    from biddable.data.templates import get_template
+    from biddable.models.loading import load
+
+    loaded = load(model)
+    form = get_template(template or loaded.template, loaded.tokenizer)
+    if not as_json:
+        table = preview(rows, form, loaded.tokenizer, limit=limit)
+        _console().print(table, highlight=False, soft_wrap=True)
+        return
+    examples, report = encode_all(rows, form, loaded.tokenizer, max_seq_len=None)
+    shown = {"template": form.name, "rows": [asdict(example) for example in examples[:limit]]}
+    _print_json({"file": file, **asdict(report), **shown})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: what follows the program's name; None takes them from the process.
+
+    Returns:
+        The exit code: 0; 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    end = given.index("--") if "--" in given else len(given)
+    debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
+    given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
+    try:
+        code = app(given, prog_name="biddable", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _fail(error)
+    if code == 130:
+        _say("interrupted; nothing unfinished is left behind")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    """Say in one line what went wrong, and choose the exit code."""
+    if isinstance(error, BiddableError):
+        _say(str(error))
+        return 1
+    told = getattr(error, "format_message", None)  # typer's own: a wrong option, a missing argument
+    if told is not None:
+        if told().startswith("Usage:"):  # no arguments at all: the help itself
+            typer.echo(told(), err=True)
+            return 2
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "biddable"
+        _say(f"{told().replace('Value error, ', '')} See: {path} --help")
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        _say(f"{place}{error.strerror or error}.")
+        return 1
+    _say(f"internal error, please report it ({type(error).__name__}: {error}); see it with --debug")
+    return 1
+
+
+def _require_models(*names: str) -> None:
+    """Refuse unknown models before any of them is loaded."""
+    from biddable.models.loading import resolve
+
+    for name in names:
+        resolve(name)
+
+
+def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
+    """Make the folder for results, and refuse to write over others unless told to."""
+    folder = Path(out)
+    there = [name for name in names if (folder / name).exists()]
+    if there and not replace:
+        raise CheckpointError(
+            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def _tell_preparation(event: Mapping[str, Any], console: Console) -> None:
+    """Say what the rows came to and what will train, the dropped rows by name."""
+    if "summary" in event:
+        part = f"{event['part']}: " if "part" in event else ""
+        console.print(part + event["summary"], highlight=False, markup=False)
+    for dropped in event.get("dropped", ())[:MAX_SHOWN_PROBLEMS]:
+        console.print(f"  dropped {dropped}", highlight=False, markup=False)
+
+
+def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
+    parts = [f"{results['steps']:,} steps", f"{results['tokens']:,} tokens"]
+    parts.append(f"{results['seconds']:.0f} s")
+    if results.get("held_out_loss") is not None:
+        before, after = results["held_out_loss_before"], results["held_out_loss"]
+        parts.append(f"held-out loss {before:.3f} -> {after:.3f}")
+    return f"{folder}: {', '.join(parts)}"
+
+
+def _stage(event: Mapping[str, Any]) -> str:
+    return ", ".join(str(value) for value in event.values())
+
+
+def _console(*, stderr: bool = False, hush: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=hush)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"biddable: {message}", err=True)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -1,0 +1,83 @@
+"""Answer one prompt: text in, text out, the ids between hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biddable.data.conversation import Message
+from biddable.data.encoding import encode_prompt
+from biddable.data.templates import get_template
+from biddable.models.generation import generate
+from biddable.models.loading import LoadedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hold what a model wrote to one prompt.
+
+    Attributes:
+        text: without the stop token.
+        num_tokens: how many ids that is.
+        stopped: whether it ended by itself, before the length limit.
+    """
+
+    text: str
+    num_tokens: int
+    stopped: bool
+
+
+def answer(
+    loaded: LoadedModel,
+    prompt: str,
+    *,
+    template: str | None,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Answer:
+    """Answer a prompt, or continue it.
+
+    Args:
+        loaded: the model.
+        prompt: what is asked.
+        template: name of the template it is put in; None gives the model the bare text, with
+            nothing but its start token before it.
+        max_new_tokens: longest answer, its stop counted.
+        temperature: 0 takes the likeliest token; else tokens are drawn.
+        top_p: when drawing, the share of probability that is drawn from.
+        seed: the same seed draws the same answer.
+
+    Raises:
+        TemplateError: the template is unknown, or the tokenizer lacks what it needs.
+        DataError: the prompt is longer than the model can read.
+    """
+    tokenizer = loaded.tokenizer
+    form = None if template is None else get_template(template, tokenizer)
+    stop_ids = _end_ids(loaded, [] if form is None else [form.stop_text])
+    if form is None:
+        ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
+    else:
+        prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
+    (found,) = generate(
+        loaded.model,
+        [prompt_ids],
+        stop_ids=stop_ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    text = str(tokenizer.decode(found.ids, clean_up_tokenization_spaces=False))
+    return Answer(text if form is None else form.read_answer(text), len(found.ids), found.stopped)
+
+
+def _end_ids(loaded: LoadedModel, texts: Sequence[str]) -> set[int]:
+    """Collect the ids that end an answer: those of the template, and those of the model itself."""
+    config = getattr(loaded.model, "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    found = [loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list | tuple) else [ends])]
+    found += [loaded.tokenizer.convert_tokens_to_ids(text) for text in texts]
+    return {int(end) for end in found if end is not None}

@@ -1,0 +1,285 @@
+"""Run each verb from end to end on tiny models."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from biddable import create_instruction_dataset, demo
+from biddable.errors import CheckpointError
+from tests.cli.conftest import Cli
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+Config = Callable[..., Path]
+
+
+def test_help_names_every_verb_and_loads_no_torch() -> None:
+    """The subprocess counts its own processor time, that of starting Python included."""
+    code = (
+        "import sys, time; from biddable.cli import main; sys.argv = ['biddable', '--help'];"
+        "status = main(); heavy = {'torch', 'transformers', 'rich', 'yaml'} & set(sys.modules);"
+        "print(json := repr((status, sorted(heavy), time.process_time())), file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    status, heavy, seconds = eval(ran.stderr)
+    assert (status, heavy) == (0, [])
+    assert seconds < 0.5
+    for verb in ("demo", "train", "compare", "evaluate", "generate", "data"):
+        assert f"\n  {verb} " in ran.stdout
+
+
+def test_python_m_biddable_is_the_same_command() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "biddable", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )
+    assert ran.stdout.startswith("biddable 0.")
+
+
+def test_without_a_verb_the_help_is_shown(cli: Cli) -> None:
+    ran = cli()
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Usage: biddable")
+
+
+def test_train_leaves_a_run_and_says_what_came_of_it(cli: Cli, config: Config) -> None:
+    ran = cli("train", config())
+    assert ran.code == 0
+    assert ran.out.startswith("runs/tiny: 2 steps, ")
+    assert "held-out loss" in ran.out
+    assert "train: 8 of 8 rows kept" in ran.err
+    assert "all parameters train" in ran.err
+    found = {path.name for path in Path("runs/tiny").iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "config.yaml", "manifest.json"} < found
+    assert [path.name for path in Path("runs").iterdir()] == ["tiny"]
+
+
+def test_train_with_a_plain_method_and_json(cli: Cli, config: Config) -> None:
+    ran = cli("train", config(method="lora"), "--json")
+    result = json.loads(ran.out)
+    assert result["run"] == "runs/tiny"
+    assert result["results"]["steps"] == 2
+    assert Path("runs/tiny/adapter_model.safetensors").is_file()
+    assert "LoRA of rank 8" in ran.err
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_answers_with_its_own_template(cli: Cli, config: Config, method: str) -> None:
+    assert cli("train", config(method=method)).code == 0
+    ran = cli("generate", "runs/tiny", "Say 1.", "--max-new-tokens", 4, "--json")
+    answer = json.loads(ran.out)
+    assert (ran.code, answer["template"], answer["prompt"]) == (0, "inst", "Say 1.")
+    assert answer["num_tokens"] <= 4
+
+
+def test_a_base_continues_and_says_so(cli: Cli, base: Path) -> None:
+    ran = cli("generate", base, "Say 1.", "--max-new-tokens", 4)
+    assert ran.code == 0
+    assert ran.out.strip()
+    assert "was taught no template, so it is given the bare prompt" in ran.err
+    assert "cut after 4 tokens: the model did not stop by itself" in ran.err
+    assert cli("generate", base, "Say 1.", "--bare", "--max-new-tokens", 4).out == ran.out
+
+
+def test_generate_reads_stdin(cli: Cli, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Say 1."))
+    ran = cli("generate", base, "-", "--max-new-tokens", 1, "--json")
+    assert json.loads(ran.out)["prompt"] == "Say 1."
+
+
+def test_data_show_marks_what_is_learned(cli: Cli, base: Path, rows: Path) -> None:
+    ran = cli("data", "show", rows, "--model", base, "--template", "inst", "--limit", 2)
+    assert ran.code == 0
+    assert "[INST] Say 0. [/INST]⟦ 0 it is.<|endoftext|>⟧" in ran.out
+    assert "2 of 12 rows shown" in ran.out
+    assert "learned" in ran.out.splitlines()[-1]
+    assert ran.err == ""
+
+
+def test_data_show_as_json(cli: Cli, base: Path, rows: Path) -> None:
+    ran = cli("data", "show", rows, "--model", base, "--limit", 1, "--json")
+    shown = json.loads(ran.out)
+    assert (shown["num_rows"], shown["template"], len(shown["rows"])) == (12, "inst", 1)
+    (row,) = shown["rows"]
+    assert row["source"] == "rows.jsonl:1"
+    assert len(row["input_ids"]) == len(row["loss_mask"])
+
+
+def test_data_show_of_the_built_in_examples(cli: Cli, base: Path) -> None:
+    ran = cli("data", "show", "mimic", "--model", base, "--limit", 1)
+    assert ran.code == 0
+    num_rows = len(create_instruction_dataset())
+    assert f"1 of {num_rows} rows shown" in ran.out
+
+
+@pytest.fixture
+def items() -> Path:
+    """A suite of three items with checks, one of them code."""
+    rows = [
+        {
+            "id": f"q{n}",
+            "category": f"c{n % 2}",
+            "ring": "entity",
+            "instruction": text,
+            "response": answer,
+            "check": check,
+        }
+        for n, (text, answer, check) in enumerate(
+            (
+                ("What is 2+2?", "4", {"kind": "number", "value": 4}),
+                ("Say hi.", "hi", {"kind": "contains", "all": ["hi"]}),
+                (
+                    "Write a Python function to reverse a string",
+                    "def f(s):\n    return s[::-1]",
+                    {
+                        "kind": "python",
+                        "reference": "def f(s):\n    return s[::-1]\n",
+                        "tests": [["f('ab')", "'ba'"]],
+                    },
+                ),
+            )
+        )
+    ]
+    path = Path("items.jsonl")
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_compare_on_the_rows_that_the_run_held_out(cli: Cli, config: Config, base: Path) -> None:
+    assert cli("train", config(data={"train": "rows.jsonl", "held_out_rows": 4})).code == 0
+    ran = cli("compare", base, "runs/tiny", "--max-new-tokens", 4)
+    assert ran.code == 0
+    assert "answer loss" in ran.out
+    assert ran.out.splitlines()[-1] == (
+        "runs/compare/comparison.json  runs/compare/samples.jsonl  runs/compare/report.html"
+    )
+    result = json.loads(Path("runs/compare/comparison.json").read_text())
+    assert (result["n"], result["suite"]) == (4, "runs/compare/held_out.jsonl")
+    held_out = Path("runs/compare/held_out.jsonl").read_text().splitlines()
+    assert held_out == Path("rows.jsonl").read_text().splitlines()[-4:]
+
+    again = cli("compare", base, "runs/tiny", "--max-new-tokens", 4)
+    assert (again.code, again.out) == (1, "")
+    assert again.err.startswith("biddable: runs/compare: already holds comparison.json; choose")
+    assert cli("compare", base, "runs/tiny", "--max-new-tokens", 2, "--replace").code == 0
+
+
+def test_compare_as_json_on_items_with_checks(cli: Cli, base: Path, items: Path) -> None:
+    given = ("--suite", items, "--template", "inst", "--max-new-tokens", 4, "--out", "cmp")
+    ran = cli("compare", base, base, *given, "--run-code", "--json")
+    result = json.loads(ran.out)
+    assert result == json.loads(Path("cmp/comparison.json").read_text())
+    assert result["instruct"]["answer_correct"]["n"] == 3
+    assert result["decoding"]["run_code"] is True
+
+
+def test_compare_without_anything_held_out_asks_for_a_suite(cli: Cli, base: Path) -> None:
+    ran = cli("compare", base, base)
+    assert ran.code == 1
+    assert "name a suite: mimic, or a file" in ran.err
+
+
+def test_evaluate_one_model(cli: Cli, base: Path, items: Path) -> None:
+    ran = cli("evaluate", base, "--suite", items, "--max-new-tokens", 4)
+    assert ran.code == 0
+    assert "answer correct" in ran.out
+    assert ran.out.splitlines()[-1] == "runs/evaluate/scores.json  runs/evaluate/samples.jsonl"
+    result = json.loads(Path("runs/evaluate/scores.json").read_text())
+    assert (result["n"], result["prompt_form"], result["template"]) == (3, "bare", None)
+    samples = Path("runs/evaluate/samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sample"]["id"] for line in samples] == ["q0", "q1", "q2"]
+    assert cli("evaluate", base, "--suite", items).code == 1
+
+
+def test_evaluate_a_run_with_its_template_as_json(cli: Cli, config: Config, items: Path) -> None:
+    assert cli("train", config()).code == 0
+    ran = cli("evaluate", "runs/tiny", "--suite", items, "--max-new-tokens", 4, "--json")
+    result = json.loads(ran.out)
+    assert (result["prompt_form"], result["template"]) == ("template", "inst")
+    assert result["scores"]["instruction_following"]["n"] == 3
+
+
+@pytest.fixture
+def tiny_demo(monkeypatch: pytest.MonkeyPatch, base: Path, rows: Path, items: Path) -> None:
+    """Let the demo work on a base, examples and items that take a moment."""
+    for name, value in {"BASE": base, "TRAIN": rows, "SUITE": items}.items():
+        monkeypatch.setattr(f"biddable.demo.{name}", str(value))
+    monkeypatch.setattr("biddable.demo.MAX_NEW_TOKENS", 4)
+    settings = {
+        name: {**value, "training": {"epochs": 1, "batch_size": 8}}
+        for name, value in demo.SETTINGS.items()
+    }
+    monkeypatch.setattr("biddable.demo.SETTINGS", settings)
+
+
+@pytest.mark.usefixtures("tiny_demo")
+@pytest.mark.parametrize("method", ["full", "freeze", "lora"])
+def test_demo(cli: Cli, method: str) -> None:
+    ran = cli("demo", "--method", method, "--seed", 1)
+    assert ran.code == 0
+    assert "What is 2+2?" in ran.out
+    assert "what the models write is run in a limited process" in " ".join(ran.out.split())
+    assert ran.out.splitlines()[-1].startswith(
+        "runs/demo/report.html  runs/demo/comparison.json  runs/demo/samples.jsonl  (0 min "
+    )
+    found = {path.name for path in Path("runs/demo").iterdir()}
+    assert {"config.yaml", "manifest.json", *demo.FILES} < found
+    manifest = json.loads(Path("runs/demo/manifest.json").read_text())
+    assert (manifest["method"], manifest["seed"]) == (method, 1)
+    answer = cli("generate", "runs/demo", "What is 2+2?", "--max-new-tokens", 2, "--json")
+    assert json.loads(answer.out)["template"] == "inst"
+    assert [path.name for path in Path("runs").iterdir()] == ["demo"]
+
+
+@pytest.mark.usefixtures("tiny_demo")
+def test_demo_replaces_its_own_folder_and_no_other(cli: Cli) -> None:
+    first = cli("demo", "--json")
+    assert (first.code, json.loads(first.out)["n"]) == (0, 3)
+    Path("runs/demo/mark").touch()
+    assert cli("demo", "--json").code == 0
+    assert not Path("runs/demo/mark").exists()
+
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    ran = cli("demo", "--out", "mine")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("biddable: mine: holds something that the demo did not make")
+    assert [path.name for path in Path("mine").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.usefixtures("tiny_demo")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CheckpointError("no space")])
+def test_demo_that_comes_to_nothing_leaves_the_older_one(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    assert cli("demo", "--json").code == 0
+    Path("runs/demo/mark").touch()
+
+    def stop(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("biddable.demo.compare", stop)
+    ran = cli("demo", "--json")
+    assert ran.code == (130 if error is KeyboardInterrupt else 1)
+    assert Path("runs/demo/mark").exists()
+    assert [path.name for path in Path("runs").iterdir()] == ["demo"]
+
+    Path("runs/demo").rename("runs/demo.old")  # as a demo leaves it that is killed outright
+    assert cli("demo", "--json").code == ran.code
+    assert Path("runs/demo/mark").exists()
