@@ -20,6 +20,9 @@ CLOZE_KINDS = (
     "concept", "function", "ordinary",
 )  # fmt: skip
 
+# "A frog ..." may go on in many ways; these statements have one end.
+_STATEMENTS = {"sound": "The sound of {a} is known to all: {a} {v}."}
+
 
 def cloze_pairs(world: World, kind: str, limit: int = 60) -> list[Pair]:
     """Cut the plain statement of each held-out item where its answer starts."""
@@ -27,7 +30,7 @@ def cloze_pairs(world: World, kind: str, limit: int = 60) -> list[Pair]:
     items = random.Random(0).sample(items, min(limit, len(items)))
     pairs = []
     for item in items:
-        given, _, _ = WORDINGS[kind].response.partition("{v}")
+        given, _, _ = _STATEMENTS.get(kind, WORDINGS[kind].response).partition("{v}")
         given = fill(given, item.slots)
         text = given + item.slots["v"]
         cut = len(given.rstrip(" "))  # a space belongs to the token behind it
