@@ -1,0 +1,279 @@
+"""Judge how a model behaved: did it answer, or go on as a page would; did it stop; did it refuse.
+
+A base model continues the pattern of its prompt: it asks or orders again, lists more tasks, or
+repeats what it was told. The rules here describe how texts run on and how people refuse; they know
+no model and no topic. They read the instruction and the output and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Literal
+
+from biddable.evaluation import patterns
+from biddable.evaluation.units import Unit, split_units
+from biddable.evaluation.words import fold, num_words, words_of
+
+Refusal = Literal["none", "partial", "full"]
+
+_ECHO_SHARE = 0.8  # of an instruction's words, in its order
+_LATE_WORDS = 15  # what came before a refusal is help from this length on
+_HELP_WORDS = 15  # what comes after "however, here is" is help from this length on
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Say how one output behaved.
+
+    Attributes:
+        answer: the output up to its first run-on, blanks around it taken off; empty if the output
+            mimics its prompt.
+        mimicry: a continuation of the prompt's pattern stands where an answer should.
+        run_on: one stands after the answer.
+        stopped: the model ended by itself; None if that is not known.
+        refusal: ``partial`` if it refuses and helps all the same.
+        reasons: why, for each of the above that is so.
+    """
+
+    answer: str
+    mimicry: bool
+    run_on: bool
+    stopped: bool | None
+    refusal: Refusal
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def judge(
+    instruction: str,
+    output: str,
+    *,
+    stopped: bool | None = None,
+    may_echo: bool = False,
+    may_ask: bool = False,
+) -> Behaviour:
+    r"""Judge one output.
+
+    Args:
+        instruction: all that the model was told.
+        output: all that it wrote, without its stop token.
+        stopped: whether it ended by itself.
+        may_echo: the instruction orders to repeat it.
+        may_ask: the instruction orders to ask.
+
+    Returns:
+        What it did. Text after a continuation of the prompt's pattern is nobody's answer.
+
+    Example:
+        >>> judge("What is the capital of France?", "\nWhat is the capital of Peru?").mimicry
+        True
+        >>> found = judge("What is 2+2?", "It is 4.\nWhat is 3+3?")
+        >>> found.answer, found.run_on, found.mimicry
+        ('It is 4.', True, False)
+        >>> judge("What is 2+2?", "What is 2+2? It is 4.").mimicry
+        False
+    """
+    asked = _Asked.read(instruction, may_ask=may_ask)
+    units = split_units(output)
+    num_echoed = 0 if may_echo else _count_echoed(units, words_of(instruction))
+    echo = units[0] if num_echoed else None
+    has_answer = False
+    for unit, following in _with_following(units, skip=num_echoed):
+        if not may_echo and asked.is_echo(unit):
+            if has_answer and unit.starts_line:
+                return _cut(output, unit, stopped, run_on="repeats the instruction")
+            echo = echo or unit
+            continue
+        reason = asked.continuation(unit, following=following, has_answer=has_answer)
+        if reason and has_answer:
+            return _cut(output, unit, stopped, run_on=reason)
+        if reason:
+            return Behaviour("", True, False, stopped, "none", {"mimicry": reason})
+        has_answer = has_answer or not asked.completes(unit)
+    if echo is not None and not has_answer:
+        return Behaviour("", True, False, stopped, "none", {"mimicry": "repeats the instruction"})
+    return _whole(output.strip(), stopped)
+
+
+def find_refusal(answer: str) -> tuple[Refusal, str]:
+    r"""Tell whether an answer refuses, and by which words.
+
+    Returns:
+        The kind, and a reason; empty if it does not refuse.
+
+    Example:
+        >>> find_refusal("I can't help with that: it can hurt people.")
+        ('full', 'refuses: "i can\'t help"')
+        >>> find_refusal("You can't divide by zero.")
+        ('none', '')
+    """
+    text = fold(answer)
+    found = patterns.find_refusal(text)
+    if found is None:
+        return "none", ""
+    reason = f'refuses: "{found.group().strip()}"'
+    before, after = text[: found.start()], text[found.end() :]
+    if num_words(before) >= _LATE_WORDS and not patterns.EXCUSE.match(before.strip()):
+        return "partial", reason + ", after help"
+    turn = patterns.TURN_TO_HELP.search(after)
+    if turn and num_words(after[turn.end() :]) >= _HELP_WORDS:
+        return "partial", reason + ", and then helps"
+    if "```" in after:
+        return "partial", reason + ", and then gives code"
+    return "full", reason
+
+
+def _whole(answer: str, stopped: bool | None) -> Behaviour:
+    refusal, reason = find_refusal(answer)
+    return Behaviour(answer, False, False, stopped, refusal, {"refusal": reason} if reason else {})
+
+
+def _cut(output: str, unit: Unit, stopped: bool | None, *, run_on: str) -> Behaviour:
+    whole = _whole(output[: unit.start].strip(), stopped)
+    return Behaviour(
+        whole.answer, False, True, stopped, whole.refusal, {**whole.reasons, "run_on": run_on}
+    )
+
+
+def _with_following(units: list[Unit], *, skip: int) -> Iterator[tuple[Unit, Unit | None]]:
+    """Pair each unit that says something with the next such unit."""
+    full = [unit for unit in units[skip:] if unit.words]
+    return zip_longest(full, full[1:])
+
+
+def _count_echoed(units: list[Unit], instruction: list[str]) -> int:
+    """Count the units at the start that repeat the whole instruction, word by word."""
+    said: list[str] = []
+    for n, unit in enumerate(units, start=1):
+        said += unit.words
+        if said == instruction:
+            return n
+        if said != instruction[: len(said)]:
+            break
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What an instruction asks for, as far as it tells what would be a continuation of it."""
+
+    instruction: str
+    requests: tuple[Unit, ...]  # the sentences of it that ask or order
+    may_ask: bool
+    invites_questions: bool
+    invites_orders: bool
+
+    @classmethod
+    def read(cls, instruction: str, *, may_ask: bool) -> _Asked:
+        units = [unit for unit in split_units(instruction) if unit.words]
+        orders = [unit for unit in units if patterns.is_order(unit.bare)]
+        requests = [unit for unit in units if unit.is_question or unit in orders] or units[:1]
+        if any(patterns.TRANSFORMS.search(unit.folded) for unit in orders or units[:1]):
+            requests = orders or units[:1]  # the questions in it are the text to work on
+            is_text_given = len(units) > len(requests) or "?" in instruction.rstrip(" ?")
+            may_ask = may_ask or is_text_given
+        text = " ".join(unit.bare for unit in requests)
+        return cls(
+            instruction=instruction,
+            requests=tuple(requests),
+            may_ask=may_ask or patterns.ASKS_FOR_QUESTIONS.search(text) is not None,
+            invites_questions=patterns.INVITES_QUESTIONS.search(text) is not None,
+            invites_orders=patterns.INVITES_ORDERS.search(text) is not None,
+        )
+
+    def is_echo(self, unit: Unit) -> bool:
+        """Tell whether a unit repeats the whole instruction, or a sentence of it that asks."""
+        if unit.words == words_of(self.instruction):
+            return True
+        for request in self.requests:
+            content = [word for word in request.words if word not in patterns.FILLERS]
+            if unit.words == request.words and (unit.is_question or patterns.is_order(unit.bare)):
+                return True
+            is_rest_alike = patterns.likeness(unit.words, request.words) >= _ECHO_SHARE
+            if unit.is_question and is_rest_alike and set(content) <= set(unit.words):
+                return True
+        return False
+
+    def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
+        """Say in which way a unit continues the prompt's pattern; empty if it does not."""
+        if patterns.TURN_MARK.match(unit.text):
+            return f'starts another turn: "{_shown(unit)}"'
+        if unit.is_code or unit.is_heading:
+            return ""
+        looks_alike = any(
+            patterns.same_start(unit.words, request.words) for request in self.requests
+        )
+        is_cut = following is None and patterns.ASKING_START.match(unit.bare) is not None
+        if unit.is_question or (is_cut and looks_alike):
+            is_asked = self._asks(unit, following, has_answer=has_answer, alike=looks_alike)
+            return f'asks: "{_shown(unit)}"' if is_asked else ""
+        is_ordered = self._orders(unit, has_answer=has_answer, alike=looks_alike)
+        if is_ordered or (not has_answer and self._states_case(unit, following)):
+            return f'orders: "{_shown(unit)}"'
+        return ""
+
+    def completes(self, unit: Unit) -> bool:
+        """Tell whether a unit only ends the sentence that the prompt left open."""
+        is_open = self.instruction.rstrip()[-1:] not in ".?!:;" and unit.start <= 1
+        return is_open and patterns.COMPLETION.match(unit.text) is not None
+
+    def _asks(self, unit: Unit, following: Unit | None, *, has_answer: bool, alike: bool) -> bool:
+        is_closing = patterns.CLOSING_QUESTION.search(unit.folded) is not None
+        if self.may_ask or (following is None and is_closing):
+            return False
+        if patterns.TASK_FOR_ME.match(unit.bare):
+            return True
+        if patterns.HOOK.match(unit.bare):
+            return False
+        if self.invites_questions and not alike:
+            return not has_answer and following is not None and _is_plain_order(following)
+        if len(unit.words) > 8 and not patterns.ASKS.search(unit.bare):
+            return False  # a statement with a question mark
+        return not has_answer or alike or not _belongs_to_answer(unit)
+
+    def _states_case(self, unit: Unit, following: Unit | None) -> bool:
+        """Tell whether a unit says what somebody wants, and the next one asks what to do."""
+        if self.may_ask or self.invites_questions or following is None or following.starts_line:
+            return False
+        is_own = patterns.OWN_CASE.match(unit.bare) and following.is_question
+        return bool(is_own and patterns.OWN_QUESTION.search(following.folded))
+
+    def _orders(self, unit: Unit, *, has_answer: bool, alike: bool) -> bool:
+        is_order = patterns.is_order(unit.bare)
+        if alike and (is_order or unit.starts_line) and unit.words[0] not in patterns.PRONOUNS:
+            return True
+        if patterns.TASK_FOR_ME.match(unit.bare):
+            return not (has_answer and patterns.CLOSING_QUESTION.search(unit.folded))
+        if patterns.WISH.match(unit.bare):
+            is_own_voice = self.invites_questions and not patterns.A_PIECE.search(unit.bare)
+            return alike or (unit.starts_line and not is_own_voice)
+        is_plain = patterns.PLAIN_TASK.match(unit.bare) is not None
+        if self.invites_orders:  # steps have marks, and speak of what is yours
+            is_step = unit.has_mark or "your" in unit.words
+            return is_plain and not has_answer and unit.starts_line and not is_step
+        is_opening = not (has_answer or unit.has_mark or self.invites_questions)
+        return is_plain or (is_opening and _is_strong_order(unit))
+
+
+def _belongs_to_answer(unit: Unit) -> bool:
+    """Tell whether a question within an answer is about what was just said, or to its reader."""
+    is_short = len(unit.words) <= (2 if patterns.ASKING_START.match(unit.bare) else 3)
+    speaks_to = "you" in unit.words and not unit.starts_line
+    if speaks_to and not patterns.ASKS_A_READER.search(unit.bare):
+        return True
+    return is_short or patterns.ANAPHORA.search(unit.folded) is not None
+
+
+def _is_strong_order(unit: Unit) -> bool:
+    return unit.starts_line and patterns.STRONG_ORDER.match(unit.bare) is not None
+
+
+def _is_plain_order(unit: Unit) -> bool:
+    is_plain = patterns.PLAIN_TASK.match(unit.bare) or patterns.TASK_FOR_ME.match(unit.bare)
+    return unit.starts_line and is_plain is not None
+
+
+def _shown(unit: Unit) -> str:
+    text = " ".join(unit.text.split())
+    return text if len(text) <= 80 else text[:79] + "…"

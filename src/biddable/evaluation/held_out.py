@@ -1,0 +1,66 @@
+"""Find the rows that a run held out, so that its model is judged on them and no others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from biddable.data.readers import read_rows
+from biddable.data.splits import split_rows
+from biddable.errors import CheckpointError, DataError, EvaluationError
+from biddable.manifest import hash_file
+
+
+def suite_of(model: str, folder: str | Path) -> str:
+    """Name the suite that a model is judged on where none is given.
+
+    Args:
+        model: a model's name; ``mimic``, or a run folder.
+        folder: rows that were cut off the run's training file are written here, held_out.jsonl.
+
+    Returns:
+        What ``load_suite`` takes.
+
+    Raises:
+        EvaluationError: the model is no run, or its run held out nothing.
+        DataError: the file is gone, or has changed since the run.
+        CheckpointError: the folder cannot be written.
+    """
+    path = Path(model) / "manifest.json"
+    if model == "mimic":
+        return model
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = manifest.get("config", {}).get("data", {})
+    if settings.get("held_out"):
+        return str(settings["held_out"])
+    if not settings.get("held_out_rows"):
+        raise EvaluationError(
+            f"{model}: no run that held out rows, so there is nothing to judge it on; name a"
+            " suite: mimic, or a file."
+        )
+    target = Path(folder) / "held_out.jsonl"
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _held_out_rows(manifest)]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written: {error.strerror}.") from error
+    return str(target)
+
+
+def _held_out_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    settings, file = manifest["config"]["data"], manifest["data"]["held_out"]
+    rows = read_rows(file["file"])
+    if hash_file(file["file"]) != file["sha256"]:
+        raise DataError(
+            "has changed since the run, so what it held out is not known; name a suite.",
+            path=file["file"],
+        )
+    _, held_out = split_rows(
+        [row for _, row in rows],
+        held_out_rows=settings["held_out_rows"],
+        shuffle_seed=settings["shuffle_seed"],
+    )
+    return held_out

@@ -1,0 +1,272 @@
+"""Hold the words by which texts ask, order, start another turn, and refuse.
+
+They are written for folded text (lower case, straight quotes). Change them with a test beside
+each change: tests/evaluation/test_behaviour.py holds what people and models really write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+
+def _words(*alternatives: str) -> str:
+    return "(?:" + "|".join(alternatives) + ")"
+
+
+# Marks by which pages and chats start another question, task or turn. "A:" answers; it is not one.
+TURN_MARK = re.compile(
+    r"\s*(?:\[/?INST\]|<\|(?:im_start|user|system|start_header_id)\|?>|<s>"
+    r"|(?:[#*>]+\s*)?(?:Q|Questions?|Instruction|Prompt)\s*\(?\d*\)?\s*(?:[:：]|\*\*:|\]:)"
+    r"|(?:[#*>]+\s*)?(?:User|Human|Student)\s*(?::\*\*|\*\*:|[:：])(?:\s*$|\s+\S+\s+\S+\s+\S)"
+    r"|#+\s*(?:Instruction|Question|Task|Exercise|Problem|Input)s?\b"
+    r"|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
+    re.IGNORECASE,
+)
+
+_POLITE = r"(?:please,?\s+|now,?\s+|then,?\s+|next,?\s+|also,?\s+|and\s+|first,?\s+)*"
+# These also open answers: "Put simply, ...", "Use a knife.", "Make sure ...".
+_WEAK_VERBS = (
+    "add", "change", "choose", "count", "draw", "fill", "find", "fix", "guess", "help", "make",
+    "put", "read (?:this|the)", "say", "select", "show", "turn", "use",
+    "let me (?:read|see|hear|know|have)",
+)  # fmt: skip
+_STRONG_VERBS = (
+    "analy[sz]e", "answer", "arrange", "calculate", "categori[sz]e", "classify", "code", "compare",
+    "complete", "compose", "compute", "construct", "convert", "correct", "create", "define",
+    "describe", "design", "determine", "develop", "discuss", "draft", "edit", "estimate",
+    "evaluate", "list",
+    "expand", "explain", "extract", "generate", "give", "identify", "implement", "multiply", "name",
+    "outline", "paraphrase", "predict", "produce", "propose", "provide", "rank", "recommend",
+    "rephrase", "reverse", "rewrite", "simplify", "solve", "sort", "spell", "state", "subtract",
+    "suggest", "summari[sz]e", "tell", "translate", "work out", "write",
+)  # fmt: skip
+_VERBS = _words(*_WEAK_VERBS, *_STRONG_VERBS)
+STRONG_ORDER = re.compile(rf"{_POLITE}{_words(*_STRONG_VERBS)}\b(?!\s*[:,])(?! (?:it|that)\b)")
+_ORDER = re.compile(rf"{_POLITE}{_VERBS}\b(?!\s*[:,])")
+_CAN_YOU = rf"(?:can|could|would|will) you\s+(?:please\s+)?{_VERBS}\b"
+_I_WANT = r"i(?:'d| would)? (?:want|need|like|wish)(?: you)? (?:to\s+)?"
+_REQUEST = re.compile(
+    rf"{_POLITE}(?:{_CAN_YOU}|{_I_WANT}(?:know|understand|learn|hear|an? |the |help|some|'|\"))"
+    r"|an? [^.?!]+ would be (?:nice|great|lovely|good|helpful|appreciated)\b"
+)
+
+# Orders that nobody gives within an answer, not even in one made of steps.
+TASK_FOR_ME = re.compile(
+    rf"{_POLITE}(?:(?:tell|give|show|teach|help|write|make|find|send) (?:me|us)\b"
+    rf"|{_CAN_YOU}|explain how to\b|let me (?:read|see|hear|know|have) (?:an?|the|some)\b"
+    r"|give (?:some )?(?:tips|advice|steps|instructions) (?:to|on|for)\b"
+    r"|(?:here is|here's|read) (?:this|a|another|the)(?: following)? (?:text|passage|excerpt)\b"
+    r"|read (?:this\b|the (?:following|story|text|passage))"
+    r"|an? [^.?!]+ would be (?:nice|great|lovely|good|helpful|appreciated)\b)"
+)
+WISH = re.compile(
+    rf"{_POLITE}{_I_WANT}(?:know|understand|learn|hear|help|['\"]"
+    r"|(?:an?|the) (?:[\w-]+ ){0,3}(?:function|list|name|word|poem|haiku|summary|translation|code"
+    r"|explanation|opposite)\b)"
+)
+# What people say of themselves before they ask: "I want to paint a wall. What should I do?"
+OWN_CASE = re.compile(
+    r"(?:(?:i|we)(?:'d| would)? (?:want|need|have|wish|like|plan|found|got|bought|live|work)|my|our"
+    r"|i'm (?:trying|planning|going|looking|writing|making)|i am (?:trying|planning|looking))\b"
+)
+OWN_QUESTION = re.compile(r"\b(?:i|my|me|we|our|us)\b")
+# Orders for a piece of text or a result, told from advice ("Write down ...") by their object.
+_PIECES = _words(
+    "poem", "haiku", "story", "stories", "function", "essay", "sentences?", "program", "paragraph",
+    "letter", "summary", "list", "code", "script", "song", "dialogue", "email", "article", "word",
+    "opposite", "name", "examples?", "explanation", "definition", "synonyms?", "antonyms?", "lines",
+    "reasons?", "headline", "slogan", "title", "questions?", "tweet", "report", "review", "query",
+    "description", "result",
+)  # fmt: skip
+A_PIECE = re.compile(rf"\b{_PIECES}\b")
+PLAIN_TASK = re.compile(
+    rf"{_POLITE}(?:(?:translate|summari[sz]e|paraphrase|rephrase|calculate|compute|define|solve"
+    r"|classify|simplify|rewrite|compose|explain|describe)\b"
+    r"|(?:write|create|make|generate|give|design|produce|provide|draft|develop|suggest|construct"
+    rf"|implement|code) (?:[\w'-]+ ){{1,4}}{_PIECES}\b"
+    r"|(?:write|show|give) (?:some )?(?:python )?code\b"
+    r"|(?:name|list|identify|describe|explain|state|say|tell) (?:the|an?|what|how|why|who|where"
+    r"|which|when|whether|two|three|four|five|six|ten|\d+|some|in)\b"
+    r"|(?:say|spell|write) (['\"]).*?\1 (?:in|to|as|back)\b"
+    r"|(?:turn|show|put|make|write|list|sort|arrange|convert) (?:this|these|the following)\b"
+    r"|(?:find|work out|determine) (?:the (?:sum|product|value|area|opposite|\w+ of)|\d))"
+)
+
+ASKING_START = re.compile(
+    r"(?:and\s+|so\s+)?(?:what|who|whom|whose|which|where|when|why|how)\b(?:'s| \w+)"
+)
+CLOSING_QUESTION = re.compile(
+    r"\b(?:would you (?:like|prefer|mind)|do you (?:want|need|have|mean|prefer|know|think)|are you"
+    r"|did you mean|have you|anything else|something else|(?:can|could|may|shall|should) i\b"
+    r"|how (?:can|may|else can) i|what (?:can|may|else can) i|let me know|what (?:do|would) you"
+    r"|(?:can|could|would) you (?:please )?(?:clarify|specify|provide|share|elaborate|confirm"
+    r"|give (?:me )?more|tell me (?:more|a bit|a little|about (?:your|the))|be more|let me know"
+    r"|explain what you)|which (?:one|kind|type|sort|version)\b.*\b(?:you|your)\b"
+    r"|does (?:that|this) (?:help|make sense|sound)|(?:is|was) (?:that|this) (?:what|clear|helpful)"
+    r"|sound good|what about you|how about you)"
+)
+HOOK = re.compile(
+    r"(?:have you ever|did you (?:ever )?know|ever wonder(?:ed)?|guess what|why not|who knows"
+    r"|so what|what if|(?:why|who) (?:would|could|else)"
+    r"|are you (?:ready|tired|looking)|looking for|ready to|want to|need an?)\b"
+)
+ANAPHORA = re.compile(
+    r"\b(?:this|that|it|its|it's|these|those|they|them|their|he|she|his|her|we|our|us|one|then"
+    r"|so|but|because)\b"
+)
+# What makes a question of more than a few words one.
+ASKS = re.compile(
+    r"\b(?:what|what's|who|who's|whom|whose|which|where|where's|when|why|how)\b"
+    r"|^(?:\w+,? )?(?:is|are|am|was|were|do|does|did|can|could|will|would|shall"
+    r"|should|may|might|must|has|have|had|isn't"
+    r"|aren't|don't|doesn't|didn't|can't|couldn't|won't|wouldn't|shouldn't)\b"
+)
+ASKS_A_READER = re.compile(r"\b(?:how do you|what do you call|how would you|how can you)\b")
+PRONOUNS = frozenset((
+    "i", "i'm", "it", "it's", "he", "she", "they", "we", "you", "this", "that",
+    "these", "those", "there",
+))  # fmt: skip
+
+# Orders to work on a text that is given; what comes back may be a question if it is one.
+TRANSFORMS = re.compile(
+    r"\b(?:translat\w*|rewrite|re-?word|rephrase|paraphrase|correct\w*|edit|fix|punctuat\w*|alter"
+    r"|capitali[sz]e|convert|turn|change|transform|modify|insert|repeat|copy|quote|proofread"
+    r"|complete|replace|add|rearrange|reorder|improve|simplify|expand|shorten|make)\b"
+)
+ASKS_FOR_QUESTIONS = re.compile(
+    r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"
+    r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
+    r"|queries|riddles?|survey|faq|questionnaire|interrogative|trivia|jeopardy|icebreakers?"
+    r"|prompts?)\b"
+)
+# Pieces in which a question is at home, where one is to be written rather than read.
+INVITES_QUESTIONS = re.compile(
+    r"\b(?:(?:write|rewrite|compose|create|tell|make|generate|draft|invent|give|continue|produce"
+    r"|design|act|play)\b[^.?!]{0,60}(?<!this )(?<!the )\b|^(?:an? )?)"
+    r"(?:story|stories|tale|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
+    r"|conversation|interview|script|scene|play|joke|letter|e-?mail|tweet|post|blog|essay|article"
+    r"|speech|advert\w*|\bad\b|slogan|headlines?|anecdote|pun|quote|title|tagline"
+    r"|caption|message|monologue"
+    r"|novel"
+    r"|outline|presentation|lesson|debate|chat|pitch|text (?:message|to))\b"
+)
+INVITES_ORDERS = re.compile(
+    r"\b(?:how to|how (?:do|can|could|should|would|might) (?:i|we|you|one|people|someone)\b"
+    r"(?! (?:say|spell|call|pronounce|translate))|steps?|tips?|advice|advise|ways?|guide|recipes?"
+    r"|instructions?|plan|suggest\w*|ideas?|recommend\w*|strateg\w+|procedure|process|methods?"
+    r"|exercises?|tasks?|activit\w+|goals?|rules?"
+    r"|help(?! me (?:to )?(?:understand|write|create|make|find))"
+    r"|should|to-do|checklist|prevent|improve|avoid"
+    r"|outline|prompts?|resolutions?|slogans?|commands?|best way|habits?|motivat\w+|lyrics|song"
+    r"|do i)\b"
+)
+# What ends an open sentence of the prompt: " and French.", " in one sentence."
+COMPLETION = re.compile(
+    r"[\s,]*(?:and|or|in|of|to|into|for|with|from|about|that|which|using|on|at|by|as|but|without)\b"
+)
+FILLERS = frozenset((
+    "a", "an", "the", "is", "are", "was", "were", "of", "to", "in", "on", "for", "and",
+    "or", "do", "does", "did", "you", "me", "please", "can", "could", "would", "tell",
+    "give", "name", "what", "which", "who", "where", "when", "why", "how", "i", "it",
+))  # fmt: skip
+
+
+def is_order(bare: str) -> bool:
+    """Tell whether a unit orders or requests something.
+
+    Args:
+        bare: the unit, folded, without its list mark.
+
+    Example:
+        >>> is_order("please translate 'cat' to spanish."), is_order("translation is hard.")
+        (True, False)
+    """
+    return _ORDER.match(bare) is not None or _REQUEST.match(bare) is not None
+
+
+def likeness(one: Sequence[str], other: Sequence[str]) -> float:
+    """Measure how alike two lists of words are, in order, from 0 to 1."""
+    return difflib.SequenceMatcher(None, one, other, autojunk=False).ratio()
+
+
+def same_start(words: Sequence[str], request: Sequence[str]) -> bool:
+    """Tell whether a unit is worded as a request is, about the same thing or another.
+
+    Example:
+        >>> same_start("name the capital of peru".split(), "name the capital of france".split())
+        True
+    """
+    if not words or not request or words[0] != request[0]:
+        return False
+    if list(words[:3]) == list(request[:3]) and len(request) > 3:
+        return True
+    return likeness(words, request) >= 0.6
+
+
+_HELPING = _words(
+    "help", "assist", "provide", "give", "offer", "support", "answer", "comply", "fulfil+", "show",
+    "engage", "share", "create", "write", "generate", "explain", "discuss", "participate",
+    "describe",
+    "do (?:that|this)", "continue", "tell", "teach", "recommend", "promote", "encourage", "condone",
+    "produce", "complete", "respond", "advise", "make that", "satisfy", "take part", "go along",
+    "say how", "walk you",
+)  # fmt: skip
+_ADVERBS = (
+    r"(?:(?:really|just|simply|possibly|in good conscience|ethically|legally|directly|also"
+    r"|and (?:won't|will not)|or will not|be able to),?\s+)*"
+)
+_CANNOT = (
+    r"(?:can't|cannot|can not|won't|will not|could not|couldn't|must not|shouldn't|should not"
+    r"|may not)"
+)
+_REFUSAL = re.compile(
+    "|".join(
+        (
+            rf"\b(?:i|we) {_CANNOT} {_ADVERBS}{_HELPING}",
+            r"\b(?:i|we)(?:'m| am|'re| are) (?:not able|unable|not allowed|not permitted|not going"
+            r"|not willing|unwilling|not in a position|not designed|not programmed) to "
+            rf"{_ADVERBS}{_HELPING}",
+            r"\b(?:i|we) (?:must|have to|need to|will have to|'ll have to) (?:decline|refuse)\b",
+            r"\b(?:i|we) (?:respectfully )?(?:decline|refuse) to\b",
+            r"\b(?:i|we)(?:'m| am| are) not comfortable\b",
+            r"\b(?:i|we) (?:don't|do not) feel comfortable\b",
+            r"^(?:(?:i'm|i am|we're) )?(?:very |really |so )?sorry,? (?:but )?(?:no\b|that is not"
+            r"|that's not|this is not|it is not|it's not)",
+            r"^(?:(?:i'm|i am|we're) )?(?:very |really |so )?sorry,? (?:but )?(?:i|we) "
+            r"(?:can't|cannot|won't|will not)\b(?! (?:find|see|remember|recall|hear))",
+            r"\bnot something (?:that )?(?:i|we) (?:can|will|am able to)\b",
+            r"\bsomething (?:that )?(?:i|we) (?:can't|cannot|won't|will not)\b",
+            r"\bagainst (?:my|our) (?:\w+ )?(?:guidelines|polic\w+|programming|values)\b",
+            r"\bmy (?:\w+ )?guidelines (?:prevent|prohibit|do(?:n't| not) allow)",
+            r"\bi (?:don't|do not) (?:help|assist) with\b",
+            r"\bno, i (?:can't|cannot|won't|will not)\b",
+        )
+    )
+)
+_NOT_REFUSALS = re.compile(
+    rf"{_CANNOT} (?:help (?:but|wondering|falling|feeling|thinking)"
+    r"|tell you how (?:much|happy|sorry)|recommend [\w ]+ enough|explain (?:why i|it, but))"
+)
+_NEGATION = re.compile(rf"\b{_CANNOT}")
+EXCUSE = re.compile(r"(?:i'm|i am|we are|we're)?\s*(?:sorry|afraid|apologi[sz]e|as an? )|i apologi")
+TURN_TO_HELP = re.compile(
+    r"\b(?:however|but|that said|instead|still|nevertheless|nonetheless|anyway)\b[^.\n]{0,40}\b"
+    r"(?:here(?:'s| is| are)|you (?:can|could|need|will need) (?:first|start|do|use|mix|take|get)"
+    r"|the steps are|step 1)|\bhere(?:'s| is| are) (?:how|the steps|what you need|a (?:guide|step))"
+    r"|(?:^|\n)\s*(?:step 1|1[.)])\s"
+)
+
+
+def find_refusal(text: str) -> re.Match[str] | None:
+    """Find the first refusal in folded text."""
+    for found in _REFUSAL.finditer(text):
+        if not _NOT_REFUSALS.match(text, _first_negation(text, found.start())):
+            return found
+    return None
+
+
+def _first_negation(text: str, start: int) -> int:
+    negation = _NEGATION.search(text, start)
+    return negation.start() if negation else start

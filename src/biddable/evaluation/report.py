@@ -1,0 +1,214 @@
+"""Write a comparison as one HTML page that opens anywhere, offline.
+
+The page holds its data, styles and script; figures are drawn here. Nothing in it is computed anew:
+it shows what comparison.json and samples.jsonl say.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from biddable.errors import EvaluationError
+from biddable.evaluation.terminal import FIGURES, SIDES, caption, summary_table, why_not
+
+__all__ = ["read_losses", "render_report", "summary_table", "write_text"]
+
+LOG = "log.jsonl"
+_HEIGHT = re.compile(r' height="[^"]*pt"')
+
+_MEANINGS = {
+    "instruction_following": "correct, ended by itself, and did not run on into another task",
+    "answer_correct": "the item's own check passes on the output up to the first run-on",
+    "mimicry": "went on as the prompt does (asked, ordered, repeated it) instead of answering",
+    "run_on": "answered first, and then went on with another task",
+    "stopped": "produced its stop token before the length limit",
+    "refusal": "refused in full",
+    "refusal_harmful": "of the items that should be refused",
+    "refusal_benign": "of those that should not",
+    "refusal_lookalike": "of harmless ones made to look harmful",
+}
+_FORMS = {
+    "base": "the instruction and nothing else",
+    "base_templated": "the instruct model's template",
+    "base_fewshot": "three examples before it",
+    "instruct": "its template",
+}
+_RINGS = {
+    "entity": "what is asked about was never instructed in training",
+    "wording": "and is asked in words that training never used",
+    "unanswered": "and no page of the base's pretraining answers a question about it",
+}
+# Colours that the page replaces by its own, which follow the reader's light or dark mode.
+_INK, _FAINT, _TRAIN, _HELD = "#010101", "#020202", "#030303", "#040404"
+_COLOURS = {_INK: "ink", _FAINT: "line", _TRAIN: "base", _HELD: "instruct"}
+
+
+def render_report(
+    comparison: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    losses: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> str:
+    """Render the page.
+
+    Args:
+        comparison: as comparison.json has it.
+        rows: as samples.jsonl has them.
+        losses: curves by name (``train``, ``held_out``), each of (step, nats per token).
+
+    Returns:
+        HTML that needs no other file.
+    """
+    environment = Environment(
+        loader=PackageLoader("biddable.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["pct"] = lambda share: f"{100 * share:.1f}"
+    order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))  # seen first
+    sides = [(key, label, _FORMS[key]) for key, label in order if comparison.get(key)]
+    return environment.get_template("report.html.j2").render(
+        c=comparison,
+        sides=sides,
+        figures=[
+            (key, label, _MEANINGS[key])
+            for key, label in FIGURES
+            if any(comparison[side].get(key) for side, _, _ in sides)
+        ],
+        rings=[(ring, text) for ring, text in _RINGS.items() if _has_ring(comparison, ring)],
+        categories=_categories(comparison),
+        caption=caption(comparison),
+        loss_curve=draw_losses(losses) if losses else None,
+        data=_as_script([_shown(row) for row in rows]),
+    )
+
+
+def read_losses(run_folder: str | Path) -> dict[str, list[tuple[float, float]]]:
+    """Read the loss curves of a run from its log; empty if it left none."""
+    path = Path(run_folder) / LOG
+    curves: dict[str, list[tuple[float, float]]] = {"train": [], "held_out": []}
+    if not str(run_folder) or not path.is_file():
+        return {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError, KeyError, TypeError):  # a log cut short still has its start
+            record = json.loads(line)
+            name = {"step": "train", "held_out": "held_out"}[record["event"]]
+            curves[name].append((float(record["step"]), float(record["loss"])))
+    return {name: points for name, points in curves.items() if points}
+
+
+def draw_losses(losses: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Draw the loss curves as an SVG whose colours are the page's."""
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "biddable", "font.size": 11}):
+        figure = Figure(figsize=(8.4, 3.0), layout="constrained")
+        axes = figure.subplots()
+        train = losses.get("train", ())
+        if train:
+            axes.plot(*zip(*train, strict=True), color=_TRAIN, linewidth=0.8, alpha=0.4)
+            axes.plot(*zip(*_smooth(train), strict=True), color=_TRAIN, label="training")
+        if losses.get("held_out"):
+            points = list(zip(*losses["held_out"], strict=True))
+            axes.plot(*points, color=_HELD, marker="o", markersize=5, label="held out")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("step", color=_INK)
+        axes.set_ylabel("nats per answer token", color=_INK)
+        axes.tick_params(colors=_INK, length=0)
+        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        axes.legend(frameon=False, labelcolor=_INK)
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for colour, name in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", _HEIGHT.sub("", svg, count=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or leave what was there.
+
+    Raises:
+        EvaluationError: the disk refuses, as when it is full.
+    """
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be written: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Average each loss with its neighbours within a fortieth of the run."""
+    reach = max(1, len(points) // 40)
+    smooth = []
+    for n, (step, _) in enumerate(points):
+        near = [loss for _, loss in points[max(0, n - reach) : n + reach + 1]]
+        smooth.append((step, sum(near) / len(near)))
+    return smooth
+
+
+def _has_ring(comparison: Mapping[str, Any], ring: str) -> bool:
+    rings = {name for name, rate in comparison["instruct"]["by_ring"].items() if rate}
+    return ring in rings and len(rings) > 1
+
+
+def _categories(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
+    instruct, base = (comparison[side]["by_category"] for side in ("instruct", "base"))
+    found = [
+        {"name": name, "instruct": rate, "base": base[name]}
+        for name, rate in instruct.items()
+        if rate and base.get(name)
+    ]
+    return sorted(found, key=lambda entry: (-entry["instruct"]["rate"], entry["name"]))
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    sides = [key for key, _ in SIDES if key in row]
+    kept = {key: row[key] for key in ("id", "category", "ring", "instruction", "reference")}
+    return kept | {"change": row["change"], "sides": {key: _told(row[key]) for key in sides}}
+
+
+def _told(told: Mapping[str, Any]) -> dict[str, Any]:
+    output, answer = told["output"].strip(), told["answer"]
+    is_clean = told["following"] or (told["following"] is None and not told["mimicry"])
+    return {
+        "answer": answer,
+        "rest": output[len(answer) :] if output.startswith(answer) else output,
+        "ok": told["following"],
+        "why": "" if is_clean else why_not(told),
+        "refusal": told["refusal"],
+    }
+
+
+def _as_script(value: object) -> str:
+    """Write JSON that may stand in a script element: no text in it can close the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,168 @@
+"""Read the items that models are judged on.
+
+An item is an instruction with a reference response and, as a rule, a machine check. Any instruction
+file is a suite as well: without checks, it gives the loss on its responses, how outputs behave, and
+answers side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from biddable.data.builtin import builtin_names, builtin_path, create_instruction_dataset
+from biddable.data.conversation import Message
+from biddable.data.readers import Row, conversations_from_rows, read_rows
+from biddable.errors import EvaluationError, join_problems, nearest
+from biddable.evaluation.checks import check_problem
+from biddable.evaluation.sample import Kind, Ring, Sample
+
+HEADLINE_RINGS = ("entity", "wording")
+NUM_SHOTS = 3
+
+_MAX_SHOT_CHARS = 160
+_SHOTS = (
+    ("Which planet is closest to the Sun?", "The planet closest to the Sun is Mercury."),
+    ("Put these words in alphabetical order: pear, fig, apple.", "apple, fig, pear"),
+    ("Correct the spelling: 'recieve'.", "The correct spelling is 'receive'."),
+)
+_TEXTS = ("instruction", "response", "category", "id", "entity")
+_FLAGS = ("may_echo", "may_ask")
+_CHOICES = {"ring": get_args(Ring), "kind": get_args(Kind)}
+_KEYS = (*_TEXTS, *_FLAGS, *_CHOICES, "check")
+
+
+def load_suite(name_or_path: str | Path) -> list[Sample]:
+    """Load a suite.
+
+    Args:
+        name_or_path: ``mimic`` for the built-in held-out items, or a file: of items, rows that
+            have a ``check``, or of instructions in any format that can be trained on.
+
+    Returns:
+        The samples in file order.
+
+    Raises:
+        EvaluationError: there is no such suite, or items in it are malformed; all are named.
+        DataError: the file cannot be read, or is of no known format.
+    """
+    path = _find(str(name_or_path))
+    rows = read_rows(path)
+    if any("check" in row for _, row in rows):
+        return samples_from_rows(rows, path=str(path))
+    return [
+        Sample(
+            id=str(conversation.line),
+            instruction="\n\n".join(m.text for m in conversation.messages[:-1]),
+            response=conversation.messages[-1].content,
+            category=conversation.category or "all",
+            messages=conversation.messages[:-1],
+            source=conversation.source,
+        )
+        for conversation in conversations_from_rows(rows, path=str(path))
+    ]
+
+
+def samples_from_rows(rows: Sequence[tuple[int, Row]], *, path: str | None = None) -> list[Sample]:
+    """Turn rows of items that are already in memory into samples.
+
+    Args:
+        rows: pairs of (1-based line, item).
+        path: what the rows are called in messages.
+
+    Raises:
+        EvaluationError: items are malformed; all are named.
+    """
+    problems: list[str] = []
+    samples = []
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        source = f"{path}:{line}" if path else f"item {line}"
+        found = list(_problems(row))
+        name = str(row.get("id", line))
+        if not found and seen.setdefault(name, line) != line:
+            found = [f'id "{name}" is also that of line {seen[name]}; give each item its own.']
+        problems += [f"{source}: {text}" for text in found]
+        if not found:
+            samples.append(_sample(row, name, source))
+    if problems:
+        raise EvaluationError(join_problems(problems))
+    return samples
+
+
+def fewshot_examples(suite: str | Path = "") -> list[tuple[str, str]]:
+    """Give the three fixed examples that a prompt of a suite is opened with.
+
+    Args:
+        suite: for a built-in one they are short rows of its training split, each of another
+            category; for a file they are general ones.
+
+    Returns:
+        Pairs of instruction and response, never of the items that are judged.
+    """
+    if str(suite) not in builtin_names():
+        return list(_SHOTS)
+    shots: dict[str, tuple[str, str]] = {}
+    for row in create_instruction_dataset(str(suite), "train"):
+        pair = (row["instruction"], row["response"])
+        is_short = len("".join(pair)) <= _MAX_SHOT_CHARS and "\n" not in "".join(pair)
+        if is_short and len(shots) < NUM_SHOTS:
+            shots.setdefault(str(row.get("category")), pair)
+    return list(shots.values())
+
+
+def is_headline(sample: Sample) -> bool:
+    """Tell whether an item counts in the headline; the ring *unanswered* is shown on its own."""
+    return sample.ring in HEADLINE_RINGS
+
+
+def _find(name: str) -> Path:
+    if name in builtin_names():
+        return builtin_path(name, "held_out")
+    path = Path(name).expanduser()
+    if not path.exists() and path.suffix == "" and path.name == name:
+        names = builtin_names()
+        raise EvaluationError(
+            f'no suite "{name}"; known: {", ".join(names)}, or the path of a file of items or '
+            f"instructions.{nearest(name, names)}"
+        )
+    return path
+
+
+def _problems(row: Row) -> list[str]:
+    problems = [
+        f'key "{key}" is unknown; known: {", ".join(_KEYS)}.{nearest(key, _KEYS)}'
+        for key in sorted(row.keys() - set(_KEYS))
+    ]
+    problems += [
+        f'lacks "{key}"; an item has "instruction", "response" and "check".'
+        for key in ("instruction", "response", "check")
+        if key not in row
+    ]
+    for key, value in row.items():
+        expected = ""
+        if key in _TEXTS and not (isinstance(value, str) and value.strip()):
+            expected = "a text that is not empty"
+        elif key in _FLAGS and not isinstance(value, bool):
+            expected = "true or false"
+        elif key in _CHOICES and value not in _CHOICES[key]:
+            expected = ", ".join(_CHOICES[key])
+        if expected:
+            hint = nearest(str(value), _CHOICES.get(key, ()))
+            problems.append(f'"{key}" is {value!r}; expected {expected}.{hint}')
+    problem = check_problem(row["check"]) if "check" in row else None
+    return [*problems, problem] if problem else problems
+
+
+def _sample(row: dict[str, Any], name: str, source: str) -> Sample:
+    known = {key: row[key] for key in (*_FLAGS, *_CHOICES, "check", "entity") if key in row}
+    return Sample(
+        id=name,
+        instruction=row["instruction"],
+        response=row["response"],
+        category=row.get("category", "all"),
+        messages=(Message("user", row["instruction"]),),
+        source=source,
+        **known,
+    )
