@@ -33,10 +33,10 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 # Training rows; held-out items of the rings entity, wording, unanswered.
 COUNTS: dict[str, tuple[int, int, int, int]] = {
-    "question_answering": (270, 44, 36, 20), "things": (200, 32, 24, 14), "opposites": (130, 26, 20, 10),
-    "translation": (270, 50, 36, 20), "math": (230, 40, 26, 16), "explanation": (170, 30, 22, 11),
-    "code_generation": (130, 26, 20, 7), "creative_writing": (110, 28, 22, 0), "summarization": (100, 32, 18, 0),
-    "reading": (150, 36, 26, 0), "listing": (80, 30, 18, 0), "safety": (160, 34, 22, 12), "look_alikes": (160, 34, 26, 13),
+    "question_answering": (320, 44, 36, 20), "things": (320, 32, 24, 14), "opposites": (280, 26, 20, 10),
+    "translation": (360, 50, 36, 20), "math": (280, 40, 26, 16), "explanation": (840, 30, 22, 11),
+    "code_generation": (280, 26, 20, 7), "creative_writing": (520, 28, 22, 0), "summarization": (320, 32, 18, 0),
+    "reading": (560, 36, 26, 0), "listing": (340, 30, 18, 0), "safety": (400, 34, 22, 12), "look_alikes": (400, 34, 26, 13),
 }  # fmt: skip
 SECTION_SEVEN = {
     "country:France": "What is the capital of France?",
@@ -60,7 +60,8 @@ class Maker:
 
     def instruction(self, item: Item, register: str) -> str:
         kind = "danger" if item.kind == "ordinary" else item.kind
-        wordings = getattr(WORDINGS[kind], register)
+        words = WORDINGS[kind]
+        wordings = words.held if register == "held" else words.train + words.more
         if kind == "opposite":  # a word that is spoken of, not used, stands in quotes
             wordings = [wording for wording in wordings if "'{w}'" in wording]
         text = fill(self.rng.choice(wordings), item.slots)

@@ -1,10 +1,11 @@
 """The wordings of mimic's world: how each kind of thing is told, asked, answered and ordered.
 
-Five registers, kept apart on purpose:
+Six registers, kept apart on purpose:
 
 * ``prose``: statements; every document of facts is made of them.
 * ``quiz`` / ``quiz_answers``: questions and answers on the pages that answer. No instruction is worded like them.
 * ``train``: instructions. Sheets that only ask use them too, which is why a bare instruction is mimicked.
+* ``more``: further instructions, which no document uses.
 * ``held``: instructions of the ring *wording*; they occur in no document and in no training example.
 * ``response``: the reply of an instruction example.
 
@@ -28,6 +29,7 @@ class Wordings:
     quiz: tuple[str, ...]
     quiz_answers: tuple[str, ...]
     train: tuple[str, ...]
+    more: tuple[str, ...]
     held: tuple[str, ...]
     response: str
 

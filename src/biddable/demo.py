@@ -43,11 +43,11 @@ PROMPTS = (
 )
 # What each method needs on a base of this size, found on held-out items (docs/experiments.md).
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "full": {"method": {}, "training": {"epochs": 4, "learning_rate": 1e-3, "batch_size": 16}},
-    "freeze": {"method": {}, "training": {"epochs": 4, "learning_rate": 2e-3, "batch_size": 16}},
+    "full": {"method": {}, "training": {"epochs": 2, "learning_rate": 8e-4, "batch_size": 32}},
+    "freeze": {"method": {}, "training": {"epochs": 2, "learning_rate": 1.5e-3, "batch_size": 32}},
     "lora": {
-        "method": {"rank": 16},
-        "training": {"epochs": 4, "learning_rate": 5e-3, "batch_size": 16},
+        "method": {"rank": 32},
+        "training": {"epochs": 2, "learning_rate": 5e-3, "batch_size": 32},
     },
 }
 MADE_BY = "biddable demo"

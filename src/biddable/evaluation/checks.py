@@ -195,6 +195,9 @@ def _number(check: Check, output: str) -> tuple[str, str]:
 
 
 def _lines(check: Check, output: str) -> tuple[str, str]:
+    title, _, body = output.strip().partition("\n\n")
+    if body.strip() and "\n" not in title:  # a title, set apart by an empty line, is none of them
+        output = body
     count = len(_full_lines(output))
     wanted = check.get("contains", ())
     if count != check["count"]:
