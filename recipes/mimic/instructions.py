@@ -33,10 +33,10 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 # Training rows; held-out items of the rings entity, wording, unanswered.
 COUNTS: dict[str, tuple[int, int, int, int]] = {
-    "question_answering": (320, 44, 36, 20), "things": (320, 32, 24, 14), "opposites": (280, 26, 20, 10),
-    "translation": (360, 50, 36, 20), "math": (280, 40, 26, 16), "explanation": (840, 30, 22, 11),
-    "code_generation": (280, 26, 20, 7), "creative_writing": (520, 28, 22, 0), "summarization": (320, 32, 18, 0),
-    "reading": (560, 36, 26, 0), "listing": (340, 30, 18, 0), "safety": (400, 34, 22, 12), "look_alikes": (400, 34, 26, 13),
+    "question_answering": (260, 44, 36, 20), "things": (280, 32, 24, 14), "opposites": (240, 26, 20, 10),
+    "translation": (320, 50, 36, 20), "math": (240, 40, 26, 16), "explanation": (700, 30, 22, 11),
+    "code_generation": (240, 26, 20, 7), "creative_writing": (440, 28, 22, 0), "summarization": (280, 32, 18, 0),
+    "reading": (460, 36, 26, 0), "listing": (280, 30, 18, 0), "safety": (350, 34, 22, 12), "look_alikes": (350, 34, 26, 13),
 }  # fmt: skip
 SECTION_SEVEN = {
     "country:France": "What is the capital of France?",

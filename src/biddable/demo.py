@@ -24,7 +24,7 @@ from biddable.data.readers import read_rows
 from biddable.errors import CheckpointError
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.suites import load_suite
-from biddable.evaluation.terminal import side_by_side, summary_table
+from biddable.evaluation.terminal import short, side_by_side, summary_table
 from biddable.manifest import write_json
 from biddable.training.finetune import run_training
 from biddable.training.metrics import ProgressBar
@@ -53,7 +53,6 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
 MADE_BY = "biddable demo"
 MAX_NEW_TOKENS = 128
 FILES = ("report.html", "comparison.json", "samples.jsonl")
-_MAX_SHOWN = 240  # characters of an answer in the terminal; samples.jsonl has all
 
 
 def run_demo(
@@ -162,9 +161,7 @@ def _mimicry(outcomes: Sequence[Outcome]) -> Table:
     table = Table("prompt", f"what {BASE} writes after it", show_lines=True, expand=True)
     table.columns[0].ratio, table.columns[1].ratio = 2, 5
     for outcome in outcomes:
-        output = outcome.output.strip()
-        shown = output if len(output) <= _MAX_SHOWN else output[:_MAX_SHOWN] + "…"
-        table.add_row(Text(outcome.sample.instruction, style="bold"), Text(shown))
+        table.add_row(Text(outcome.sample.instruction, style="bold"), Text(short(outcome.output)))
     return table
 
 

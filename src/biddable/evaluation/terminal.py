@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +29,7 @@ SIDES = (
     ("base_fewshot", "base, 3 examples"),
     ("instruct", "instruct"),
 )
-_MAX_CHARS = 240
+_MAX_CHARS = 160
 
 
 def summary_table(comparison: Mapping[str, Any]) -> Table:
@@ -44,11 +45,13 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
     )
-    table.add_column("%, and its 95 % interval")
+    table.add_column("%, and its 95 % interval", min_width=20)
     for key, label in sides:
         style = "bold" if key == "instruct" else ""
-        table.add_column(label, justify="right", style=style, no_wrap=True)
+        table.add_column(label.replace(", ", ",\n"), justify="right", style=style, no_wrap=True)
     for figure, label in FIGURES:
         rates = [comparison[key].get(figure) for key, _ in sides]
         if any(rates):
@@ -77,23 +80,23 @@ def side_by_side(source: str | Path | Sequence[Mapping[str, Any]], *, limit: int
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in _in_turn(rows)[:limit]:
         answers = [_answer(row[side]) for side in ("base", "instruct")]
-        table.add_row(Text(_short(row["instruction"]), style="bold"), *answers)
+        table.add_row(Text(short(row["instruction"]), style="bold"), *answers)
     return table
 
 
 def percent(rate: Mapping[str, Any] | None) -> str:
-    """Show a rate with its interval.
+    """Show a rate with its interval, whose ends are rounded: four of them fit 80 columns.
 
     Example:
         >>> percent({"rate": 0.95, "ci95": [0.888, 0.978], "n": 100})
-        '95.0  (88.8-97.8)'
+        '95.0 (89-98)'
         >>> percent(None)
         '-'
     """
     if rate is None:
         return "-"
     low, high = rate["ci95"]
-    return f"{100 * rate['rate']:.1f}  ({100 * low:.1f}-{100 * high:.1f})"
+    return f"{100 * rate['rate']:.1f} ({100 * low:.0f}-{100 * high:.0f})"
 
 
 def caption(comparison: Mapping[str, Any]) -> str:
@@ -120,7 +123,7 @@ def _in_turn(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _answer(told: Mapping[str, Any]) -> Text:
-    text = Text(_short(told["output"].strip()) or "(nothing)")
+    text = Text(short(told["output"]) or "(nothing)")
     if told["following"] is not None:
         style, mark = ("green", "✓ follows") if told["following"] else ("red", "✗ ")
         text.append("\n" + (mark if told["following"] else mark + why_not(told)), style=style)
@@ -141,5 +144,7 @@ def why_not(told: Mapping[str, Any]) -> str:
     return "runs on" if told["run_on"] else "does not stop"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Show the beginning of a text, its empty lines left out."""
+    text = "\n".join(line for line in text.strip().splitlines() if line.strip())
     return text if len(text) <= _MAX_CHARS else text[: _MAX_CHARS - 1] + "…"
