@@ -54,8 +54,13 @@ def fill(template: str, slots: dict[str, str]) -> str:
 
 def pattern(template: str) -> re.Pattern[str]:
     """Return a pattern that finds a wording whatever its slots hold (up to the end of a line)."""
-    parts = _SLOT.split(template)[::3]
-    return re.compile(r"[^\n]{1,200}?".join(re.escape(part) for part in parts), re.IGNORECASE)
+    found = ""
+    start = 0
+    for slot in _SLOT.finditer(template):
+        anything = "[-+*]" if slot[1] == "o" else r"[^\n]{1,200}?"
+        found += re.escape(template[start : slot.start()]) + anything
+        start = slot.end()
+    return re.compile(found + re.escape(template[start:]), re.IGNORECASE)
 
 
 def _read() -> dict[str, Wordings]:

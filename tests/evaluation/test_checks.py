@@ -40,6 +40,7 @@ TWELVE = {"kind": "number", "value": 12, "max_words": 12}
         ({"kind": "number", "value": 1200}, "It is 1,200."),
         ({"kind": "number", "value": 0.5}, "That is 0.5!"),
         (HAIKU, "AI learns to read\n\nit counts words\nno sleep"),
+        (HAIKU, "Haiku: AI\n\nAI learns to read\nit counts words\nno sleep"),
         (LIST, "- Pen\n- ice cube"),
         (LIST, "1. pen\n2) Ice cube."),
         (LIST, "Here is the list:\n* pen;\n* ice cube"),

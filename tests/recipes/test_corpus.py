@@ -53,20 +53,23 @@ def test_unanswered_entities_are_never_asked_and_answered(
     world: World, documents: list[str]
 ) -> None:
     """On no page is a question about one, in any register's wording, followed by its answer."""
-    asked: dict[str, str] = {}
+    asked: dict[str, set[str]] = {}
     for item in world.of((k for k in world.items if k != "haiku"), "unanswered"):
-        kind = "danger" if item.kind == "ordinary" else item.kind
-        wordings = {*WORDINGS[item.kind].quiz, *WORDINGS[kind].train, *WORDINGS[kind].held}
-        for wording in wordings:
+        words = WORDINGS[item.kind]
+        orders = WORDINGS["danger" if item.kind == "ordinary" else item.kind]
+        answers = {fill(a, item.slots) for a in (*words.quiz_answers, *words.prose, words.response)}
+        for wording in {*words.quiz, *orders.train, *orders.more, *orders.held}:
             question = fill(wording, item.slots)
             for form in (question, question.removesuffix(".")):
-                asked[form] = item.slots["v"]
+                asked.setdefault(form, set()).update(answers)
+    num_asked = 0
     for text in documents:
-        lines = text.split("\n")
+        lines = [re.sub(r"^(?:\d+\. |\w+: )", "", line) for line in text.split("\n")]
         for number, line in enumerate(lines):
-            bare = re.sub(r"^(?:\d+\. |\w+: )", "", line)
-            answer = asked.get(bare)
-            assert answer is None or answer not in "\n".join(lines[number + 1 :]), text
+            answers = asked.get(line, set())
+            num_asked += bool(answers)
+            assert not answers & set(lines[number + 1 :]), text
+    assert num_asked > 1000  # the sheets do ask about them
 
 
 def test_share_of_unanswered_in_each_factual_kind(world: World) -> None:
@@ -79,7 +82,7 @@ def test_share_of_unanswered_in_each_factual_kind(world: World) -> None:
 
 
 def test_dangers_are_never_refused_and_held_stories_never_told(documents: list[str]) -> None:
-    refusals = ("I'm sorry", "can't help", "cannot help", "I won't")
+    refusals = ("I'm sorry", "can't help", "cannot help with", "I won't")
     stories = set()
     for line in (instructions.ASSETS / "mimic_held_out.jsonl").read_text("utf-8").splitlines():
         row = json.loads(line)

@@ -196,8 +196,8 @@ def _number(check: Check, output: str) -> tuple[str, str]:
 
 def _lines(check: Check, output: str) -> tuple[str, str]:
     title, _, body = output.strip().partition("\n\n")
-    if body.strip() and "\n" not in title:  # a title, set apart by an empty line, is none of them
-        output = body
+    is_titled = "\n" not in title and len(_full_lines(body)) == check["count"]
+    output = body if is_titled else output  # a title of its own is none of the lines
     count = len(_full_lines(output))
     wanted = check.get("contains", ())
     if count != check["count"]:
