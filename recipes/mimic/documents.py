@@ -312,9 +312,13 @@ MIXTURE: dict[str, float] = {
 }  # fmt: skip
 
 
-def corpus(world: World, seed: int, num_documents: int) -> Iterator[str]:
-    """Write documents one after the other; the same seed writes the same ones."""
-    writer = Writer(world, random.Random(seed))
-    makers: list[Callable[[], str]] = [getattr(writer, name) for name in MIXTURE]
+def write_documents(writer: Writer, mixture: dict[str, float], num_documents: int) -> Iterator[str]:
+    """Write documents in the shares of a mixture, one after the other."""
+    makers: list[Callable[[], str]] = [getattr(writer, name) for name in mixture]
     for _ in range(num_documents):
-        yield writer.rng.choices(makers, list(MIXTURE.values()))[0]()
+        yield writer.rng.choices(makers, list(mixture.values()))[0]()
+
+
+def corpus(world: World, seed: int, num_documents: int) -> Iterator[str]:
+    """Write documents of the first stretch; the same seed writes the same ones."""
+    return write_documents(Writer(world, random.Random(seed)), MIXTURE, num_documents)

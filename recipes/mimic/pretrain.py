@@ -3,8 +3,9 @@
     python recipes/mimic/pretrain.py --work /tmp/mimic            # at most 100 minutes of 2 cores
     python recipes/mimic/pretrain.py --work /tmp/mimic --export src/biddable/assets/mimic
 
-A step sees ``BATCH`` rows of ``LENGTH`` tokens, documents laid end to end. The rate warms up, stays, and falls to zero over
-the last part (so that a run can be continued from any checkpoint before the fall).
+A step sees ``BATCH`` rows of ``LENGTH`` tokens, documents laid end to end. There are two stretches, each with documents of its
+own: in the first the base learns its world, in the second to carry a name from one sentence into the next. In each the rate
+warms up, stays, and falls over the last part.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +27,47 @@ from documents import corpus
 from muon import Muon
 from probes import probe
 from safetensors.torch import load_file, save_file
+from titled import late_corpus
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from world import load_world
+from world import World, load_world
 
 SEED = 1
 VOCABULARY = 4096
 LENGTH, BATCH = 512, 8
-NUM_DOCUMENTS = 180_000
 MUON_RATE, ADAM_RATE = 0.015, 0.003
-WARMUP_STEPS, FALL_SHARE = 100, 0.41
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of the run: what it reads, for how many steps, and how the rate goes.
+
+    ``peak`` and ``end`` are shares of the full rate and of the peak; the fall takes ``fall_share`` of the steps.
+    """
+
+    name: str
+    corpus: Callable[[World, int, int], Iterator[str]]
+    seed: int
+    num_documents: int
+    num_steps: int
+    warmup: int
+    peak: float
+    fall_share: float
+    end: float = 0.0
+
+    def rate_factor(self, step: int) -> float:
+        """Warm up, stay, fall."""
+        left = (self.num_steps - step) / (self.fall_share * self.num_steps)
+        return self.peak * min(1.0, (step + 1) / self.warmup, self.end + (1 - self.end) * left)
+
+
+STRETCHES = (
+    Stretch("corpus", corpus, SEED, 180_000, 3400, warmup=100, peak=1.0, fall_share=0.41),
+    Stretch(
+        "late", late_corpus, SEED + 1, 40_000, 1200, warmup=50, peak=0.6, fall_share=1.0, end=1 / 13
+    ),
+)
+NUM_STEPS = sum(stretch.num_steps for stretch in STRETCHES)
 
 
 def model_config(layers: int, width: int, inner: int) -> LlamaConfig:
@@ -46,32 +80,37 @@ def model_config(layers: int, width: int, inner: int) -> LlamaConfig:
     )  # fmt: skip
 
 
-def prepare(work: Path) -> tuple[PreTrainedTokenizerFast, np.ndarray]:
-    """Write the corpus as ids, once; later calls read what is there."""
-    ids_path, tokenizer_path = work / "corpus.npy", work / "tokenizer"
-    if not ids_path.exists():
-        world = load_world()
-        tokenizer = train_tokenizer(corpus(world, SEED, 30_000), VOCABULARY)
-        documents = list(corpus(world, SEED, NUM_DOCUMENTS))
-        rows = tokenizer._tokenizer.encode_batch([END + text for text in documents])
-        ids = np.concatenate([np.asarray(row.ids, dtype=np.uint16) for row in rows])
-        tokenizer.save_pretrained(tokenizer_path)
-        np.save(work / "part.npy", ids)
-        os.replace(work / "part.npy", ids_path)
-    return PreTrainedTokenizerFast.from_pretrained(tokenizer_path), np.load(ids_path, mmap_mode="r")
+def prepare(work: Path, world: World) -> tuple[PreTrainedTokenizerFast, list[np.ndarray]]:
+    """Write the documents of each stretch as ids, once; later calls read what is there."""
+    if not (work / "tokenizer").exists():
+        train_tokenizer(corpus(world, SEED, 30_000), VOCABULARY).save_pretrained(work / "tokenizer")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
+    for stretch in STRETCHES:
+        if not (work / f"{stretch.name}.npy").exists():
+            documents = stretch.corpus(world, stretch.seed, stretch.num_documents)
+            rows = tokenizer._tokenizer.encode_batch([END + text for text in documents])
+            np.save(
+                work / "part.npy",
+                np.concatenate([np.asarray(row.ids, dtype=np.uint16) for row in rows]),
+            )
+            os.replace(work / "part.npy", work / f"{stretch.name}.npy")
+    return tokenizer, [np.load(work / f"{s.name}.npy", mmap_mode="r") for s in STRETCHES]
+
+
+def place(step: int) -> tuple[int, int]:
+    """Tell which stretch a step of the run lies in, and its number there."""
+    for number, stretch in enumerate(STRETCHES):
+        if step < stretch.num_steps:
+            return number, step
+        step -= stretch.num_steps
+    raise ValueError(f"a run has {NUM_STEPS} steps")
 
 
 def batch_at(ids: np.ndarray, step: int) -> torch.Tensor:
-    """Return the rows of a step (BATCH, LENGTH); the corpus is read through once, then again from its start."""
+    """Return the rows of a step (BATCH, LENGTH); the ids are read through once, then again from their start."""
     per_step = BATCH * LENGTH
     start = (step * per_step) % (len(ids) - per_step)
     return torch.from_numpy(ids[start : start + per_step].astype(np.int64)).view(BATCH, LENGTH)
-
-
-def rate_factor(step: int, num_steps: int) -> float:
-    """Warm up, stay, fall to zero."""
-    left = (num_steps - step) / (FALL_SHARE * num_steps)
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(left, 0.0))
 
 
 def loss_of(model: LlamaForCausalLM, rows: torch.Tensor) -> torch.Tensor:
@@ -87,7 +126,8 @@ class Run:
         torch.manual_seed(SEED)
         self.args, self.work = args, Path(args.work)
         self.work.mkdir(parents=True, exist_ok=True)
-        self.tokenizer, self.ids = prepare(self.work)
+        self.world = load_world()
+        self.tokenizer, self.ids = prepare(self.work, self.world)
         self.model = LlamaForCausalLM(model_config(args.layers, args.width, args.inner))
         hidden = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
         other = [p for n, p in self.model.named_parameters() if p.ndim < 2 or "embed" in n]
@@ -139,19 +179,18 @@ class Run:
         self.step, self.log = state["step"], state["log"]
         self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
 
-    def train(self, num_steps: int, stop_at: int | None = None) -> None:
-        """Train to the last step (or to ``stop_at``), probing and saving on the way."""
-        world = load_world()
+    def train(self, stop_at: int) -> None:
+        """Train up to a step, probing and saving on the way."""
         num_parameters = sum(p.numel() for p in self.model.parameters())
-        _say(
-            f"{num_parameters:,} parameters; {len(self.ids):,} tokens of corpus; {num_steps} steps"
-        )
+        num_tokens = sum(len(ids) for ids in self.ids)
+        _say(f"{num_parameters:,} parameters; {num_tokens:,} tokens of corpus; {NUM_STEPS} steps")
         step_loss = torch.compile(loss_of) if self.args.compile else loss_of
         total, since = 0.0, time.perf_counter()
         cpu = time.process_time()
-        while self.step < (stop_at or num_steps):
-            factor = rate_factor(self.step, num_steps)
-            loss = step_loss(self.model, batch_at(self.ids, self.step))
+        while self.step < stop_at:
+            number, step = place(self.step)
+            factor = STRETCHES[number].rate_factor(step)
+            loss = step_loss(self.model, batch_at(self.ids[number], step))
             loss.backward()
             if not math.isfinite(loss.item()):
                 raise SystemExit(f"step {self.step}: the loss is {loss.item()}")
@@ -171,9 +210,9 @@ class Run:
                     f"step {self.step} loss {total / 50:.4f} {speed:.0f} tokens/s cpu {self.cpu_seconds / 60:.1f} min"
                 )
                 total, since, cpu = 0.0, now, cpu_now
-            if self.step % self.args.probe_every == 0 or self.step == num_steps:
+            if self.step % self.args.probe_every == 0 or self.step == stop_at:
                 self.log.append(
-                    {"step": self.step, "probe": probe(self.model, self.tokenizer, world)}
+                    {"step": self.step, "probe": probe(self.model, self.tokenizer, self.world)}
                 )
                 _say(json.dumps(self.log[-1]))
                 self.save()
@@ -182,13 +221,13 @@ class Run:
 
 def export(run: Run, folder: Path) -> None:
     """Write an ordinary transformers folder, fp16 on disk, with its card; the probes must not change by it."""
-    before = probe(run.model, run.tokenizer, load_world())
+    before = probe(run.model, run.tokenizer, run.world)
     model = run.model.to(torch.float16)
     model.generation_config.update(bos_token_id=0, eos_token_id=0, pad_token_id=0, do_sample=False)
     model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
     after = probe(
-        LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), run.tokenizer, load_world()
+        LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32), run.tokenizer, run.world
     )
     _say(json.dumps({"fp32": before, "fp16 on disk": after}))
     num_tokens = run.step * BATCH * LENGTH
@@ -211,8 +250,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", required=True, help="folder for the corpus and the checkpoints")
-    parser.add_argument("--steps", type=int, default=3400)
-    parser.add_argument("--stop-at", type=int, help="stop after this step, to be continued")
+    parser.add_argument("--stop-at", type=int, default=NUM_STEPS, help="end here; to be continued")
     parser.add_argument(
         "--export", type=Path, help="write the model at the last checkpoint here, and end"
     )
@@ -230,7 +268,7 @@ def main() -> None:
     if args.export:
         export(run, args.export)
     else:
-        run.train(args.steps, args.stop_at)
+        run.train(args.stop_at)
 
 
 if __name__ == "__main__":

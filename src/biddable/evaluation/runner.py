@@ -215,7 +215,7 @@ def _prepare_template(
             for token_id, learned in zip(example.input_ids, example.loss_mask, strict=True)
         ]
         examples.append(Example(example.input_ids, mask))
-    return _Prepared(prompts, examples, {stop_id} | _end_ids(loaded), template)
+    return _Prepared(prompts, examples, {stop_id} | loaded.end_ids(), template)
 
 
 def _prepare_plain(
@@ -243,15 +243,7 @@ def _prepare_plain(
         Example(prompt + ids, [False] * len(prompt) + [bool(sample.response)] * len(ids))
         for sample, prompt, ids in zip(samples, prompts, encode(answers), strict=True)
     ]
-    return _Prepared(prompts, examples, _end_ids(loaded), None)
-
-
-def _end_ids(loaded: LoadedModel) -> set[int]:
-    """Collect the ids by which the model itself says that a text has ended."""
-    config = getattr(loaded.model, "generation_config", None)
-    ends = getattr(config, "eos_token_id", None)
-    found = set(ends) if isinstance(ends, list | tuple) else {ends}
-    return {int(end) for end in found | {loaded.tokenizer.eos_token_id} if end is not None}
+    return _Prepared(prompts, examples, loaded.end_ids(), None)
 
 
 def _check_lengths(

@@ -54,6 +54,13 @@ class LoadedModel:
     template: str | None = None
     manifest: dict[str, Any] | None = None
 
+    def end_ids(self) -> set[int]:
+        """Collect the ids by which the model itself says that a text has ended."""
+        config = getattr(self.model, "generation_config", None)
+        ends = getattr(config, "eos_token_id", None)
+        found = set(ends) if isinstance(ends, list | tuple) else {ends}
+        return {int(end) for end in found | {self.tokenizer.eos_token_id} if end is not None}
+
 
 @dataclass(frozen=True)
 class ModelSource:

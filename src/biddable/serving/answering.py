@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biddable.data.conversation import Message
@@ -55,12 +54,13 @@ def answer(
     """
     tokenizer = loaded.tokenizer
     form = None if template is None else get_template(template, tokenizer)
-    stop_ids = _end_ids(loaded, [] if form is None else [form.stop_text])
+    stop_ids = loaded.end_ids()
     if form is None:
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
     else:
         prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
+        stop_ids |= {tokenizer.convert_tokens_to_ids(form.stop_text)}  # type: ignore[arg-type]
     (found,) = generate(
         loaded.model,
         [prompt_ids],
@@ -72,12 +72,3 @@ def answer(
     )
     text = str(tokenizer.decode(found.ids, clean_up_tokenization_spaces=False))
     return Answer(text if form is None else form.read_answer(text), len(found.ids), found.stopped)
-
-
-def _end_ids(loaded: LoadedModel, texts: Sequence[str]) -> set[int]:
-    """Collect the ids that end an answer: those of the template, and those of the model itself."""
-    config = getattr(loaded.model, "generation_config", None)
-    ends = getattr(config, "eos_token_id", None)
-    found = [loaded.tokenizer.eos_token_id, *(ends if isinstance(ends, list | tuple) else [ends])]
-    found += [loaded.tokenizer.convert_tokens_to_ids(text) for text in texts]
-    return {int(end) for end in found if end is not None}
