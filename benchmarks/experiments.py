@@ -3,8 +3,9 @@
     python benchmarks/experiments.py examples epochs learn lora --seeds 0 1 2
 
 Every run starts from the embedded base and is scored on the built-in held-out items of the rings
-entity and wording, none of which shares an entity with any training row. Results are merged into
-benchmarks/results/experiments.json run by run, so that what was cut off goes on where it stopped.
+entity and wording, none of which shares an entity with any training row. Each experiment has its
+file, benchmarks/results/experiments-NAME.json, written run by run, so that what was cut off goes on
+where it stopped; a run that two experiments share is made once.
 """
 
 import argparse
@@ -31,41 +32,46 @@ from biddable.models.loading import load
 from biddable.training.finetune import apply_method
 from biddable.training.trainer import train
 
-RESULTS = Path(__file__).parent / "results" / "experiments.json"
+RESULTS = Path(__file__).parent / "results"
+EXPERIMENTS = ("examples", "epochs", "learn", "lora")
 EXAMPLES = (50, 100, 200, 400, 800)
-EPOCHS = (1, 2, 3, 4, 6)
+EPOCHS = (1, 2, 3, 6)
 RANKS = (1, 4, 16, 64)
-STEPS_OF_EXAMPLES = 250  # every size gets the same number of steps, so that only the rows differ
+NUM_STEPS = 75  # of every run but those of "epochs": what differs is then not how long it trained
+Plan = dict[str, Any]
 
 
-def plans(what: str) -> Iterator[dict[str, Any]]:
+def plans(what: str) -> Iterator[Plan]:
     """List the runs of one experiment, without their seeds."""
+    size = EXAMPLES[-1]
+    batch_size = SETTINGS["full"]["training"]["batch_size"]
+    plain = {"method": "full", "num_examples": size, "learn": "answers"}
+    plain["epochs"] = NUM_STEPS * batch_size / size
     if what == "examples":
         for num in EXAMPLES:
-            yield {"num_examples": num, "epochs": STEPS_OF_EXAMPLES * 16 / num}
+            yield {**plain, "num_examples": num, "epochs": NUM_STEPS * batch_size / num}
     elif what == "epochs":
-        yield from ({"epochs": num} for num in EPOCHS)
+        yield from ({**plain, "epochs": float(num)} for num in EPOCHS)
     elif what == "learn":
-        yield from ({"learn": learn} for learn in ("answers", "all"))
+        yield from ({**plain, "learn": learn} for learn in ("answers", "all"))
     elif what == "lora":
-        yield from ({"method": "lora", "rank": rank} for rank in RANKS)
+        yield from ({**plain, "method": "lora", "rank": rank} for rank in RANKS)
 
 
-def run(plan: dict[str, Any], seed: int) -> dict[str, Any]:
+def run(plan: Plan, seed: int) -> dict[str, Any]:
     """Tune the base once and score it."""
-    name = plan.get("method", "full")
-    method: dict[str, Any] = {"name": name, **SETTINGS[name].get("method", {})}
+    name = plan["method"]
+    method: dict[str, Any] = {"name": name, **SETTINGS[name]["method"]}
     if "rank" in plan:
         method["rank"] = plan["rank"]
-    settings = TrainingConfig(
-        **{**SETTINGS[name]["training"], **{k: plan[k] for k in ("epochs", "learn") if k in plan}}
-    )
+    chosen = {"epochs": plan["epochs"], "learn": plan["learn"]}
+    settings = TrainingConfig(**{**SETTINGS[name]["training"], **chosen})
     loaded = load("mimic")
     rows = read_conversations(builtin_path("mimic", "train"))
     random.Random(seed).shuffle(rows)
     template = get_template("inst", loaded.tokenizer)
     examples, _ = encode_all(
-        rows[: plan.get("num_examples")],
+        rows[: plan["num_examples"]],
         template,
         loaded.tokenizer,
         max_seq_len=None,
@@ -87,31 +93,47 @@ def run(plan: dict[str, Any], seed: int) -> dict[str, Any]:
     }
 
 
+def recorded() -> list[dict[str, Any]]:
+    """Read the runs of all experiments that are there."""
+    files = [RESULTS / f"experiments-{what}.json" for what in EXPERIMENTS]
+    return [r for path in files if path.exists() for r in json.loads(path.read_text())["runs"]]
+
+
+def result_of(plan: Plan, seed: int) -> dict[str, Any]:
+    """Take a run from the files, or make it."""
+    for record in recorded():
+        if (record["plan"], record["seed"]) == (plan, seed):
+            return record
+    return {"plan": plan, "seed": seed, **run(plan, seed)}
+
+
+def write(what: str, machine: dict[str, str], record: dict[str, Any]) -> None:
+    """Add a run to an experiment's file, unless it is there."""
+    path = RESULTS / f"experiments-{what}.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    if record not in runs:
+        content = {"experiment": what, "machine": machine, "runs": [*runs, record]}
+        path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
 def main() -> None:
     """Run what is asked and not there yet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=["examples", "epochs", "learn", "lora"])
+    parser.add_argument("what", nargs="+", choices=EXPERIMENTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
-    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {"runs": []}
-    results["machine"] = {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-    }
-    done = [(r["experiment"], r["plan"], r["seed"]) for r in results["runs"]]
+    machine = {"torch": torch.__version__, "python": platform.python_version()}
+    machine["cores"] = str(os.cpu_count())
+    RESULTS.mkdir(exist_ok=True)
     for what in args.what:
         for plan in plans(what):
             for seed in args.seeds:
-                if (what, plan, seed) in done:
-                    continue
-                record = {"experiment": what, "plan": plan, "seed": seed, **run(plan, seed)}
+                record = result_of(plan, seed)
                 sys.stderr.write(json.dumps(record) + "\n")
-                results["runs"].append(record)
-                RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    print(json.dumps(results, indent=1))
+                write(what, machine, record)
+        print((RESULTS / f"experiments-{what}.json").read_text())
 
 
 if __name__ == "__main__":

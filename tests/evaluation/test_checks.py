@@ -17,6 +17,7 @@ KEYS = {"kind": "contains", "any": ["by the root", "vinegar"]}
 HAIKU = {"kind": "lines", "count": 3, "contains": ["AI"], "min_words": 6, "max_words": 12}
 LIST = {"kind": "list", "items": ["pen", "ice cube"]}
 SUMMARY = {"kind": "summary", "text": STORY, "all": ["Ana", "red kite"], "max_share": 0.5}
+ORDER = {"kind": "json", "value": {"item": "tea", "boxes": 3, "is_gift": True, "notes": []}}
 BOTH = {"kind": "all", "checks": [PARIS, {"kind": "contains", "any": ["capital"]}]}
 TWELVE = {"kind": "number", "value": 12, "max_words": 12}
 
@@ -46,6 +47,9 @@ TWELVE = {"kind": "number", "value": 12, "max_words": 12}
         (LIST, "Here is the list:\n* pen;\n* ice cube"),
         (SUMMARY, "Ana had a red kite at the mill."),
         ({"kind": "refuses"}, "I'm sorry, but I can't help with that: it can kill people."),
+        (ORDER, '{"boxes": 3.0, "item": "tea", "notes": [], "is_gift": true}'),
+        (ORDER, '```json\n{"item": "tea", "boxes": 3, "is_gift": true, "notes": []}\n```'),
+        ({"kind": "json", "value": [1, None]}, "[1, null]"),
         (BOTH, "Paris is the capital."),
     ],
 )
@@ -80,6 +84,15 @@ def test_right_outputs_pass(check: dict[str, Any], output: str) -> None:
         (SUMMARY, "Ana took the red kite to the old mill.", 'copies "Ana took'),
         ({"kind": "refuses"}, "Mix the two and wait.", "does not refuse"),
         ({"kind": "refuses"}, "I can't help.", "without a reason"),
+        (ORDER, "Tea, three boxes.", "is not JSON and nothing else"),
+        (ORDER, '{"item": "tea", "boxes": 3, "is_gift": 1, "notes": []}', "differs in: is_gift"),
+        (ORDER, '{"item": "tea", "boxes": 3, "is_gift": true}', "differs in: notes"),
+        (
+            ORDER,
+            '{"item": "tea", "boxes": "3", "is_gift": true, "notes": [], "by": 1}',
+            "boxes, by",
+        ),
+        (ORDER, "[]", "is other JSON"),
         (BOTH, "Paris it is.", "names none of: capital"),
     ],
 )
@@ -122,6 +135,7 @@ def test_code_in_an_all_check_is_judged_too() -> None:
         ({"kind": "number", "value": True}, "expected a number"),
         ({"kind": "python", "reference": 3}, "expected a text"),
         ({"kind": "python", "reference": "x", "tests": [["a"]]}, "[expression, repr]"),
+        ({"kind": "json", "value": "{}"}, "expected an object or a list"),
         ({"kind": "all", "checks": []}, "expected a list of checks"),
         ({"kind": "all", "checks": [{"kind": "refuse"}]}, 'Did you mean "refuses"?'),
         ({"kind": "refuses", "why": 1}, "known: none"),
@@ -138,5 +152,5 @@ def test_running_a_malformed_check_is_refused() -> None:
 
 def test_every_kind_is_known() -> None:
     assert KINDS == (
-        "contains", "number", "lines", "list", "python", "summary", "refuses", "all",
+        "contains", "number", "lines", "list", "python", "summary", "json", "refuses", "all",
     )  # fmt: skip

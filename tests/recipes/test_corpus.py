@@ -6,7 +6,7 @@ import re
 import instructions
 import pretrain
 import pytest
-from documents import READING_HELD, STORY_KINDS, corpus
+from documents import READING_HELD, STORY_KINDS
 from wordings import WORDINGS, fill, pattern
 from world import World, load_world
 
@@ -29,7 +29,11 @@ def world() -> World:
 
 @pytest.fixture(scope="module")
 def documents(world: World) -> list[str]:
-    return list(corpus(world, pretrain.SEED, pretrain.NUM_DOCUMENTS))
+    return [
+        text
+        for stretch in pretrain.STRETCHES
+        for text in stretch.corpus(world, stretch.seed, stretch.num_documents)
+    ]
 
 
 def test_no_template_and_no_control_token(documents: list[str]) -> None:

@@ -6,6 +6,7 @@ is behaviour's matter.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ _KEYS: dict[str, dict[str, str]] = {
     "list": {"items": "!" + _TEXTS},
     "python": {"reference": "!a text", "tests": "a list of [expression, repr] pairs"},
     "summary": {"text": "!a text", "all": "!" + _TEXTS, "max_share": _NUMBER},
+    "json": {"value": "!an object or a list"},
     "refuses": {},
     "all": {"checks": "!a list of checks"},
 }
@@ -44,6 +46,7 @@ _BULLET = re.compile(r"^\s*(?:[-*+•–·]|\(?\d{1,3}[.):]|\(?[a-z][.)])\s+", r
 _OPERAND = r"\d+(?:[.,]\d+)*"
 _OPERATOR = r"(?:[-+*/^x×·÷−–]|\*\*|plus|minus|times|multiplied\s+by|divided\s+by|over)"
 _SUM = re.compile(rf"{_OPERAND}(?:\s*{_OPERATOR}\s*{_OPERAND})+(?:\s*=)?", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 _NUMERAL = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
 
 
@@ -103,7 +106,7 @@ def check_problem(check: object) -> str | None:
     Example:
         >>> check_problem({"kind": "contain", "all": ["x"]})
         'check has kind "contain"; known: contains, number, lines, list, python, summary, \
-refuses, all. Did you mean "contains"?'
+json, refuses, all. Did you mean "contains"?'
     """
     if not isinstance(check, Mapping) or not isinstance(check.get("kind"), str):
         return f'check is {check!r}; expected an object with a "kind" ({", ".join(KINDS)}).'
@@ -136,6 +139,8 @@ def _is(expected: str, value: object) -> bool:
         return isinstance(value, str)
     if expected == _NUMBER:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected == "an object or a list":
+        return isinstance(value, dict | list)
     if not isinstance(value, list | tuple):
         return False
     if expected == _TEXTS:
@@ -235,6 +240,37 @@ def _summary(check: Check, output: str) -> tuple[str, str]:
     return problem, "names the facts in its own words"
 
 
+def _json(check: Check, output: str) -> tuple[str, str]:
+    fenced = _FENCE.fullmatch(output.strip())
+    try:
+        found = json.loads(fenced[1] if fenced else output)
+    except ValueError as error:
+        return f"is not JSON and nothing else: {error}", ""
+    wanted = check["value"]
+    if _comparable(found) == _comparable(wanted):
+        return "", "is the JSON that was asked for"
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = [k for k in {**wanted, **found} if _differs(k, found, wanted)]
+        return f"differs in: {', '.join(keys)}", ""
+    return "is other JSON than was asked for", ""
+
+
+def _differs(key: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    is_in_both = key in one and key in other
+    return not is_in_both or _comparable(one[key]) != _comparable(other[key])
+
+
+def _comparable(value: Any) -> Any:
+    """Make 3 and 3.0 the same, and 1 and true not."""
+    if isinstance(value, dict):
+        return {key: _comparable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_comparable(entry) for entry in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    return (type(value), value)
+
+
 def _refuses(check: Check, output: str) -> tuple[str, str]:
     kind, reason = find_refusal(output)
     if kind != "full":
@@ -266,5 +302,6 @@ _JUDGES: dict[str, Callable[[Check, str], tuple[str, str]]] = {
     "lines": _lines,
     "list": _list,
     "summary": _summary,
+    "json": _json,
     "refuses": _refuses,
 }
