@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from biddable.data.conversation import ROLES, Conversation, Message
+from biddable.data.problems import Problem
 from biddable.errors import DataError, join_problems, nearest
 
 Row = dict[str, Any]
@@ -29,13 +29,6 @@ _FORMATS = (
 )
 _INPUT_KEYS = ("input", "context")
 _BLANK = re.compile(r"\s*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    line: int | None
-    text: str
-    message_index: int | None = None
 
 
 def read_conversations(path: str | Path) -> list[Conversation]:
@@ -75,7 +68,9 @@ def read_rows(path: str | Path) -> list[tuple[int, Row]]:
     else:
         rows, problems = _parse_lines(text)
     problems += [
-        _Problem(line, f"{_kind(row)} instead of a row; expected an object {{...}}.")
+        Problem(
+            "not-a-row", f"{_kind(row)} instead of a row; expected an object {{...}}.", line=line
+        )
         for line, row in rows
         if not isinstance(row, dict)
     ]
@@ -102,25 +97,45 @@ def conversations_from_rows(
         DataError: a row lacks keys, has an empty text, or is not a conversation that ends with an
             answer.
     """
+    conversations, problems = examine_rows(rows, path=path)
+    if problems:
+        _raise(path, problems)
+    return conversations
+
+
+def examine_rows(
+    rows: Sequence[tuple[int, Row]], *, path: str | None = None
+) -> tuple[list[Conversation], list[Problem]]:
+    """Turn the rows that can be into conversations, and say what is wrong with the others.
+
+    Args:
+        rows: pairs of (1-based line, row), all of one format.
+        path: what the rows are called in messages; a file name as a rule.
+
+    Returns:
+        conversations: of the rows without a problem, in order.
+        problems: of the others, in order.
+    """
     keys = max(_FORMATS, key=lambda fmt: sum(row.keys() >= set(fmt) for _, row in rows))
     is_known = any(row.keys() >= set(keys) for _, row in rows)
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     conversations = []
     for line, row in rows:
         if not row.keys() >= set(keys):
-            problems.append(_Problem(line, _wrong_keys(row, [keys] if is_known else _FORMATS)))
+            text = _wrong_keys(row, [keys] if is_known else _FORMATS)
+            problems.append(Problem("wrong-keys", text, path, line))
             continue
         messages, found = _messages(row) if keys == _MESSAGES else _pair(row, *keys)
-        problems += [_Problem(line, text, index) for index, text in found]
+        if found:
+            problems += [Problem("bad-text", text, path, line, index) for index, text in found]
+            continue
         category = row.get("category")
         conversations.append(
             Conversation(
                 tuple(messages), path, line, category if isinstance(category, str) else None
             )
         )
-    if problems:
-        _raise(path, problems)
-    return conversations
+    return conversations, problems
 
 
 def _read_text(path: Path) -> str:
@@ -148,9 +163,9 @@ def _read_text(path: Path) -> str:
         ) from None
 
 
-def _parse_lines(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
+def _parse_lines(text: str) -> tuple[list[tuple[int, Any]], list[Problem]]:
     rows: list[tuple[int, Any]] = []
-    problems: list[_Problem] = []
+    problems: list[Problem] = []
     # Not splitlines(): a string may hold U+2028, which JSON does not count as a line's end.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -158,14 +173,14 @@ def _parse_lines(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
         try:
             rows.append((number, json.loads(line)))
         except json.JSONDecodeError as error:
-            problems.append(_Problem(number, _not_json(error)))
+            problems.append(Problem("not-json", _not_json(error), line=number))
     if problems and _is_one_object(text):
         hint = "one object fills the whole file; expected an object on each line, or [...] of them."
-        return [], [_Problem(1, hint)]
+        return [], [Problem("not-json", hint, line=1)]
     return rows, problems
 
 
-def _parse_array(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
+def _parse_array(text: str) -> tuple[list[tuple[int, Any]], list[Problem]]:
     """Parse element by element, to know the line on which each one starts."""
     decoder = json.JSONDecoder()
     rows: list[tuple[int, Any]] = []
@@ -185,7 +200,7 @@ def _parse_array(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
         if _skip_blank(text, at + 1) != len(text):
             raise json.JSONDecodeError("Extra data after ']'", text, at + 1)
     except json.JSONDecodeError as error:
-        return [], [_Problem(error.lineno, _not_json(error))]
+        return [], [Problem("not-json", _not_json(error), line=error.lineno)]
     return rows, []
 
 
@@ -290,12 +305,12 @@ def _not_json(error: json.JSONDecodeError) -> str:
     return f"not JSON at column {error.colno} ({error.msg}); expected an object {{...}}."
 
 
-def _raise(path: str | Path | None, problems: Sequence[_Problem]) -> NoReturn:
+def _raise(path: str | Path | None, problems: Sequence[Problem]) -> NoReturn:
     """Raise the first problem with its place; the others follow it, a line each."""
     first, *others = sorted(problems, key=lambda problem: problem.line or 0)
-    rest = [str(DataError(other.text, path=path, line=other.line)) for other in others]
+    rest = [str(DataError(other.message, path=path, line=other.line)) for other in others]
     raise DataError(
-        join_problems([first.text, *rest]),
+        join_problems([first.message, *rest]),
         path=path,
         line=first.line,
         message_index=first.message_index,
