@@ -22,11 +22,13 @@ ORDER = {
     "serving": 5,
     "demo": 6,
     "rehearsal": 6,
-    "cli": 7,
-    "__main__": 8,
+    "cli_options": 7,
+    "cli_data": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 # The package itself names them all, lazily; these may use it as any user does.
-MAY_USE_PUBLIC_NAMES = {"demo", "rehearsal", "cli", "__main__"}
+MAY_USE_PUBLIC_NAMES = {"demo", "rehearsal", "cli_options", "cli_data", "cli", "__main__"}
 # What a distribution is called where that is not the name that is imported.
 IMPORTED_AS = {"pyyaml": "yaml"}
 
