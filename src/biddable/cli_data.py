@@ -14,7 +14,7 @@ app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_mar
 
 @app.command("show")
 def data_show(
-    file: Annotated[str, typer.Argument(metavar="FILE", help='A data file, or "mimic".')],
+    file: Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')],
     model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
     template: TemplateName = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 3,

@@ -14,7 +14,9 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 Suite = Annotated[
     str | None,
-    typer.Option(help="mimic, or a file of items or instructions; none: what the run held out."),
+    typer.Option(
+        help="mimic, starter, or a file of items or instructions; none: what the run held out."
+    ),
 ]
 TemplateName = Annotated[
     str | None, typer.Option(help="How turns are written; none: as the model was trained.")

@@ -40,9 +40,10 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Say which rows are learned and which are held out; paths are relative to where you run."""
 
-    train: Text = Field(description='a data file, or "mimic" for the built-in examples')
+    train: Text = Field(description='a data file, or "mimic" or "starter" for built-in examples')
     held_out: Text | None = Field(
-        None, description='a data file (or "mimic") whose loss is measured, never learned'
+        None,
+        description='a data file (or "mimic", "starter") whose loss is measured, never learned',
     )
     train_rows: Count | None = Field(
         None, description="learn only the first N rows, counted after shuffling"
