@@ -20,6 +20,7 @@ from biddable.data.dataset import InstructionDataset
 from biddable.data.readers import conversations_from_rows, read_conversations, read_rows
 from biddable.evaluation.behaviour import find_refusal, judge
 from biddable.evaluation.checks import run_checks
+from biddable.evaluation.comparison import answer_limit
 from biddable.evaluation.python_code import CodeTask, judge_code
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.words import words_of
@@ -124,6 +125,10 @@ def test_shots_are_whole_rows_that_are_answered() -> None:
     rows = {(row["instruction"], row["response"]): row for row in TRAIN}
     assert all(len(rows[shot]["messages"]) == 2 for shot in shots)
     assert all(rows[shot]["kind"] != "harmful" for shot in shots)
+
+
+def test_its_answers_may_be_longer_than_those_of_mimic() -> None:
+    assert answer_limit("starter") == answer_limit("my/items.jsonl") == 2 * answer_limit("mimic")
 
 
 def test_references_pass_their_checks_and_behave() -> None:

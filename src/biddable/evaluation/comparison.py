@@ -88,7 +88,7 @@ def compare(
     samples = load_suite(suite)
     shots = fewshot_examples(suite)
     if max_new_tokens is None:
-        max_new_tokens = SHORT_ANSWER if str(suite) == "mimic" else LONG_ANSWER
+        max_new_tokens = answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
     base_model = load(base) if isinstance(base, str) else base
     tuned = load(instruct) if isinstance(instruct, str) else instruct
@@ -113,6 +113,11 @@ def compare(
     if out is not None:
         write_comparison(result, sides, out=out, run_folder=tuned.source)
     return result
+
+
+def answer_limit(suite: str | Path) -> int:
+    """Give the most ids of an answer where none is set: mimic's answers are short."""
+    return SHORT_ANSWER if str(suite) == "mimic" else LONG_ANSWER
 
 
 def _ask_all(

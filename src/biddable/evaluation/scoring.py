@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from biddable.evaluation.comparison import LONG_ANSWER, SCHEMA, SHORT_ANSWER, scores
+from biddable.evaluation.comparison import SCHEMA, answer_limit, scores
 from biddable.evaluation.report import write_text
 from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
 from biddable.evaluation.suites import fewshot_examples, load_suite
@@ -53,7 +53,7 @@ def score(
     samples = load_suite(suite)
     loaded = load(model) if isinstance(model, str) else model
     form = prompt_form or ("template" if template or loaded.template else "bare")
-    max_new_tokens = max_new_tokens or (SHORT_ANSWER if str(suite) == "mimic" else LONG_ANSWER)
+    max_new_tokens = max_new_tokens or answer_limit(suite)
     outcomes = evaluate(
         loaded,
         samples,
