@@ -17,7 +17,7 @@ def create_instruction_dataset(name: str = "mimic", split: str = "train") -> lis
 
     Args:
         name: ``mimic``, about the world that the embedded base knows, or ``starter``, a small
-            general set for real models, written by hand.
+            general set for real models, written row by row.
         split: ``train``, or ``held_out``, which shares no entity with it.
 
     Returns:
