@@ -64,6 +64,17 @@ def read_llama2c(path: Path, tokens: list[str]) -> LoadedModel:
     return LoadedModel(model.eval(), _tokenizer(tokens), path.stem, str(path))
 
 
+def stories(folder: Path) -> LoadedModel:
+    """Load stories260K: `<s>` parts its texts; `</s>` and most bytes are in none."""
+    return read_llama2c(folder / "stories260K.bin", tok_bin(folder / "tok512.bin", 512))
+
+
+def babyllama(folder: Path) -> LoadedModel:
+    """Load BabyLlama: one token a character, 105 in all."""
+    lines = (folder / "tok105.vocab").read_text(encoding="utf-8").split("\n")
+    return read_llama2c(folder / "model5000.bin", [line.split("\t")[0] for line in lines[:105]])
+
+
 def tok_bin(path: Path, num_tokens: int) -> list[str]:
     """Read the tokens of a llama2.c tokenizer file: a score, a length and bytes for each."""
     data, tokens, start = path.read_bytes(), [], 4
@@ -82,7 +93,7 @@ def _halves(weight: torch.Tensor, num_heads: int) -> torch.Tensor:
 
 def _tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
     """Give every text the ids of its characters: enough to render with, not how it was trained."""
-    vocabulary = {token if n < 3 else f"{token}" or f"<{n}>": n for n, token in enumerate(tokens)}
+    vocabulary = {token: number for number, token in enumerate(tokens)}
     model = models.BPE(vocab=vocabulary, merges=[], unk_token=tokens[0])
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(model),

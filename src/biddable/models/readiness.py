@@ -21,7 +21,7 @@ from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError, TemplateError
 from biddable.models.freezing import has_tied_head
 from biddable.models.loading import LoadedModel
-from biddable.models.rows import RowState, hidden_radius, reach, row_states
+from biddable.models.rows import RowState, hidden_radius, matrix, reach, row_states
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +110,8 @@ def assess(loaded: LoadedModel, template: ChatTemplate) -> Readiness:
         What was found, the stop token first.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
-    stop_id = int(tokenizer.convert_tokens_to_ids(template.stop_text))
-    embeddings, head = _matrix(model.get_input_embeddings()), _matrix(model.get_output_embeddings())
+    stop_id = int(str(tokenizer.convert_tokens_to_ids(template.stop_text)))
+    embeddings, head = matrix(model.get_input_embeddings()), matrix(model.get_output_embeddings())
     trains = _trains(model.get_output_embeddings())
     if stop_id >= len(head):
         state: RowState = "trained"
@@ -204,8 +204,8 @@ def _stop_fact(
 ) -> Fact:
     token = f'the stop token {template.stop_text} (template "{template.name}")'
     if trains:
-        how = "is known to the base" if state == "trained" else f"is {_STATES[state]}"
-        return Fact("stop-token", f"{token} {how}, and its row in the head is trained")
+        how = "" if state == "trained" else f"; it is {_STATES[state]} so far"
+        return Fact("stop-token", f"{token} can be learned: its row in the head trains{how}")
     frozen = "its row in the head stays as it is"
     advice = (
         'Use method "full", which trains it, or a template that ends with a token the base knows'
@@ -218,7 +218,7 @@ def _stop_fact(
     if state != "trained":
         text = f"{token} can never be learned well: it is {_STATES[state]}, and {frozen}"
         return Fact("stop-token", text, "error", advice)
-    return Fact("stop-token", f"{token} is known to the base; {frozen}")
+    return Fact("stop-token", f"{token} can be learned; {frozen}, and can make it the likeliest")
 
 
 def _beyond(token: str, token_id: int, num_rows: int) -> Fact:
@@ -277,7 +277,7 @@ def _config_facts(loaded: LoadedModel, template: ChatTemplate, *, stop_id: int) 
 def _shape_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Fact]:
     tied = has_tied_head(model)
     facts = [Fact("tied-head", f"embeddings and head {'share' if tied else 'do not share'} rows")]
-    num_rows, num_tokens = len(_matrix(model.get_input_embeddings())), len(tokenizer)
+    num_rows, num_tokens = len(matrix(model.get_input_embeddings())), len(tokenizer)
     if num_tokens > num_rows:
         text = f"the tokenizer has {num_tokens:,} tokens, and the model {num_rows:,} rows"
         advice = "A row of data that holds one of the others fails; resize the embeddings."
@@ -296,6 +296,7 @@ def _shape_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 def _control_ids(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """List the added tokens of a rendered exchange, in order, each once."""
     controls = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
+    controls.discard(tokenizer.unk_token_id)  # a letter of the probe that the vocabulary lacks
     for probe in _PROBES:
         try:
             ids = encode(Conversation(probe), template, tokenizer).input_ids
@@ -303,11 +304,6 @@ def _control_ids(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> 
             continue
         return list(dict.fromkeys(token_id for token_id in ids if token_id in controls))
     return []
-
-
-def _matrix(module: nn.Module) -> Tensor:
-    weight = getattr(module, "frozen_weight", None)  # under an adapter
-    return module.weight if weight is None else weight
 
 
 def _trains(module: nn.Module) -> bool:

@@ -26,6 +26,13 @@ _PROBE_LENGTH = 64
 _SLACK = 2.0  # a tuned model's hidden states may be longer than those seen before
 
 
+def matrix(module: nn.Module) -> Tensor:
+    """Return the (V, D) weight of embeddings or of a head."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 def row_states(weight: Tensor, ids: Iterable[int]) -> dict[int, RowState]:
     """Say of some rows whether they look trained, beside all rows of the matrix.
 
@@ -71,7 +78,7 @@ def hidden_radius(model: PreTrainedModel) -> float:
     head = model.get_output_embeddings()
     seen: list[Tensor] = []
     handle = head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-    num_rows = model.get_input_embeddings().weight.shape[0]
+    num_rows = len(matrix(model.get_input_embeddings()))
     ids = torch.linspace(0, num_rows - 1, min(_PROBE_LENGTH, num_rows)).long().unique()
     was_training = model.training
     model.train(False)
@@ -100,8 +107,8 @@ def reach(head: nn.Module, token_id: int, *, radius: float) -> float:
         A probability. Below one half it is an upper bound, so the token can never be likelier than
         all others together; else it is one that some state reaches.
     """
-    weight = head.weight.detach().float()
-    bias = getattr(head, "bias", None)
+    weight = matrix(head).detach().float()
+    bias: Tensor | None = getattr(head, "bias", None)
     offset = torch.zeros(len(weight)).to(weight) if bias is None else bias.detach().float()
     state = torch.zeros(weight.shape[1]).to(weight)
     logits = offset
