@@ -50,7 +50,7 @@ def row_states(weight: Tensor, ids: Iterable[int]) -> dict[int, RowState]:
     usual = float(norms.median())
     small = _SMALL * float(_quantile(norms, 0.05))
     mean = rows.mean(dim=0)
-    usual_distance = float((rows - mean).norm(dim=1).median())
+    usual_distance = float(_distances(rows, mean).median())
 
     def state(token_id: int) -> RowState:
         norm = float(norms[token_id])
@@ -60,7 +60,7 @@ def row_states(weight: Tensor, ids: Iterable[int]) -> dict[int, RowState]:
             return "mean"
         if norm < small:
             return "small"
-        near = (rows - rows[token_id]).norm(dim=1)
+        near = _distances(rows, rows[token_id])
         near[token_id] = math.inf
         first = near.topk(min(_CROWD_SIZE, len(near) - 1), largest=False).values
         is_crowded = float(first[0]) <= _COPY * usual or float(first[-1]) <= _CROWD * usual
@@ -140,6 +140,11 @@ def _best_share(start: Tensor, end: Tensor, token_id: int) -> float:
         )
         low, high = (low + third, high) if left < right else (low, high - third)
     return (low + high) / 2
+
+
+def _distances(rows: Tensor, point: Tensor) -> Tensor:
+    """Measure from each row, a part at a time: the difference of all would double the memory."""
+    return torch.cat([(part - point).norm(dim=1) for part in rows.split(8192)])
 
 
 def _quantile(values: Tensor, share: float) -> Tensor:

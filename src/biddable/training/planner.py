@@ -19,7 +19,7 @@ from biddable.config import RunConfig
 from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError
 from biddable.models.readiness import Readiness
-from biddable.training.checkpoint import require_free
+from biddable.training.checkpoint import require_unused
 from biddable.training.finetune import Prepared, prepare
 from biddable.training.trainer import peak_learning_rate, planned_steps
 
@@ -127,7 +127,7 @@ def plan_run(config: RunConfig) -> Plan:
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
     try:
-        require_free(prepared.output)
+        require_unused(prepared.output)
     except CheckpointError as error:
         refusals.append(str(error))
     return Plan(
