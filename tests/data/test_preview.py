@@ -7,9 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
 from biddable.data.conversation import Conversation
-from biddable.data.encoding import encode_all
+from biddable.data.encoding import Example, encode_all
 from biddable.data.preview import find_rows, pieces, preview, preview_page
 from biddable.data.templates import get_template
 from tests.masks import assistant, user
@@ -77,6 +79,17 @@ def test_pieces_read_as_the_whole_and_hold_every_id(text: str) -> None:
     assert [token_id for piece in found for token_id in piece.ids] == example.input_ids
     assert [p.learned for p in found for _ in p.ids] == example.loss_mask
     assert [piece.text for piece in found if piece.special] == [END, END]
+
+
+def test_a_tokenizer_that_drops_the_first_space_keeps_the_others() -> None:
+    letters = {token: number for number, token in enumerate(["</s>", "▁", "a", "b"])}
+    core = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    core.decoder = decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>")
+    example = Example([1, 2, 1, 1, 3, 0], [False, False, False, True, True, True])
+    texts = [piece.text for piece in pieces(example, tokenizer)]
+    assert texts == ["", "a", " ", " ", "b", "</s>"]
+    assert "".join(texts) == tokenizer.decode(example.input_ids)
 
 
 def test_rows_are_found_by_text_and_place() -> None:

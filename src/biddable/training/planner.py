@@ -153,8 +153,11 @@ def plan_table(plan: Plan) -> RenderableType:
     parts += [Text("Lengths in tokens, and what the limit takes", style="bold"), _lengths(plan)]
     parts += [Text("The training", style="bold"), _training(plan)]
     if plan.refusals:
-        parts.append(Text("This run would be refused:", style=_REFUSED[1]))
-        parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in plan.refusals]
+        shown = {str(problem) for problem in plan.readiness.problems}
+        rest = [reason for reason in plan.refusals if reason not in shown]
+        why = ":" if rest else ", for what is marked ✗ above."
+        parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
+        parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
     else:
         parts.append(Text("This run can start: biddable train", style="bold green"))
     return Group(*parts)
@@ -265,6 +268,7 @@ def _lengths(plan: Plan) -> RenderableType:
 
 def _training(plan: Plan) -> RenderableType:
     share = 100 * plan.num_loss_tokens / max(plan.num_tokens, 1)
+    rate, reason = f"{plan.learning_rate:g}", plan.learning_rate_reason
     lines = {
         "what trains": plan.method,
         "template": f"{plan.readiness.template}, ends with {plan.readiness.stop_text}",
@@ -272,7 +276,7 @@ def _training(plan: Plan) -> RenderableType:
         "stop learned": f"in {plan.num_stopped:,} of {plan.num_kept:,} rows",
         "steps": f"{plan.num_steps:,}, over {plan.num_step_tokens:,} tokens,"
         f" {plan.num_step_loss_tokens:,} of them learned",
-        "learning rate": f"{plan.learning_rate:g} ({plan.learning_rate_reason})",
+        "learning rate": reason if reason.startswith(rate) else f"{rate} ({reason})",
     }
     table = Table.grid(padding=(0, 2))
     for name, text in lines.items():
