@@ -88,6 +88,24 @@ def test_where_no_template_is_asked_for_one_that_works_is_taken():
     assert (asked.name, refused.is_ready) == ("tokenizer", False)
 
 
+def test_a_tokenizer_without_an_end_takes_what_the_base_ends_with():
+    loaded = mimic()
+    loaded.tokenizer.chat_template = JINJA
+    loaded.tokenizer.eos_token = None
+    apply_lora(loaded.model)
+    template, readiness = choose_template(None, loaded)
+    assert (template.stop_text, readiness.is_ready) == ("<|endoftext|>", True)
+
+
+def test_where_nothing_works_the_tokenizer_is_left_as_it_was():
+    loaded = mimic()
+    loaded.tokenizer.eos_token = "<|im_end|>"
+    apply_lora(loaded.model)
+    template, readiness = choose_template("chatml", loaded)
+    assert (template.stop_text, loaded.tokenizer.eos_token) == ("<|im_end|>", "<|im_end|>")
+    assert not readiness.is_ready
+
+
 def test_the_tokenizers_own_template_is_kept_where_its_stop_trains():
     loaded = mimic()
     loaded.tokenizer.chat_template = JINJA

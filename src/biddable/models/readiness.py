@@ -7,9 +7,9 @@ text ever trained is no obstacle where it is trained now.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -135,7 +135,9 @@ def assess(loaded: LoadedModel, template: ChatTemplate) -> Readiness:
     )
 
 
-def choose_template(name: str | None, loaded: LoadedModel) -> tuple[ChatTemplate, Readiness]:
+def choose_template(
+    name: str | None, loaded: LoadedModel, **options: Any
+) -> tuple[ChatTemplate, Readiness]:
     """Make the template, and where none is asked for, one whose stop token the base can learn.
 
     Tried in order: the tokenizer's own, then ``inst``. If its end-of-text token is the obstacle,
@@ -145,15 +147,16 @@ def choose_template(name: str | None, loaded: LoadedModel) -> tuple[ChatTemplate
     Args:
         name: as in the config; None leaves the choice.
         loaded: the base; what trains is settled on it. Its ``tokenizer.eos_token`` may change.
+        **options: what else ``get_template`` takes.
 
     Raises:
         TemplateError: the template is unknown, or the tokenizer lacks what it needs.
     """
-    first = get_template(name, loaded.tokenizer)
+    first = get_template(name, loaded.tokenizer, **options)
     found = assess(loaded, first)
     if found.is_ready:
         return first, found
-    for template, readiness in _others(name, loaded):
+    for template, readiness in _others(name, loaded, options):
         if readiness.is_ready:
             text = (
                 f'{template.stop_text} ends an answer ("{template.name}"), since '
@@ -176,24 +179,21 @@ def require_ready(readiness: Readiness) -> None:
         raise ConfigError("\n".join(errors))
 
 
-def _others(name: str | None, loaded: LoadedModel) -> Iterator[tuple[ChatTemplate, Readiness]]:
+def _others(
+    name: str | None, loaded: LoadedModel, options: Mapping[str, Any]
+) -> Iterator[tuple[ChatTemplate, Readiness]]:
     """Try what else could end an answer; the tokenizer is left as it was if none does."""
     tokenizer = loaded.tokenizer
-    if name is None and tokenizer.chat_template:
-        try:
-            template = get_template("inst", tokenizer)
-            yield template, assess(loaded, template)
-        except TemplateError:  # the tokenizer has no end-of-text token
-            pass
-    if name == "tokenizer":
-        return
     asked, eos = name or "inst", tokenizer.eos_token
     ends = [str(tokenizer.convert_ids_to_tokens(end)) for end in sorted(loaded.end_ids())]
-    for token in dict.fromkeys((*ends, tokenizer.bos_token, tokenizer.pad_token)):
-        if token in (None, eos):
-            continue
+    for token in dict.fromkeys((eos, *ends, tokenizer.bos_token, tokenizer.pad_token)):
+        if token is None or (token == eos and name is not None):
+            continue  # the latter is what did not do
         tokenizer.eos_token = token
-        template = get_template(asked, tokenizer)
+        try:
+            template = get_template(asked, tokenizer, **options)
+        except TemplateError:
+            continue
         if template.stop_text == token:
             yield template, assess(loaded, template)
     tokenizer.eos_token = eos
