@@ -127,6 +127,29 @@ def train(
 
 
 @app.command()
+def plan(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a config would train, and whether its base can learn it, without training.
+
+    Exit code 1 if the run would be refused.
+    """
+    from biddable.config import load_config
+
+    settings = load_config(config)
+    from biddable.training.planner import plan_run, plan_table
+
+    found = plan_run(settings)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console().print(plan_table(found), highlight=False)
+    if found.refusals:
+        raise typer.Exit(1)
+
+
+@app.command()
 def compare(
     base: Annotated[str, typer.Argument(metavar="BASE", help="MODEL before training.")],
     instruct: Annotated[str, typer.Argument(metavar="INSTRUCT", help="MODEL after it.")],
@@ -322,6 +345,8 @@ def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
         screen.print(part + event["summary"], highlight=False, markup=False)
     for dropped in event.get("dropped", ())[:MAX_SHOWN_PROBLEMS]:
         screen.print(f"  dropped {dropped}", highlight=False, markup=False)
+    for note in event.get("notes", ()):
+        screen.print(f"  {note}", highlight=False, markup=False)
 
 
 def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:

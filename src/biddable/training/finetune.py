@@ -14,15 +14,16 @@ from biddable.config import MethodConfig, RunConfig, TrainingConfig
 from biddable.data.builtin import builtin_names, builtin_path
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
-from biddable.data.encoding import EncodingReport, Example, encode_all
+from biddable.data.encoding import EncodingReport, Example, Learn, Overflow, encode_all
 from biddable.data.readers import read_conversations
 from biddable.data.splits import split_rows
-from biddable.data.templates import ChatTemplate, get_template, template_hash
+from biddable.data.templates import ChatTemplate, template_hash
 from biddable.errors import ConfigError
 from biddable.manifest import build_manifest, hash_file
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
 from biddable.models.loading import LoadedModel, load
 from biddable.models.lora import apply_lora
+from biddable.models.readiness import Readiness, choose_template, require_ready
 from biddable.training.checkpoint import RunRecord, require_free, save_run
 from biddable.training.trainer import TrainingLog, train
 
@@ -89,16 +90,15 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
     """
     folder = require_free(config.output)
     tell = on_event or (lambda event: None)
-    rows = _read_rows(config)
-    loaded = load(config.model)
-    template = get_template(config.template, loaded.tokenizer)
-    data = _encode_rows(rows, loaded, template, config=config)
+    prepared = prepare(config)
+    require_ready(prepared.readiness)
+    loaded, template = prepared.loaded, prepared.template
+    data = _encode_rows(prepared)
     for part, report in data.reports.items():
         event = {"event": "data", "part": part, "summary": report.summary()}
         tell({**event, "dropped": report.dropped})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # the adapters' start
-        tell({"event": "method", "summary": apply_method(loaded.model, config.method)})
+    notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
+    tell({"event": "method", "summary": prepared.method, "notes": notes})
     log = train(
         loaded.model,
         data.train,
@@ -121,6 +121,64 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         model=loaded.model,
         tokenizer=loaded.tokenizer,
         record=RunRecord(config=settings, manifest=manifest, log=log.records),
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold a run before its rows are encoded.
+
+    Attributes:
+        rows: read, shuffled and split.
+        loaded: the base, with what trains settled on it.
+        method: what trains, in words.
+        template: how turns are written.
+        readiness: whether the base can learn it.
+        max_seq_len: ids a row may have; None for no limit.
+        overflow: what happens to longer rows.
+        learn: which tokens count in the loss.
+        seed: of the order of rows.
+        output: the run folder to make.
+    """
+
+    rows: Rows
+    loaded: LoadedModel
+    method: str
+    template: ChatTemplate
+    readiness: Readiness
+    max_seq_len: int | None
+    overflow: Overflow
+    learn: Learn
+    seed: int
+    output: str
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Do all of a run that comes before its rows are encoded; nothing is refused for the base yet.
+
+    Args:
+        config: the run.
+
+    Raises:
+        BiddableError: the rows, the model, the template or the method is not usable.
+    """
+    rows = _read_rows(config)
+    loaded = load(config.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # the adapters' start
+        method = apply_method(loaded.model, config.method)
+    template, readiness = choose_template(config.template, loaded)
+    return Prepared(
+        rows=rows,
+        loaded=loaded,
+        method=method,
+        template=template,
+        readiness=readiness,
+        max_seq_len=config.data.max_seq_len or _longest_sequence(loaded.model),
+        overflow=config.data.overflow,
+        learn=config.training.learn,
+        seed=config.seed,
+        output=config.output,
     )
 
 
@@ -158,7 +216,9 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
+    """Hold the rows of a run before they are encoded, and the files that they are from."""
+
     train: list[Conversation]
     held_out: list[Conversation]
     files: dict[str, Path]  # what was read, by part
@@ -172,7 +232,7 @@ class _Encoded:
     files: dict[str, Path]
 
 
-def _read_rows(config: RunConfig) -> _Rows:
+def _read_rows(config: RunConfig) -> Rows:
     """Read, shuffle and split the rows as the config says."""
     data = config.data
     files = {"train": _data_file(data.train, split="train")}
@@ -191,27 +251,25 @@ def _read_rows(config: RunConfig) -> _Rows:
             f"{wanted or 'none'} and held_out_rows {data.held_out_rows or 'none'} leave too few. "
             "Lower one of them."
         )
-    return _Rows(rows[:wanted], held_out, files)
+    return Rows(rows[:wanted], held_out, files)
 
 
 def _data_file(name: str, *, split: str) -> Path:
     return builtin_path(name, split) if name in builtin_names() else Path(name)
 
 
-def _encode_rows(
-    rows: _Rows, loaded: LoadedModel, template: ChatTemplate, *, config: RunConfig
-) -> _Encoded:
-    reports: dict[str, EncodingReport] = {}
+def _encode_rows(prepared: Prepared) -> _Encoded:
+    rows, reports = prepared.rows, dict[str, EncodingReport]()
     examples: dict[str, list[Example]] = {"train": [], "held_out": []}
     for part, conversations in (("train", rows.train), ("held_out", rows.held_out)):
         if conversations:
             examples[part], reports[part] = encode_all(
                 conversations,
-                template,
-                loaded.tokenizer,
-                max_seq_len=config.data.max_seq_len or _longest_sequence(loaded.model),
-                overflow=config.data.overflow,
-                learn=config.training.learn,
+                prepared.template,
+                prepared.loaded.tokenizer,
+                max_seq_len=prepared.max_seq_len,
+                overflow=prepared.overflow,
+                learn=prepared.learn,
             )
     return _Encoded(examples["train"], examples["held_out"], reports, rows.files)
 

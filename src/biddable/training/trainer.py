@@ -118,6 +118,26 @@ def held_out_loss(
     return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
 
 
+def planned_steps(
+    examples: Sequence[Example], *, settings: TrainingConfig, seed: int
+) -> list[Step]:
+    """Plan the steps that `train` takes with these arguments."""
+    return plan_batches(
+        [len(example.input_ids) for example in examples],
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        epochs=settings.epochs,
+        seed=seed,
+    )
+
+
+def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[float, str]:
+    """Say which learning rate `train` rises to, and why."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate, "as given"
+    return choose_learning_rate(model, _method_of(model))
+
+
 class _Run:
     """One call of `train`: what stays the same over its steps, and its log."""
 
@@ -133,17 +153,8 @@ class _Run:
     ) -> None:
         self.model, self.examples = model, examples
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = plan_batches(
-            [len(example.input_ids) for example in examples],
-            batch_size=settings.batch_size,
-            micro_batch_size=settings.micro_batch_size,
-            epochs=settings.epochs,
-            seed=seed,
-        )
-        method = _method_of(model)
-        rate, reason = choose_learning_rate(model, method)
-        if settings.learning_rate is not None:
-            rate, reason = settings.learning_rate, "as given"
+        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
             rate
