@@ -111,6 +111,26 @@ def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
     assert described["held_out"]["num_rows"] == 12
 
 
+def test_sources_are_mixed_by_weight_and_counted(base, rows, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(
+        "".join(json.dumps({"prompt": "a", "response": str(n)}) + "\n" for n in range(6))
+    )
+    train = [{"path": rows, "weight": 0.5}, {"path": str(other), "weight": 2}]
+    events = []
+    folder = run_training(config_of(base, {"train": train}), on_event=events.append)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    described = manifest["data"]["train"]
+    assert (described["file"], described["num_rows"]) == (None, 18)
+    assert [file["file"] for file in described["files"]] == [rows, str(other)]
+    assert [file["weight"] for file in described["files"]] == [0.5, 2]
+    assert [e["summary"] for e in events if e["event"] == "source"][2:] == [
+        f"{rows}: weight 0.5, 6 rows an epoch",
+        f"{other}: weight 2, 12 rows an epoch",
+    ]
+    assert manifest["config"]["data"]["train"] == train
+
+
 @pytest.mark.parametrize("data", [{"train_rows": 13}, {"held_out_rows": 12}])
 def test_too_few_rows_are_said(base, rows, data):
     with pytest.raises(ConfigError, match=r"has 12 rows; .* leave too few"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from biddable.data.files import COMPRESSED, ENDINGS, ending_of
+from biddable.data.files import COMPRESSED, ENDINGS, ending_of, require_zstandard
 from biddable.data.formats import FORMATS, Recognised
 from biddable.data.problems import Problem, raise_all
 from biddable.data.readers import ReadOptions, iter_conversations
@@ -100,7 +100,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, plan: dict[str,
         if ending == ".parquet":
             write_parquet(partial, rows, plan)
         else:
-            with partial.open("wb") as file, _packed(file, compression) as packed:
+            with partial.open("wb") as file, _packed(file, path, compression) as packed:
                 text = io.TextIOWrapper(packed, encoding="utf-8", newline="", write_through=False)
                 _write_text(text, ending, rows, plan)
                 text.flush()
@@ -132,22 +132,12 @@ def _write_text(
         file.writelines(line + "\n" for line in lines)
 
 
-def _packed(file: BinaryIO, compression: str) -> contextlib.AbstractContextManager[Any]:
+def _packed(file: BinaryIO, path: Path, compression: str) -> contextlib.AbstractContextManager[Any]:
     if compression == ".gz":
         return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)  # the same bytes always
     if compression == ".zst":
-        return _zstandard().ZstdCompressor().stream_writer(file, closefd=False)  # type: ignore[no-any-return]
+        return require_zstandard(path).ZstdCompressor().stream_writer(file, closefd=False)  # type: ignore[no-any-return]
     return contextlib.nullcontext(file)
-
-
-def _zstandard() -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise ConfigError(
-            "writing .zst needs the package zstandard: pip install 'biddable[zstd]'."
-        ) from None
-    return zstandard
 
 
 def _require_target(path: Path, to: str) -> None:
@@ -160,6 +150,6 @@ def _require_target(path: Path, to: str) -> None:
             f" all but the last also with {' or '.join(COMPRESSED)}."
         )
     if compression == ".zst":
-        _zstandard()  # before an hour of reading
+        require_zstandard(path)  # before an hour of reading
     if not path.parent.is_dir():
         raise DataError("cannot be written: no such folder.", path=path)

@@ -127,7 +127,7 @@ def _values(path: Path, limits: Limits) -> Iterator[tuple[int, Any] | Problem]:
             head = file.read(4)
         if not head:
             raise DataError(EMPTY, path=path)
-        if not compression and ending not in ENDINGS[:-1]:
+        if not compression and ending != ".parquet":
             found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
             ending, compression = (found, "") if found == ".parquet" else (ending, found)
         if ending == ".parquet":
@@ -145,10 +145,12 @@ def _values(path: Path, limits: Limits) -> Iterator[tuple[int, Any] | Problem]:
 
 
 def _open(path: Path, compression: str, limits: Limits) -> io.BufferedReader:
+    if compression == ".zst":
+        require_zstandard(path)  # before anything is opened
     file = path.open("rb")
     if not compression:
         return file
-    source: Any = gzip.GzipFile(fileobj=file) if compression == ".gz" else _Zstandard(file, path)
+    source: Any = gzip.GzipFile(fileobj=file) if compression == ".gz" else _Frames(file, path)
     return io.BufferedReader(_Metered(source, file, path, limits), buffer_size=2**17)
 
 
@@ -189,19 +191,23 @@ class _Metered(io.RawIOBase):
         super().close()
 
 
-class _Zstandard:
+def require_zstandard(path: Path) -> Any:
+    """Load the optional library, or say how to get it."""
+    try:
+        import zstandard
+    except ImportError:
+        raise DataError(
+            ".zst needs the package zstandard: pip install 'biddable[zstd]'.", path=path
+        ) from None
+    return zstandard
+
+
+class _Frames:
     """Unpack zstandard frames; unlike the library's own stream, a frame cut short is an error."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise DataError(
-                "reading .zst needs the package zstandard: pip install 'biddable[zstd]'.",
-                path=path,
-            ) from None
         self._file, self._path = file, path
-        self._library = zstandard
+        self._library = require_zstandard(path)
         self._frame: Any = None
         self._open_bytes, self._packed = b"", b""
 

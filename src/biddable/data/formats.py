@@ -13,7 +13,7 @@ from typing import Any
 from biddable.data.problems import Problem, either, keys_of
 from biddable.errors import ConfigError, nearest
 
-RECOGNISED_ROWS = 10_000
+RECOGNISED_ROWS = 2_000
 MIXED = "mixed"
 # What a row of each format has; what says more about a row comes first.
 FORMATS: dict[str, tuple[str, ...]] = {

@@ -241,7 +241,10 @@ def _delimiter(line: str) -> str:
     """Choose the sign that parts a header into the most columns that are known, then the most."""
 
     def parted(delimiter: str) -> tuple[int, int]:
-        names = next(csv.reader([line], delimiter=delimiter), [])
+        try:
+            names = next(csv.reader([line], delimiter=delimiter), [])
+        except csv.Error:
+            return -1, 0
         return sum(name.removesuffix(JSON_COLUMN) in _KNOWN for name in names), len(names)
 
     return max(_DELIMITERS, key=parted)
