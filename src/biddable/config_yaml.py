@@ -61,6 +61,10 @@ def _parse(text: str, source: str) -> tuple[dict[str, Any], Lines]:
         lines: Lines = {}
         _note_lines(node, (), lines, source=source)
         values = loader.construct_document(node)
+        if not isinstance(values, dict):
+            raise ConfigError(f"{source}:1: not a mapping; write `key: value` lines.")
+    except RecursionError:
+        raise ConfigError(f"{source}: not YAML: nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = source if mark is None else f"{source}:{mark.line + 1}"
