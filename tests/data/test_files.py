@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -295,6 +297,35 @@ def test_the_lazy_reader_raises_with_the_bad_rows_that_follow() -> None:
     assert "a.jsonl:12: " in str(caught.value)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["line.jsonl", "line.csv", "bomb.jsonl.gz", "bomb.json.zst"])
+def test_a_line_of_a_gigabyte_is_refused_in_little_memory(name: str) -> None:
+    path, size = Path(name), 2**30
+    if name.startswith("line"):
+        with path.open("wb") as file:
+            file.truncate(size)
+    else:
+        packer = zstandard.ZstdCompressor() if name.endswith("zst") else None
+        with packer.stream_writer(path.open("wb")) if packer else gzip.open(path, "wb") as file:
+            file.write(b'[{"prompt": "' if "json." in name else b'{"prompt": "')
+            for _ in range(size // 2**20):
+                file.write(b" " * 2**20)
+    tracemalloc.start()
+    with pytest.raises(
+        DataError, match="longer than 67,108,864 bytes; split it, or raise max_line"
+    ):
+        read_conversations(name)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 700 * 2**20
+
+
+def test_a_pipe_is_refused() -> None:
+    os.mkfifo("pipe")
+    with pytest.raises(DataError, match=r"^pipe: is no regular file; write its rows to one first"):
+        read_conversations("pipe")
+
+
 def test_zstandard_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     assert "pip install 'biddable[zstd]'" in refused("a.jsonl.zst", packed("a.jsonl.zst"))
@@ -311,9 +342,6 @@ def test_small_files_load_no_heavy_library(run_python: Callable[[str], str]) -> 
 
 @pytest.fixture
 def run_python() -> Callable[[str], str]:
-    import os
-    import subprocess
-
     source = Path(__file__).resolve().parents[2] / "src"
 
     def run(code: str) -> str:

@@ -142,6 +142,8 @@ def test_prompt_and_completion_as_messages_learn_the_completion() -> None:
     }
     unlearned = dataclasses.replace(ANSWER, learn=False)
     assert read(row).messages == (USER, unlearned, USER, ANSWER)
+    row["completion"] = [{"role": "model", "content": "Hello."}]
+    assert read(row, role_map={"model": "assistant"}).messages == (USER, unlearned, USER, ANSWER)
 
 
 def test_history_of_an_alpaca_row_comes_first() -> None:

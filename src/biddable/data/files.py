@@ -64,6 +64,8 @@ def data_files(path: Path) -> tuple[list[Path], list[str]]:
         if not path.exists():
             beside = (entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else ()
             raise DataError(f"no such file.{nearest(path.name, beside)}", path=path)
+        if not path.is_file():  # a pipe can be read once, and a run reads its data twice
+            raise DataError("is no regular file; write its rows to one first.", path=path)
         return [path], []
     found = [
         Path(folder, name)

@@ -52,9 +52,9 @@ def read_row(
     if form == "text":
         text = reading.text(row["text"], '"text"')
     elif form == "sharegpt":
-        messages = reading.chat("conversations", SHAREGPT_ROLES | reading.role_map)
+        messages = reading.chat("conversations")
     elif form == "messages":
-        messages = reading.chat("messages", reading.role_map)
+        messages = reading.chat("messages")
     elif form == "prompt-completion" and any(isinstance(row[key], list) for key in FORMATS[form]):
         messages = reading.prompt_and_completion()
     else:
@@ -77,7 +77,8 @@ class _RowReading:
         line: int | None,
         role_map: Mapping[str, str],
     ) -> None:
-        self.row, self.path, self.line, self.role_map = row, path, line, dict(role_map)
+        self.row, self.path, self.line = row, path, line
+        self.roles, self.is_sharegpt = dict(role_map), False
         self.problems: list[Problem] = []
         self.taken: set[str] = set()
 
@@ -129,14 +130,15 @@ class _RowReading:
         for key, role in (("prompt", "user"), ("completion", "assistant")):
             value = self.row[key]
             if isinstance(value, list):
-                found.append(self._entries(value, f'"{key}"', {}, learn=key == "completion"))
+                found.append(self._entries(value, f'"{key}"', learn=key == "completion"))
             else:
                 found.append([Message(role, self.text(value, f'"{key}"'))])
         return self._whole_chat(found[0] + found[1])
 
-    def chat(self, key: str, roles: Mapping[str, str]) -> list[Message]:
-        messages = self._entries(self.row[key], f'"{key}"', roles, learn=True)
-        return self._whole_chat(messages)
+    def chat(self, key: str) -> list[Message]:
+        if key == "conversations":
+            self.roles, self.is_sharegpt = SHAREGPT_ROLES | self.roles, True
+        return self._whole_chat(self._entries(self.row[key], f'"{key}"', learn=True))
 
     def tools(self) -> tuple[Mapping[str, Any], ...]:
         """Take the row's functions: a list of schemas, or the JSON text of one."""
@@ -170,9 +172,7 @@ class _RowReading:
             self.say("no-answer", text, len(messages))
         return messages
 
-    def _entries(
-        self, given: Any, where: str, roles: Mapping[str, str], *, learn: bool
-    ) -> list[Message]:
+    def _entries(self, given: Any, where: str, *, learn: bool) -> list[Message]:
         if not isinstance(given, list) or not given:
             self.say(
                 "not-messages", f"{where} holds {kind_of(given)}; expected a list of messages."
@@ -180,15 +180,13 @@ class _RowReading:
             return []
         messages = []
         for index, entry in enumerate(given, start=1):
-            message = self._entry(entry, index, roles, learn=learn)
+            message = self._entry(entry, index, learn=learn)
             if message is not None:
                 messages.append(message)
         return messages
 
-    def _entry(
-        self, entry: Any, index: int, roles: Mapping[str, str], *, learn: bool
-    ) -> Message | None:
-        sides = _SIDES if "gpt" in roles else _SIDES[:1]
+    def _entry(self, entry: Any, index: int, *, learn: bool) -> Message | None:
+        sides = _SIDES if self.is_sharegpt else _SIDES[:1]
         has = entry.keys() if isinstance(entry, dict) else ()
         role_key, key = next((side for side in sides if side[0] in has), sides[-1])
         # An answer that calls a tool needs no words.
@@ -198,7 +196,7 @@ class _RowReading:
             text = f'message {index} has {found}; expected "{role_key}" and "{key}".'
             self.say("bad-message", text, index)
             return None
-        role = self._role(entry[role_key], index, roles)
+        role = self._role(entry[role_key], index)
         if role is None:
             return None
         where = f"message {index} ({role})"
@@ -219,11 +217,11 @@ class _RowReading:
         text = self.text(content, where, index, may_be_empty=has_calls or role == "tool")
         return Message(role, text, learned, extra=extra)
 
-    def _role(self, name: Any, index: int, roles: Mapping[str, str]) -> str | None:
-        role = roles.get(name, name) if isinstance(name, str) else None
+    def _role(self, name: Any, index: int) -> str | None:
+        role = self.roles.get(name, name) if isinstance(name, str) else None
         if role in ROLES:
             return role
-        shown = _SHAREGPT_SHOWN if "gpt" in roles else ROLES
+        shown = _SHAREGPT_SHOWN if self.is_sharegpt else ROLES
         hint = ""
         if isinstance(name, str):
             hint = nearest(name, shown) or f" Map it with data.role_map: {{{name}: assistant}}."

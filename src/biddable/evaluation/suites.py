@@ -52,6 +52,11 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     rows = read_rows(path)
     if any("check" in row for _, row in rows):
         return samples_from_rows(rows, path=str(path))
+    conversations = conversations_from_rows(rows, path=str(path))
+    if any(conversation.text is not None for conversation in conversations):
+        raise EvaluationError(
+            f"{path}: rows of plain text ask nothing; name a file of instructions."
+        )
     return [
         Sample(
             id=str(conversation.line),
@@ -61,7 +66,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
             messages=conversation.messages[:-1],
             source=conversation.source,
         )
-        for conversation in conversations_from_rows(rows, path=str(path))
+        for conversation in conversations
     ]
 
 
