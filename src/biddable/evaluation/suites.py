@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from biddable.data.builtin import builtin_names, builtin_path, create_instruction_dataset
 from biddable.data.conversation import Message
-from biddable.data.readers import Row, conversations_from_rows, read_rows
+from biddable.data.files import Row
+from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.checks import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
@@ -51,6 +52,11 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     rows = read_rows(path)
     if any("check" in row for _, row in rows):
         return samples_from_rows(rows, path=str(path))
+    conversations = conversations_from_rows(rows, path=str(path))
+    if any(conversation.text is not None for conversation in conversations):
+        raise EvaluationError(
+            f"{path}: rows of plain text ask nothing; name a file of instructions."
+        )
     return [
         Sample(
             id=str(conversation.line),
@@ -60,7 +66,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
             messages=conversation.messages[:-1],
             source=conversation.source,
         )
-        for conversation in conversations_from_rows(rows, path=str(path))
+        for conversation in conversations
     ]
 
 

@@ -11,15 +11,14 @@ import torch
 from transformers import PreTrainedModel
 
 from biddable.config import MethodConfig, RunConfig, TrainingConfig
-from biddable.data.builtin import builtin_names, builtin_path
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoding import EncodingReport, Example, Learn, Overflow, encode_all
-from biddable.data.readers import read_conversations
+from biddable.data.sources import draw, read_held_out, read_sources
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, template_hash
 from biddable.errors import ConfigError
-from biddable.manifest import build_manifest, hash_file
+from biddable.manifest import build_manifest
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
 from biddable.models.loading import LoadedModel, load
 from biddable.models.lora import apply_lora
@@ -79,8 +78,8 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
 
     Args:
         config: the run.
-        on_event: called with what the rows came to ("data"), what is trained ("method"), and every
-            event of the trainer.
+        on_event: called with what was read ("source"), what the rows came to ("data"), what is
+            trained ("method"), and every event of the trainer.
 
     Returns:
         The run folder.
@@ -91,6 +90,8 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
     folder = require_free(config.output)
     tell = on_event or (lambda event: None)
     prepared = prepare(config)
+    for part, summary in prepared.rows.summaries:
+        tell({"event": "source", "part": part, "summary": summary})
     require_ready(prepared.readiness)
     loaded, template = prepared.loaded, prepared.template
     data = _encode_rows(prepared)
@@ -221,7 +222,8 @@ class Rows:
 
     train: list[Conversation]
     held_out: list[Conversation]
-    files: dict[str, Path]  # what was read, by part
+    files: dict[str, list[dict[str, Any]]]  # what was read, by part
+    summaries: list[tuple[str, str]]  # the same in words, with its part
 
 
 @dataclass(frozen=True)
@@ -229,33 +231,37 @@ class _Encoded:
     train: list[Example]
     held_out: list[Example]
     reports: dict[str, EncodingReport]
-    files: dict[str, Path]
+    files: dict[str, list[dict[str, Any]]]
 
 
 def _read_rows(config: RunConfig) -> Rows:
-    """Read, shuffle and split the rows as the config says."""
+    """Read, shuffle, split and draw the rows as the config says."""
     data = config.data
-    files = {"train": _data_file(data.train, split="train")}
-    rows, held_out = split_rows(
-        read_conversations(files["train"]),
-        held_out_rows=data.held_out_rows,
-        shuffle_seed=data.shuffle_seed,
-    )
+    sources = read_sources(data)
+    files = {"train": [file for source in sources for file in source.describe()]}
+    summaries = [("train", source.reading.summary()) for source in sources]
+    pairs = [(n, row) for n, source in enumerate(sources) for row in source.reading.conversations]
+    kept, cut = split_rows(pairs, held_out_rows=data.held_out_rows, shuffle_seed=data.shuffle_seed)
+    held_out = [row for _, row in cut]
+    rows, counts = draw(kept, [source.weight for source in sources], seed=config.seed)
+    for source, count in zip(sources, counts, strict=True):
+        if source.weight != 1:
+            drawn = f"{source.name}: weight {source.weight:g}, {count:,} rows an epoch"
+            summaries.append(("train", drawn))
     if data.held_out is not None:
-        files["held_out"] = _data_file(data.held_out, split="held_out")
-        held_out = read_conversations(files["held_out"])
+        apart = read_held_out(data.held_out, data)
+        files["held_out"] = apart.describe()
+        summaries.append(("held_out", apart.reading.summary()))
+        held_out = apart.reading.conversations
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
+        names = ", ".join(source.name for source in sources)
         raise ConfigError(
-            f"data: {data.train} has {len(rows) + len(held_out)} rows; train_rows "
+            f"data: {names} has {len(pairs)} rows; train_rows "
             f"{wanted or 'none'} and held_out_rows {data.held_out_rows or 'none'} leave too few. "
             "Lower one of them."
         )
-    return Rows(rows[:wanted], held_out, files)
-
-
-def _data_file(name: str, *, split: str) -> Path:
-    return builtin_path(name, split) if name in builtin_names() else Path(name)
+    return Rows(rows[:wanted], held_out, files, summaries)
 
 
 def _encode_rows(prepared: Prepared) -> _Encoded:
@@ -289,10 +295,12 @@ def _set_stop_token(loaded: LoadedModel, template: ChatTemplate) -> None:
 def _describe_data(config: RunConfig, data: _Encoded) -> dict[str, Any]:
     described: dict[str, Any] = {"shuffle_seed": config.data.shuffle_seed}
     for part, report in data.reports.items():
-        file = data.files.get(part, data.files["train"])
+        files = data.files.get(part, data.files["train"])
+        one = files[0] if len(files) == 1 else {}
         described[part] = {
-            "file": str(file),
-            "sha256": hash_file(file),
+            "file": one.get("file"),
+            "sha256": one.get("sha256"),
+            "files": files,
             "num_rows": report.num_rows,
             "num_kept": report.num_kept,
             "dropped": report.dropped,
