@@ -59,6 +59,9 @@ class DataConfig(_Section):
     overflow: Literal["error", "drop"] = Field(
         "drop", description="what happens to longer rows: refused, or dropped with a count"
     )
+    cache: Annotated[bool, Field(strict=True)] = Field(
+        True, description="keep the encoded rows of a file for later runs (in ~/.cache)"
+    )
 
     @field_validator("held_out_rows")
     @classmethod

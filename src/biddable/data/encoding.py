@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, cast
 
 from biddable.data.conversation import Conversation, Message
+from biddable.data.pieces import encode_texts
 from biddable.data.segments import ChatTemplate, Segment
 from biddable.errors import DataError, TemplateError, join_problems
 
@@ -62,6 +63,29 @@ class EncodingReport:
     num_tokens: int
     num_loss_tokens: int
     max_len: int
+
+    def __add__(self, other: EncodingReport) -> EncodingReport:
+        """Join the reports of two parts of the rows.
+
+        Example:
+            >>> parts = [EncodingReport(3, 2, ["a:1: too long"], 12, 3, 7)] * 2
+            >>> parts[0] + parts[1]  # doctest: +NORMALIZE_WHITESPACE
+            EncodingReport(num_rows=6, num_kept=4, dropped=['a:1: too long', 'a:1: too long'],
+                num_tokens=24, num_loss_tokens=6, max_len=7)
+        """
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        joined = {name: a + b for name, (a, b) in pairs.items() if name != "max_len"}
+        return EncodingReport(**joined, max_len=max(self.max_len, other.max_len))
+
+    def require_kept(self) -> None:
+        """Refuse to go on without a row.
+
+        Raises:
+            DataError: no row was kept.
+        """
+        if not self.num_kept:
+            fix = "Raise max_seq_len, or learn at least one answer."
+            raise DataError(f"no row is left to learn from:\n{join_problems(self.dropped)}\n{fix}")
 
     def summary(self) -> str:
         """Say it in one line.
@@ -179,6 +203,28 @@ def encode_all(
     """
     if not conversations:
         raise DataError("there are no rows to encode; give at least one.")
+    examples, report = encode_chunk(
+        conversations,
+        template,
+        tokenizer,
+        max_seq_len=max_seq_len,
+        overflow=overflow,
+        learn=learn,
+    )
+    report.require_kept()
+    return examples, report
+
+
+def encode_chunk(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_seq_len: int | None,
+    overflow: Overflow = "drop",
+    learn: Learn = "answers",
+) -> tuple[list[Example], EncodingReport]:
+    """Encode some rows of a file as ``encode_all`` does; there may be no example in the end."""
     examples, dropped, num_long = [], [], 0
     for example in _encode_rows(conversations, template, tokenizer, learn=learn):
         num_ids = len(example.input_ids)
@@ -192,16 +238,13 @@ def encode_all(
     if num_long and overflow == "error":
         fix = 'Shorten the rows, raise max_seq_len, or let overflow be "drop".'
         raise DataError(f"{join_problems(dropped)}\n{fix}")
-    if not examples:
-        fix = "Raise max_seq_len, or learn at least one answer."
-        raise DataError(f"no row is left to learn from:\n{join_problems(dropped)}\n{fix}")
     return examples, EncodingReport(
         num_rows=len(conversations),
         num_kept=len(examples),
         dropped=dropped,
         num_tokens=sum(len(example.input_ids) for example in examples),
         num_loss_tokens=sum(sum(example.loss_mask) for example in examples),
-        max_len=max(len(example.input_ids) for example in examples),
+        max_len=max((len(example.input_ids) for example in examples), default=0),
     )
 
 
@@ -259,10 +302,7 @@ class _SegmentIds:
         return [self._controls[segment.text]] if segment.special else self._plain[segment.text]
 
     def _encode(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        encoded = tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, verbose=False
-        )
-        rows = cast("list[list[int]]", encoded["input_ids"])
+        rows = encode_texts(texts, tokenizer)
         # A control token that the tokenizer was not told is special is still found in plain text.
         forbidden = set(self._controls.values())
         for text, ids in zip(texts, rows, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from transformers import PreTrainedModel
 
 from biddable.config import MethodConfig, RunConfig, TrainingConfig
 from biddable.data.builtin import builtin_names, builtin_path
+from biddable.data.cache import cache_key, encode_rows
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
-from biddable.data.encoding import EncodingReport, Example, encode_all
+from biddable.data.encoded import EncodedRows
+from biddable.data.encoding import EncodingReport, encode_all
 from biddable.data.readers import read_conversations
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, get_template, template_hash
@@ -89,21 +92,25 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
     """
     folder = require_free(config.output)
     tell = on_event or (lambda event: None)
-    rows = _read_rows(config)
+    read = cache(partial(_read_rows, config))
+    sources = _hash_sources(config) if config.data.cache else None
+    if sources is None:
+        read()  # what is wrong with the rows is said before a model is loaded
     loaded = load(config.model)
     template = get_template(config.template, loaded.tokenizer)
-    data = _encode_rows(rows, loaded, template, config=config)
+    data = _encode_parts(read, loaded, template, config=config, sources=sources)
     for part, report in data.reports.items():
-        event = {"event": "data", "part": part, "summary": report.summary()}
+        kept = " (kept from before)" if part in data.from_cache else ""
+        event = {"event": "data", "part": part, "summary": report.summary() + kept}
         tell({**event, "dropped": report.dropped})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the adapters' start
         tell({"event": "method", "summary": apply_method(loaded.model, config.method)})
     log = train(
         loaded.model,
-        data.train,
+        data.parts["train"],
         settings=config.training,
-        held_out=data.held_out,
+        held_out=data.parts["held_out"],
         seed=config.seed,
         on_event=on_event,
     )
@@ -161,28 +168,43 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
 class _Rows:
     train: list[Conversation]
     held_out: list[Conversation]
-    files: dict[str, Path]  # what was read, by part
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    train: list[Example]
-    held_out: list[Example]
+    parts: dict[str, EncodedRows]
     reports: dict[str, EncodingReport]
     files: dict[str, Path]
+    from_cache: frozenset[str]  # the parts that were encoded by an earlier run
+
+
+def _source_files(config: RunConfig) -> dict[str, Path]:
+    """Name the file that each part is read from; held-out rows may come from that of the others."""
+    files = {"train": _data_file(config.data.train, split="train")}
+    if config.data.held_out is not None:
+        files["held_out"] = _data_file(config.data.held_out, split="held_out")
+    return files
+
+
+def _hash_sources(config: RunConfig) -> list[str] | None:
+    """Tell all that settles which rows a run has; None if a source is not a file."""
+    files = _source_files(config)
+    if not all(file.is_file() for file in files.values()):
+        return None
+    hashes = [f"{part} {file} {hash_file(file)}" for part, file in files.items()]
+    return [*hashes, config.data.model_dump_json(exclude={"cache"})]
 
 
 def _read_rows(config: RunConfig) -> _Rows:
     """Read, shuffle and split the rows as the config says."""
     data = config.data
-    files = {"train": _data_file(data.train, split="train")}
+    files = _source_files(config)
     rows, held_out = split_rows(
         read_conversations(files["train"]),
         held_out_rows=data.held_out_rows,
         shuffle_seed=data.shuffle_seed,
     )
-    if data.held_out is not None:
-        files["held_out"] = _data_file(data.held_out, split="held_out")
+    if "held_out" in files:
         held_out = read_conversations(files["held_out"])
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
@@ -191,29 +213,52 @@ def _read_rows(config: RunConfig) -> _Rows:
             f"{wanted or 'none'} and held_out_rows {data.held_out_rows or 'none'} leave too few. "
             "Lower one of them."
         )
-    return _Rows(rows[:wanted], held_out, files)
+    return _Rows(rows[:wanted], held_out)
 
 
 def _data_file(name: str, *, split: str) -> Path:
     return builtin_path(name, split) if name in builtin_names() else Path(name)
 
 
-def _encode_rows(
-    rows: _Rows, loaded: LoadedModel, template: ChatTemplate, *, config: RunConfig
+def _encode_parts(
+    read: Callable[[], _Rows],
+    loaded: LoadedModel,
+    template: ChatTemplate,
+    *,
+    config: RunConfig,
+    sources: Sequence[str] | None,
 ) -> _Encoded:
+    """Encode each part, or find it encoded; rows are read only if one of them is not there."""
+    options: dict[str, Any] = {
+        "max_seq_len": config.data.max_seq_len or _longest_sequence(loaded.model),
+        "overflow": config.data.overflow,
+        "learn": config.training.learn,
+    }
+    tokenizer = loaded.tokenizer
+    parts: dict[str, EncodedRows] = {"train": EncodedRows.of([]), "held_out": EncodedRows.of([])}
     reports: dict[str, EncodingReport] = {}
-    examples: dict[str, list[Example]] = {"train": [], "held_out": []}
-    for part, conversations in (("train", rows.train), ("held_out", rows.held_out)):
-        if conversations:
-            examples[part], reports[part] = encode_all(
-                conversations,
-                template,
-                loaded.tokenizer,
-                max_seq_len=config.data.max_seq_len or _longest_sequence(loaded.model),
-                overflow=config.data.overflow,
-                learn=config.training.learn,
+    from_cache = set()
+    for part in parts:
+        key = None
+        if sources is not None:
+            names = [part, *sources]
+            key = cache_key(names, template, tokenizer=tokenizer, options=options)
+        if key is not None:
+            found = encode_rows(
+                _lazily(read, part), template, tokenizer=tokenizer, key=key, options=options
             )
-    return _Encoded(examples["train"], examples["held_out"], reports, rows.files)
+            if found.report.num_rows:
+                found.report.require_kept()
+                parts[part], reports[part] = found.rows, found.report
+            from_cache |= {part} if found.was_kept else set()
+        elif rows := getattr(read(), part):
+            examples, reports[part] = encode_all(rows, template, tokenizer, **options)
+            parts[part] = EncodedRows.of(examples)
+    return _Encoded(parts, reports, _source_files(config), frozenset(from_cache))
+
+
+def _lazily(read: Callable[[], _Rows], part: str) -> Iterator[Conversation]:
+    yield from getattr(read(), part)
 
 
 def _longest_sequence(model: PreTrainedModel) -> int | None:
