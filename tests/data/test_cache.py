@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -192,40 +191,30 @@ def test_what_was_interrupted_goes_on(num_workers, monkeypatch):
     assert sorted(path.name for path in (cache_folder() / "key").iterdir()) == sorted(FILES)
 
 
-_KILLED = """
-import time
-from biddable.data import shards
-from tests.data.test_cache import conversations, encoded
-shards.ROWS_PER_SHARD = 10
-def slow():
-    for n, conversation in enumerate(conversations()):
-        if n == 35:
-            print("there", flush=True)
-            time.sleep(60)
-        yield conversation
-encoded(slow(), num_workers=2)
-"""
-
-
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_leaves_no_half_entry_and_no_workers(by):
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", _KILLED],
-        env=os.environ | {"PYTHONPATH": f"{root / 'src'}:{root}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    reader, writer = os.pipe()
+
+    def slow():
+        for n, conversation in enumerate(conversations()):
+            if n == 35:
+                os.write(writer, b".")
+                time.sleep(60)
+            yield conversation
+
+    process = multiprocessing.get_context("fork").Process(
+        target=encoded, args=(slow(),), kwargs={"num_workers": 2}
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"there\n"
+    process.start()
+    os.close(writer)
+    assert os.read(reader, 1) == b"."
     while not (cache_folder() / "key.partial" / "000000.npz").exists():
-        time.sleep(0.05)
-    process.send_signal(by)
-    # Its workers hold the same stdout; it ends when the last of them does.
-    assert process.stdout.read() == b""
-    assert process.wait() != 0
-    process.stdout.close()
+        time.sleep(0.02)
+    os.kill(process.pid, by)
+    assert os.read(reader, 1) == b""  # its workers hold the pipe too: the last of them has ended
+    os.close(reader)
+    process.join()
+    assert process.exitcode not in (0, None)
     assert open_rows("key") is None
     assert not (cache_folder() / "key").exists()
     encoded(key="whole")

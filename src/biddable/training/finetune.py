@@ -217,7 +217,7 @@ def _read_rows(config: RunConfig) -> _Rows:
 
 
 def _data_file(name: str, *, split: str) -> Path:
-    return builtin_path(name, split) if name in builtin_names() else Path(name)
+    return Path(builtin_path(name, split) if name in builtin_names() else name)
 
 
 def _encode_parts(
