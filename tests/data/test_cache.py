@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from biddable.data import cache, shards
 from biddable.data.cache import cache_folder, cache_key, encode_rows, open_rows
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoded import EncodedRows
-from biddable.data.encoding import Example, encode_all
+from biddable.data.encoding import Example, encode_all, encode_chunk
 from biddable.data.templates import get_template
 from biddable.errors import DataError, TemplateError
 from tests.tiny import tiny_tokenizer
@@ -40,14 +41,10 @@ def conversations(num=45, *, path="rows.jsonl"):
 
 def encoded(rows=None, *, key="key", num_workers=1, options=OPTIONS):
     tokenizer = tiny_tokenizer()
-    return encode_rows(
-        conversations() if rows is None else rows,
-        get_template("inst", tokenizer),
-        tokenizer=tokenizer,
-        key=key,
-        options=options,
-        num_workers=num_workers,
-    )
+    template = get_template("inst", tokenizer)
+    encode = partial(encode_chunk, template=template, tokenizer=tokenizer, **options)
+    rows = conversations() if rows is None else rows
+    return encode_rows(rows, key, encode=encode, num_workers=num_workers)
 
 
 def never():

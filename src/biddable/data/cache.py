@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
-from biddable.data.encoding import EncodingReport, encode_chunk
+from biddable.data.encoding import EncodingReport
 from biddable.data.segments import ChatTemplate
-from biddable.data.shards import Shard, encode_shards, read_shard
+from biddable.data.shards import Encode, Shard, encode_shards, read_shard
 from biddable.data.templates import template_hash
 from biddable.errors import BiddableError, DataError
 from biddable.manifest import hash_file, hash_text, write_json
@@ -107,21 +107,17 @@ def cache_key(
 
 def encode_rows(
     conversations: Iterable[Conversation],
-    template: ChatTemplate,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
     key: str,
-    options: Mapping[str, Any],
+    *,
+    encode: Encode,
     num_workers: int | None = None,
 ) -> CachedRows:
     """Take encoded rows from the cache, or encode them into it.
 
     Args:
         conversations: taken in one by one, and only if they are not in the cache.
-        template: renders them.
-        tokenizer: the one the template was made for.
-        key: as ``cache_key`` makes it of all that is given here.
-        options: those of ``encode_all``.
+        key: as ``cache_key`` makes it of all that settles the rows and how they are encoded.
+        encode: ``encode_chunk`` with its template, tokenizer and options.
         num_workers: processes; None for one a core. The result is the same for any number.
 
     Returns:
@@ -141,12 +137,8 @@ def encode_rows(
             found = open_rows(key)  # another process may have been quicker
             if found is not None:
                 return found
-            _encode_into(
-                folder,
-                conversations,
-                encode=partial(encode_chunk, template=template, tokenizer=tokenizer, **options),
-                num_workers=num_workers or _num_cores(),
-            )
+            workers = num_workers or _num_cores()
+            _encode_into(folder, conversations, encode=encode, num_workers=workers)
     except OSError as error:
         raise DataError(
             f"the cache of encoded rows cannot be written: {error.strerror or error}. Free some "
@@ -191,7 +183,7 @@ def _map(path: Path, dtype: type[Any]) -> NDArray[Any]:
 
 
 def _encode_into(
-    folder: Path, conversations: Iterable[Conversation], *, encode: Any, num_workers: int
+    folder: Path, conversations: Iterable[Conversation], *, encode: Encode, num_workers: int
 ) -> None:
     """Make an entry. What an interrupted attempt has left is used; an error leaves nothing."""
     partial_folder = folder.with_name(folder.name + ".partial")

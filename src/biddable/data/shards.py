@@ -30,7 +30,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, Example
 from biddable.errors import BiddableError
 
-ROWS_PER_SHARD = 4096
+ROWS_PER_SHARD = 2048
 
 Encode = Callable[[Sequence[Conversation]], tuple[list[Example], EncodingReport]]
 

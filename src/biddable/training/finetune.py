@@ -17,7 +17,7 @@ from biddable.data.cache import cache_key, encode_rows
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoded import EncodedRows
-from biddable.data.encoding import EncodingReport, encode_all
+from biddable.data.encoding import EncodingReport, encode_all, encode_chunk
 from biddable.data.readers import read_conversations
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, get_template, template_hash
@@ -244,9 +244,8 @@ def _encode_parts(
             names = [part, *sources]
             key = cache_key(names, template, tokenizer=tokenizer, options=options)
         if key is not None:
-            found = encode_rows(
-                _lazily(read, part), template, tokenizer=tokenizer, key=key, options=options
-            )
+            encode = partial(encode_chunk, template=template, tokenizer=tokenizer, **options)
+            found = encode_rows(_lazily(read, part), key, encode=encode)
             if found.report.num_rows:
                 found.report.require_kept()
                 parts[part], reports[part] = found.rows, found.report
