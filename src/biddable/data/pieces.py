@@ -72,7 +72,7 @@ class _Pieces:
         starts = {pieces[0] for pieces in cut} - self._starts.keys()
         words = set().union(*(pieces[1:] for pieces in cut)) - self._words.keys()
         new_starts, new_words = sorted(starts), sorted(words)
-        new = _ask([*new_starts, *(f" {word}" for word in new_words)], tokenizer)
+        new = _ask_short([*new_starts, *(f" {word}" for word in new_words)], tokenizer)
         self._starts.update(zip(new_starts, new, strict=False))
         self._words.update(zip(new_words, new[len(new_starts) :], strict=True))
         find = self._words.__getitem__
@@ -91,10 +91,15 @@ _PIECES: WeakKeyDictionary[PreTrainedTokenizerBase, _Pieces] = WeakKeyDictionary
 
 
 def _ask(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    if not texts:
-        return []  # which tokenizers do not take
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
     return cast("list[list[int]]", encoded["input_ids"])
+
+
+def _ask_short(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Ask the backend itself, in a third of the time where texts are short."""
+    _ask([""], tokenizer)  # sets the backend as the tokenizer would: no padding, no special tokens
+    backend: Any = tokenizer.backend_tokenizer
+    return [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
 
 
 def _state(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
