@@ -72,6 +72,8 @@ def test_what_comes_back_is_what_encode_all_gives(num):
         assert found.report == report
         assert found.rows[-1] == examples[-1]
         assert found.rows[:3] == examples[:3]
+        found.rows.forget()
+        assert list(found.rows) == examples
         assert found.rows.sources[:2] == [example.source for example in examples[:2]]
     assert sorted(path.name for path in (cache_folder() / "key").iterdir()) == sorted(FILES)
 

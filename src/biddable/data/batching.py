@@ -185,6 +185,7 @@ class BatchPlan(Sequence[Step]):
                 g for step in self[start : start + _STEPS_AT_ONCE] for g in step.micro_batches
             ]
             total += count_unique_tokens(self._rows, groups)
+            self._rows.forget()
         return total
 
     def describe(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,16 +171,19 @@ def open_rows(key: str) -> CachedRows | None:
                 return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    arrays = {name: _map(folder / name, dtype) for name, dtype in _TYPES.items()}
+    maps: list[mmap] = []
+    arrays = {name: _map(folder / name, dtype, maps) for name, dtype in _TYPES.items()}
     sources = _Sources(arrays.pop("lines"), arrays.pop("places"), body["places"])
-    rows = EncodedRows(**arrays, sources=sources)
+    rows = EncodedRows(**arrays, sources=sources, mapped=tuple(maps))
     return CachedRows(rows, EncodingReport(**body["report"]), was_kept=True)
 
 
-def _map(path: Path, dtype: type[Any]) -> NDArray[Any]:
+def _map(path: Path, dtype: type[Any], maps: list[mmap]) -> NDArray[Any]:
     if not path.stat().st_size:
         return np.zeros(0, dtype)  # an empty file cannot be mapped
-    return np.asarray(np.memmap(path, dtype, mode="r"))
+    with path.open("rb") as file:
+        maps.append(mmap(file.fileno(), 0, access=ACCESS_READ))
+    return np.frombuffer(maps[-1], dtype)
 
 
 def _encode_into(

@@ -6,6 +6,7 @@ for, and forgotten after.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ class EncodedRows(Sequence[Example]):
         loss_tokens: (R,), int32, how many tokens of each row count in the loss. The first never
             does: nothing comes before it to predict it from.
         sources: ``file:line`` of each row.
+        mapped: the files that the arrays are mapped from.
     """
 
     input_ids: NDArray[np.int32]
@@ -35,6 +37,7 @@ class EncodedRows(Sequence[Example]):
     offsets: NDArray[np.int64]
     loss_tokens: NDArray[np.int32]
     sources: Sequence[str]
+    mapped: tuple[mmap.mmap, ...] = ()
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> EncodedRows:
@@ -61,6 +64,15 @@ class EncodedRows(Sequence[Example]):
     def lengths(self) -> NDArray[np.int64]:
         """How many ids each row has, (R,)."""
         return np.diff(self.offsets)
+
+    def forget(self) -> None:
+        """Let go of what was read of mapped files; it is read again where it is asked for.
+
+        Until the system needs the room, it would count as this process's memory.
+        """
+        for file in self.mapped:
+            if hasattr(file, "madvise"):  # not on Windows
+                file.madvise(mmap.MADV_DONTNEED)
 
     def __len__(self) -> int:
         """Count the rows."""

@@ -113,7 +113,7 @@ def _write_shard(path: Path, encoded: tuple[list[Example], EncodingReport]) -> N
     rows = EncodedRows.of(examples)
     facts = json.dumps({"sources": list(rows.sources), "report": asdict(report)})
     arrays: dict[str, Any] = {
-        field.name: getattr(rows, field.name) for field in fields(rows) if field.name != "sources"
+        name: getattr(rows, name) for name in ("input_ids", "loss_mask", "offsets", "loss_tokens")
     }
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
