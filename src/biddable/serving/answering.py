@@ -53,14 +53,16 @@ def answer(
         DataError: the prompt is longer than the model can read.
     """
     tokenizer = loaded.tokenizer
-    form = None if template is None else get_template(template, tokenizer)
+    form = None
+    if template is not None:
+        form = get_template(template, tokenizer, control_text=loaded.control_text)
     stop_ids = loaded.end_ids()
     if form is None:
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
     else:
         prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
-        stop_ids |= {tokenizer.convert_tokens_to_ids(form.stop_text)}  # type: ignore[arg-type]
+        stop_ids |= set(tokenizer.convert_tokens_to_ids(list(form.stop_texts)))
     (found,) = generate(
         loaded.model,
         [prompt_ids],
