@@ -1,4 +1,4 @@
-"""The tokenizer's own Jinja template: what is learned is found, or the template is refused."""
+"""A Jinja template: what is learned is found, or the template is refused."""
 
 from __future__ import annotations
 
@@ -125,14 +125,14 @@ def test_a_conversation_must_open_with_a_question() -> None:
 def test_a_message_that_is_left_out_is_refused() -> None:
     only_last = CHATML.replace("in messages", "in messages if m.role != 'system'")
     _, template = with_template(only_last)
-    with pytest.raises(TemplateError, match="leaves out, repeats or moves a message"):
+    with pytest.raises(TemplateError, match="leaves out what message 1 says"):
         template.render([system("S"), user("a"), assistant("b")])
 
 
 def test_a_content_that_is_rewritten_is_refused() -> None:
     _, template = with_template(CHATML.replace("m.content", "m.content.replace('a', 'o')"))
     assert template.render([user("b"), assistant("c")])
-    with pytest.raises(TemplateError, match="rewrites the content of a message"):
+    with pytest.raises(TemplateError, match="leaves out what message 1 says, or says it otherwise"):
         template.render([user("banana"), assistant("c")])
 
 
@@ -141,7 +141,7 @@ def test_a_content_that_is_rewritten_is_refused() -> None:
     [
         (None, "has no chat template of its own"),
         ("{% for m in messages %}{{ m.content }}\n{% endfor %}", "ends an answer with no control"),
-        ("{{ messages[0].content }}", "ends an answer with no control"),
+        ("{{ messages[0].content }}", "leaves out what user and assistant say"),
     ],
 )
 def test_a_tokenizer_without_a_fit_template_is_refused(jinja: str | None, match: str) -> None:

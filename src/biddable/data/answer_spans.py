@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +117,7 @@ class AnswerFinder:
 
     def _onward(self, chat: Chat, index: int, options: Options | None) -> str:
         """Render the answer with whatever the template lets follow it; empty if nothing."""
-        more: list[Mapping[str, Any]] = [{"role": "user", "content": ASKED_MORE}]
+        more: list[dict[str, Any]] = [{"role": "user", "content": ASKED_MORE}]
         if calls := chat.messages[index].get("tool_calls"):
             result = {"role": "tool", "content": ASKED_MORE, "name": calls[0]["function"]["name"]}
             more.insert(0, result | ({"tool_call_id": calls[0]["id"]} if "id" in calls[0] else {}))

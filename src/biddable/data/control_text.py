@@ -15,6 +15,7 @@ from typing import Any
 
 from biddable.errors import TemplateError
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _PRIVATE_USE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE))
 
 
@@ -77,7 +78,7 @@ class StandIns:
             TemplateError: a text has half of a surrogate pair.
         """
         joined = "\0".join(texts)
-        if any("\ud800" <= char <= "\udfff" for char in joined):
+        if _HALF_PAIR.search(joined):
             raise TemplateError(
                 "a text has half of a surrogate pair (as \\ud83d alone); write the whole sign."
             )

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100
 
+_TOO_LONG = "tokens; the limit is"
+
 Overflow = Literal["error", "drop"]
 
 
@@ -211,22 +213,15 @@ def encode_all(
         raise DataError("there are no rows to encode; give at least one.")
     examples: list[Example] = []
     dropped: list[str] = []
-    num_long = num_kept = num_expanded = 0
+    num_kept = num_expanded = 0
     for made in _encode_rows(conversations, template, tokenizer, learn=learn):
+        refusals = _refusals(made, max_seq_len)
+        kept = [e for e, refusal in zip(made, refusals, strict=True) if not refusal]
+        examples += kept
+        dropped += filter(None, refusals)
+        num_kept += bool(kept)
         num_expanded += len(made) > 1
-        num_before = len(examples)
-        for number, example in enumerate(made, start=1):
-            num_ids = len(example.input_ids)
-            place = example.source + (f" (answer {number})" if len(made) > 1 else "")
-            if max_seq_len is not None and num_ids > max_seq_len:
-                num_long += 1
-                dropped.append(f"{place}: {num_ids} tokens; the limit is {max_seq_len}.")
-            elif not any(example.loss_mask):
-                dropped.append(f"{place}: nothing in it is learned.")
-            else:
-                examples.append(example)
-        num_kept += len(examples) > num_before
-    if num_long and overflow == "error":
+    if overflow == "error" and any(_TOO_LONG in refusal for refusal in dropped):
         fix = 'Shorten the rows, raise max_seq_len, or let overflow be "drop".'
         raise DataError(f"{join_problems(dropped)}\n{fix}")
     if not examples:
@@ -243,6 +238,20 @@ def encode_all(
         num_rows_expanded=num_expanded,
         num_rows_with_control_text=sum(map(template.spells_control, conversations)),
     )
+
+
+def _refusals(made: Sequence[Example], max_seq_len: int | None) -> list[str]:
+    """Say of each example of a row why it is dropped; empty if it is kept."""
+    refusals = []
+    for number, example in enumerate(made, start=1):
+        place = example.source + (f" (answer {number})" if len(made) > 1 else "")
+        num_ids = len(example.input_ids)
+        if max_seq_len is not None and num_ids > max_seq_len:
+            refusals.append(f"{place}: {num_ids} {_TOO_LONG} {max_seq_len}.")
+        else:
+            nothing = "" if any(example.loss_mask) else f"{place}: nothing in it is learned."
+            refusals.append(nothing)
+    return refusals
 
 
 def _encode_rows(

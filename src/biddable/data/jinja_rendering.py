@@ -42,17 +42,20 @@ _CALL = {
 class Chat:
     """Hold the messages and tools of one row as Jinja is given them."""
 
-    messages: Sequence[Mapping[str, Any]]
+    messages: list[dict[str, Any]]
     tools: Sequence[Mapping[str, Any]] = ()
 
-    def upto(self, count: int, *more: Mapping[str, Any]) -> Chat:
+    def upto(self, count: int, *more: dict[str, Any]) -> Chat:
         """Keep the first messages, and add others."""
         return Chat([*self.messages[:count], *more], self.tools)
 
     def changed(self, change: Callable[[str], str]) -> Chat:
         """Change every text that the row gave; roles are ours."""
         messages = [
-            {key: value if key == "role" else map_strings(value, change) for key, value in m.items()}
+            {
+                key: value if key == "role" else map_strings(value, change)
+                for key, value in m.items()
+            }
             for m in self.messages
         ]
         return Chat(messages, map_strings(self.tools, change))
@@ -100,9 +103,7 @@ class JinjaRenderer:
         self._choose_content_form()
         self._choose_argument_form()
 
-    def text(
-        self, chat: Chat, *, is_prompt: bool = False, options: Options | None = None
-    ) -> str:
+    def text(self, chat: Chat, *, is_prompt: bool = False, options: Options | None = None) -> str:
         """Render.
 
         Args:
@@ -113,15 +114,18 @@ class JinjaRenderer:
         Raises:
             TemplateError: the template does not take the messages.
         """
-        messages = [self._with_parts(m) for m in chat.messages] if self._has_parts else chat.messages
+        messages = (
+            [self._with_parts(m) for m in chat.messages] if self._has_parts else chat.messages
+        )
+        switches: dict[str, Any] = dict(options or {})
         try:
             rendered = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(chat.tools) or None,
+                messages,
+                tools=[dict(tool) for tool in chat.tools] or None,
                 chat_template=self.tool_source if chat.tools else self.source,
                 tokenize=False,
                 add_generation_prompt=is_prompt,
-                **(options or {}),
+                **switches,
             )
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
@@ -142,7 +146,7 @@ class JinjaRenderer:
         return Chat([self._message(m, n) for n, m in enumerate(messages, start=1)], tools)
 
     def _message(self, message: Message, number: int) -> dict[str, Any]:
-        given = {"role": message.role, "content": message.text}
+        given: dict[str, Any] = {"role": message.role, "content": message.text}
         given |= {k: v for k, v in message.extra.items() if k not in given and v is not None}
         if calls := given.get("tool_calls"):
             if not isinstance(calls, (list, tuple)):
@@ -164,7 +168,9 @@ class JinjaRenderer:
             arguments = _object_in(arguments)
         if self._arguments_as_text and not isinstance(arguments, str):
             arguments = json.dumps(arguments, ensure_ascii=False)
-        inner = {k: v for k, v in function.items() if k not in ("id", "type") or function is not call}
+        inner = {
+            k: v for k, v in function.items() if k not in ("id", "type") or function is not call
+        }
         outer = {k: v for k, v in call.items() if k in ("id", "type") or function is not call}
         return {"type": "function", **outer, "function": {**inner, "arguments": arguments}}
 

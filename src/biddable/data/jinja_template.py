@@ -31,7 +31,6 @@ from biddable.data.segments import (
     Segment,
     Tools,
     require_answer,
-    special_tokens,
     without_answer,
 )
 from biddable.errors import TemplateError
@@ -153,10 +152,18 @@ class JinjaTemplate(ChatTemplate):
                 after["content"] = self._keep_tags(before["content"], after["content"], stand_ins)
         return changed, stand_ins
 
+    def _said(self, message: Message) -> str:
+        """Leave out the tags of reasoning that opens an answer; those may be control tokens."""
+        opening, closing = REASONING_TAGS
+        said = message.content
+        if message.role == "assistant" and _opens_with_reasoning(said):
+            said = said.replace(opening, "", 1).replace(closing, "", 1)
+        return said
+
     def _keep_tags(self, content: str, changed: str, stand_ins: StandIns) -> str:
         """Leave the tags of reasoning that opens an answer to the template: they are its own."""
         opening, closing = REASONING_TAGS
-        if not (content.lstrip().startswith(opening) and closing in content):
+        if not _opens_with_reasoning(content):
             return changed
         for tag in (opening, closing):
             changed = changed.replace(stand_ins.put(tag), tag, 1)
@@ -186,7 +193,11 @@ class JinjaTemplate(ChatTemplate):
     def _probe_texts(self) -> list[str]:
         """Render short exchanges of every kind that the template takes."""
         plain = [Message("user", ASKED), Message("assistant", ANSWERED)]
-        call = {"type": "function", "function": {"name": "look", "arguments": {}}, "id": "call00001"}
+        call = {
+            "type": "function",
+            "function": {"name": "look", "arguments": {}},
+            "id": "call00001",
+        }
         calling = Message("assistant", "", extra={"tool_calls": [call]})
         result = Message("tool", TOLD, extra={"name": "look", "tool_call_id": "call00001"})
         reasoned = Message("assistant", ANSWERED, extra={"reasoning_content": TOLD})
@@ -200,7 +211,9 @@ class JinjaTemplate(ChatTemplate):
         texts = []
         for messages, tools in kinds:
             try:
-                texts.append(self.renderer.text(self.renderer.chat(messages, tools), is_prompt=True))
+                texts.append(
+                    self.renderer.text(self.renderer.chat(messages, tools), is_prompt=True)
+                )
             except TemplateError:
                 texts.append("")  # it does not take this kind; a row of it says why
         return texts
@@ -215,7 +228,11 @@ class JinjaTemplate(ChatTemplate):
         self.answer_prefix = plain.learned[:at]
         self.answer_suffix = plain.learned[at + 1 : stop.start()]
         stops = [self.stop_text]
-        call = {"type": "function", "function": {"name": "look", "arguments": {}}, "id": "call00001"}
+        call = {
+            "type": "function",
+            "function": {"name": "look", "arguments": {}},
+            "id": "call00001",
+        }
         calling = Message("assistant", "", extra={"tool_calls": [call]})
         try:
             answer: Answer | None = self._finder.find(self.renderer.chat([asked, calling]), 1)
@@ -244,6 +261,11 @@ class JinjaTemplate(ChatTemplate):
             " than when it is generated, so the row cannot be learned as one; let data.history be"
             ' "expand" (encode_all makes a row of each answer), or use "chatml".'
         )
+
+
+def _opens_with_reasoning(content: str) -> bool:
+    opening, closing = REASONING_TAGS
+    return content.lstrip().startswith(opening) and closing in content
 
 
 def _written_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> set[str]:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from biddable.data.segments import Segment
+from biddable.data.segments import ChatTemplate, Segment
 from biddable.errors import TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_Text = tuple[str, bool]  # plain text, and whether it opens its row
+_Text = tuple[str, bool]  # plain text, and whether it is encoded as one that opens a text
 
 
 class SegmentIds:
@@ -43,6 +43,9 @@ class SegmentIds:
         added = tokenizer.added_tokens_decoder.values()
         self._eats_after = {str(token) for token in added if token.rstrip}
         self._eats_before = {str(token) for token in added if token.lstrip}
+        self._controls = _control_ids(control_tokens, tokenizer)
+        self._opening = self._find_opening()
+        self._reopens = bool(self._opening) and self._opens_after_control()
         controls: set[str] = set()
         plain: dict[_Text, bool] = {}
         for row in rendered:
@@ -51,8 +54,7 @@ class SegmentIds:
                     controls.add(segment.text)
                 else:
                     plain[text] = plain.get(text, False) or segment.learned
-        self._controls = _control_ids(controls | control_tokens, tokenizer)
-        self._opening = self._find_opening()
+        self._controls |= _control_ids(controls, tokenizer)
         self._plain = dict(zip(plain, self._encode_placed(list(plain)), strict=True))
         self._problems = self._read_back([text for text, learned in plain.items() if learned])
 
@@ -78,21 +80,30 @@ class SegmentIds:
 
         Some vocabularies have tokens that swallow the blanks beside them. An answer keeps its own.
         """
+        before = None
         for at, segment in enumerate(segments):
             text = segment.text
+            after_control = before is not None and before.special
             if not segment.special and not segment.learned:
-                if at and segments[at - 1].special and segments[at - 1].text in self._eats_after:
+                if before and after_control and before.text in self._eats_after:
                     text = text.lstrip()
                 after = segments[at + 1] if at + 1 < len(segments) else None
                 if after and after.special and after.text in self._eats_before:
                     text = text.rstrip()
-            yield segment, (text, at == 0)
+            yield segment, (text, before is None or (after_control and self._reopens))
+            before = segment
 
     def _find_opening(self) -> list[int]:
         """Give the ids of a newline if the tokenizer sets a blank before what opens a text."""
         newline, alone, after = self._encode(["\n", "a b", "\na b"])
         is_same = after == newline + alone
         return newline if newline and not is_same and after[: len(newline)] == newline else []
+
+    def _opens_after_control(self) -> bool:
+        """Tell whether the tokenizer sets that blank after every control token too."""
+        control = next((t for t in self._controls if t not in self._eats_after), "")
+        whole = self._tokenizer(f"{control}a b", add_special_tokens=False)["input_ids"]
+        return bool(control) and whole[1:] == self._encode(["a b"])[0]
 
     def _encode_placed(self, texts: list[_Text]) -> list[list[int]]:
         if not self._opening:
@@ -142,7 +153,9 @@ class SegmentIds:
     def _read_back(self, texts: list[_Text]) -> dict[_Text, str]:
         """Decode what is learned, and say of which texts the ids do not read as the text does."""
         ids = [self._plain[text] for text in texts]
-        led = [([] if opens else self._opening) + i for (_, opens), i in zip(texts, ids, strict=True)]
+        led = [
+            ([] if opens else self._opening) + i for (_, opens), i in zip(texts, ids, strict=True)
+        ]
         problems: dict[_Text, str] = {}
         unknown = self._tokenizer.unk_token_id
         for text, own, read in zip(texts, ids, self._decode(led), strict=True):
@@ -179,6 +192,11 @@ class SegmentIds:
         blank = re.compile("[\\s\u2581]+")
         one, other = (blank.sub("", str(normalizer.normalize_str(t))) for t in (text, read))
         return one == other
+
+
+def stop_ids(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Give the ids that end an answer, that of a plain answer first."""
+    return cast("list[int]", tokenizer.convert_tokens_to_ids(list(template.stop_texts)))
 
 
 def _control_ids(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

@@ -127,7 +127,7 @@ class ChatTemplate(ABC):
     def spells_control(self, conversation: Conversation) -> bool:
         """Tell whether a row spells a control token or a marker of this template."""
         said: list[Any] = [conversation.text, list(conversation.tools)]
-        said += [[m.content, m.input, dict(m.extra)] for m in conversation.messages]
+        said += [[self._said(m), m.input, dict(m.extra)] for m in conversation.messages]
         return any(self._spelled_pattern.search(text) for text in strings_of(said))
 
     def escape(self, text: str) -> str:
@@ -159,6 +159,9 @@ class ChatTemplate(ABC):
         output = output.removeprefix(self.answer_prefix).removesuffix(self.answer_suffix)
         pattern = self._marker_pattern
         return pattern.sub(lambda m: m[0].removeprefix("\\"), output) if self.markers else output
+
+    def _said(self, message: Message) -> str:
+        return message.content
 
     def _render_answers(self, messages: Sequence[Message], tools: Tools) -> list[list[Segment]]:
         return [self.render(messages, tools=tools)]

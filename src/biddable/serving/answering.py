@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from biddable.data.conversation import Message
 from biddable.data.encoding import encode_prompt
+from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import get_template
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
@@ -56,17 +57,17 @@ def answer(
     form = None
     if template is not None:
         form = get_template(template, tokenizer, control_text=loaded.control_text)
-    stop_ids = loaded.end_ids()
+    ends = loaded.end_ids()
     if form is None:
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
     else:
         prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
-        stop_ids |= set(tokenizer.convert_tokens_to_ids(list(form.stop_texts)))
+        ends |= set(stop_ids(form, tokenizer))
     (found,) = generate(
         loaded.model,
         [prompt_ids],
-        stop_ids=stop_ids,
+        stop_ids=ends,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,

@@ -16,6 +16,7 @@ from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoding import EncodingReport, Example, encode_all
 from biddable.data.readers import read_conversations
+from biddable.data.segment_ids import stop_ids
 from biddable.data.splits import split_rows
 from biddable.data.templates import (
     TEMPLATE_NAMES,
@@ -234,10 +235,9 @@ def _longest_sequence(model: PreTrainedModel) -> int | None:
 
 def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
     """Let the saved folder ask and stop as the training taught it, in any program that loads it."""
-    stop_ids = loaded.tokenizer.convert_tokens_to_ids(list(template.stop_texts))
+    ends = stop_ids(template, loaded.tokenizer)
     if loaded.model.generation_config is not None:
-        only = len(stop_ids) == 1
-        loaded.model.generation_config.eos_token_id = stop_ids[0] if only else stop_ids
+        loaded.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
     if isinstance(template, JinjaTemplate):
         loaded.tokenizer.chat_template = template.saved_source
 
