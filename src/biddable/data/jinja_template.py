@@ -292,7 +292,9 @@ def _text_markers(probes: Sequence[str], tokens: re.Pattern[str]) -> tuple[str, 
             if len(pieces) <= 2:
                 lines = (line.strip() for piece in pieces for line in piece.split("\n"))
                 markers += [line for line in lines if _is_marker(line)]
-    return tuple(dict.fromkeys(markers))
+    # A mark within a longer one keeps content off both.
+    shortest = (m for m in markers if not any(n != m and n in m for n in markers))
+    return tuple(dict.fromkeys(shortest))
 
 
 def _is_marker(line: str) -> bool:
