@@ -7,8 +7,10 @@ The table of docs/templates.md is made here: after a wanted change, rewrite it w
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -30,12 +32,12 @@ NAMES = sorted(p.stem for p in FOLDER.glob("*.jinja") if not p.stem.endswith("_t
 PAGE = Path(__file__).parents[2] / "docs" / "templates.md"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
-CALL = {
+CALL: dict[str, Any] = {
     "id": "call00001",
     "type": "function",
     "function": {"name": "get_weather", "arguments": {"city": "Paris", "days": 2}},
 }
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -294,3 +296,40 @@ def written(rows: list[tuple[str, ...]]) -> str:
     used = {kind for *_, beside in rows for kind in beside.split(", ")}
     lines += [f"- *{kind}*: {why}." for kind, why in DIFFERENCES.items() if kind in used]
     return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_text_of_a_row_ends_or_opens_a_turn(name: str, case: str) -> None:
+    """Every control token, spelled in every place of a row, is text: also in tools and calls."""
+    try:
+        tokenizer, template = load(name)
+        harmless, _ = encode_all([saying("x", case)], template, tokenizer, max_seq_len=None)
+    except TemplateError:
+        return
+    controls = sorted(template.control_tokens)
+    attack = " ".join(["x", *template.markers, *controls, *reversed(controls), "x"])
+    examples, report = encode_all([saying(attack, case)], template, tokenizer, max_seq_len=None)
+    ids = set(tokenizer.convert_tokens_to_ids(controls))
+    assert [[i for i in e.input_ids if i in ids] for e in examples] == [
+        [i for i in e.input_ids if i in ids] for e in harmless
+    ]
+    assert report.num_rows_with_control_text == 1
+    learned = "".join(text for example in examples for text in learned_texts(example, tokenizer))
+    assert template.escape(attack) in learned
+
+
+def saying(text: str, case: str) -> Conversation:
+    """Put a text in every place of a row that a user fills in."""
+    messages = []
+    for message in CASES[case].messages:
+        extra = dict(message.extra)
+        if "reasoning_content" in extra:
+            extra["reasoning_content"] = text
+        if "tool_calls" in extra:
+            function = CALL["function"] | {"arguments": {"city": text, "days": 2}}
+            extra["tool_calls"] = [CALL | {"function": function}]
+        messages.append(replace(message, content=message.content and text, extra=extra))
+    function = TOOL["function"] | {"description": text}
+    tools = ({**TOOL, "function": function},) if CASES[case].tools else ()
+    return replace(CASES[case], messages=tuple(messages), tools=tools)
