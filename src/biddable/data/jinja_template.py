@@ -8,7 +8,8 @@ the text is cut there into segments.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -110,10 +111,11 @@ class JinjaTemplate(ChatTemplate):
         chat, stand_ins = self._chat(messages, tools)
         before = len(without_answer(messages))
         if before < len(messages):
-            text = self._finder.find(chat, before).prompt
+            text = self._find(chat, before, stand_ins).prompt
         else:
             text = self.renderer.text(chat, is_prompt=True, options=self._finder.options)
-        return self._cut(text, [], stand_ins)
+        history = self._answers(chat, before, known={})
+        return self._cut(text, _fitting(history, text), stand_ins)
 
     def _render_answers(self, messages: Sequence[Message], tools: Tools) -> list[list[Segment]]:
         require_answer(messages)
@@ -121,18 +123,36 @@ class JinjaTemplate(ChatTemplate):
         if not learned:
             return [self._render_whole(messages, tools)]
         chat, stand_ins = self._chat(messages, tools)
-        try:
-            answers = [self._finder.find(chat, index) for index in learned]
-        except TemplateError as error:
-            raise TemplateError(stand_ins.take_back(str(error))) from error
-        last = answers[-1].text
-        changed = [n for n, a in zip(learned, answers, strict=True) if not last.startswith(a.text)]
+        wanted = {index: self._find(chat, index, stand_ins) for index in learned}
+        # What only stands in the history is cut out all the same, as it is in a prompt.
+        answers = [*self._answers(chat, learned[-1], known=wanted), wanted[learned[-1]]]
+        fitting = _fitting(answers, answers[-1].text)
+        changed = [index for index, answer in wanted.items() if answer not in fitting]
         if not changed:
-            spans = [(answer.start, len(answer.text)) for answer in answers]
-            return [self._cut(last, spans, stand_ins)]
+            return [self._cut(answers[-1].text, fitting, stand_ins, learned=wanted.values())]
         if self._history == "refuse":
             raise TemplateError(self._changes(changed[0] + 1))
-        return [self._cut(a.text, [(a.start, len(a.text))], stand_ins) for a in answers]
+        return [
+            self._cut(one.text, _fitting(answers, one.text), stand_ins, learned=[one])
+            for one in wanted.values()
+        ]
+
+    def _find(self, chat: Chat, index: int, stand_ins: StandIns) -> Answer:
+        try:
+            return self._finder.find(chat, index)
+        except TemplateError as error:
+            raise TemplateError(stand_ins.take_back(str(error))) from error
+
+    def _answers(self, chat: Chat, count: int, *, known: Mapping[int, Answer]) -> list[Answer]:
+        """Find the answers among the first messages, as far as they can be proven."""
+        found: list[Answer] = []
+        for index, message in enumerate(chat.messages[:count]):
+            if index in known:
+                found.append(known[index])
+            elif message["role"] == "assistant":
+                with suppress(TemplateError):
+                    found.append(self._finder.find(chat, index))
+        return found
 
     def _render_whole(self, messages: Sequence[Message], tools: Tools) -> list[Segment]:
         require_answer(messages)
@@ -170,24 +190,29 @@ class JinjaTemplate(ChatTemplate):
         return changed
 
     def _cut(
-        self, text: str, spans: Sequence[tuple[int, int]], stand_ins: StandIns
+        self,
+        text: str,
+        answers: Sequence[Answer],
+        stand_ins: StandIns,
+        *,
+        learned: Collection[Answer] = (),
     ) -> list[Segment]:
-        """Cut a rendering at the borders of what is learned and at its control tokens."""
+        """Cut a rendering at the borders of its answers and at its control tokens."""
         if self._doubled_bos and text.startswith(self._doubled_bos):
             raise TemplateError(
                 f"{self.renderer.what} opens with {self._doubled_bos!r}; one start token is"
                 " enough. Take one out of the template."
             )
-        borders = [0, *(at for span in spans for at in span), len(text)]
+        borders = [0, *(at for a in answers for at in (a.start, len(a.text))), len(text)]
         segments: list[Segment] = []
         for number, (start, end) in enumerate(pairwise(borders)):
-            learned = number % 2 == 1
+            is_learned = number % 2 == 1 and answers[number // 2] in learned
             at = start
             for match in self._tokens.finditer(text, start, end):
-                segments.append(Segment(stand_ins.take_back(text[at : match.start()]), learned))
-                segments.append(Segment(match[0], learned, special=True))
+                segments.append(Segment(stand_ins.take_back(text[at : match.start()]), is_learned))
+                segments.append(Segment(match[0], is_learned, special=True))
                 at = match.end()
-            segments.append(Segment(stand_ins.take_back(text[at:end]), learned))
+            segments.append(Segment(stand_ins.take_back(text[at:end]), is_learned))
         return [segment for segment in segments if segment.text]
 
     def _probe_texts(self) -> list[str]:
@@ -261,6 +286,16 @@ class JinjaTemplate(ChatTemplate):
             " than when it is generated, so the row cannot be learned as one; let data.history be"
             ' "expand" (encode_all makes a row of each answer), or use "chatml".'
         )
+
+
+def _fitting(answers: Sequence[Answer], text: str) -> list[Answer]:
+    """Keep the answers that a longer rendering shows as they were generated, in order."""
+    fitting: list[Answer] = []
+    for answer in answers:
+        follows = not fitting or answer.start >= len(fitting[-1].text)
+        if follows and text.startswith(answer.text):
+            fitting.append(answer)
+    return fitting
 
 
 def _opens_with_reasoning(content: str) -> bool:
