@@ -62,6 +62,16 @@ class DataConfig(_Section):
     cache: Annotated[bool, Field(strict=True)] = Field(
         True, description="keep the encoded rows of a file for later runs (in ~/.cache)"
     )
+    history: Literal["expand", "refuse"] = Field(
+        "expand",
+        description="rows whose template later shows an answer otherwise: one row for each answer,"
+        " or refused",
+    )
+    control_text: Literal["escape", "refuse"] = Field(
+        "escape",
+        description="texts that spell a mark of the template, where that is ordinary text: escaped"
+        " with a backslash, or refused",
+    )
 
     @field_validator("held_out_rows")
     @classmethod
@@ -125,8 +135,8 @@ class TrainingConfig(_Section):
         0.0, description="AdamW's weight decay"
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
-    learn: Literal["answers", "all"] = Field(
-        "answers", description="which tokens count in the loss"
+    learn: Literal["answers", "last_answer", "all"] = Field(
+        "answers", description="which tokens count in the loss; plain texts are learned whole"
     )
 
     @field_validator("micro_batch_size")
@@ -144,7 +154,9 @@ class RunConfig(_Section):
     model: Text = Field(description="the base: a name, a folder, a GGUF file or a hub id")
     data: DataConfig = Field(description="the rows; a plain string is `data.train`")
     template: Text | None = Field(
-        None, description="how turns are written; none: the tokenizer's own, else `inst`"
+        None,
+        description="how turns are written: a name, or a Jinja file; none: the tokenizer's own,"
+        " else `inst`",
     )
     method: MethodConfig = Field(
         default_factory=MethodConfig,

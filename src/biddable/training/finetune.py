@@ -19,8 +19,15 @@ from biddable.data.dataset import InstructionDataset
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, encode_all, encode_chunk
 from biddable.data.readers import read_conversations
+from biddable.data.segment_ids import stop_ids
 from biddable.data.splits import split_rows
-from biddable.data.templates import ChatTemplate, get_template, template_hash
+from biddable.data.templates import (
+    TEMPLATE_NAMES,
+    ChatTemplate,
+    JinjaTemplate,
+    get_template,
+    template_hash,
+)
 from biddable.errors import ConfigError
 from biddable.manifest import build_manifest, hash_file
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
@@ -97,7 +104,12 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
     if sources is None:
         read()  # what is wrong with the rows is said before a model is loaded
     loaded = load(config.model)
-    template = get_template(config.template, loaded.tokenizer)
+    template = get_template(
+        config.template,
+        loaded.tokenizer,
+        control_text=config.data.control_text,
+        history=config.data.history,
+    )
     data = _encode_parts(read, loaded, template, config=config, sources=sources)
     for part, report in data.reports.items():
         kept = " (kept from before)" if part in data.from_cache else ""
@@ -114,12 +126,12 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         seed=config.seed,
         on_event=on_event,
     )
-    _set_stop_token(loaded, template)
+    _settle_conversation(loaded, template)
     settings = config.model_dump(mode="json")
     manifest = build_manifest(
         config=settings,
         data=_describe_data(config, data),
-        template={"name": template.name, "hash": template_hash(template)},
+        template=_describe_template(template),
         model=_describe_model(loaded),
         results=_describe_results(log),
     )
@@ -265,11 +277,13 @@ def _longest_sequence(model: PreTrainedModel) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-def _set_stop_token(loaded: LoadedModel, template: ChatTemplate) -> None:
-    """Let the saved folder stop where the training taught it to, in any program that loads it."""
-    stop_id = loaded.tokenizer.convert_tokens_to_ids(template.stop_text)
+def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
+    """Let the saved folder ask and stop as the training taught it, in any program that loads it."""
+    ends = stop_ids(template, loaded.tokenizer)
     if loaded.model.generation_config is not None:
-        loaded.model.generation_config.eos_token_id = stop_id
+        loaded.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
+    if isinstance(template, JinjaTemplate):
+        loaded.tokenizer.chat_template = template.saved_source
 
 
 def _describe_data(config: RunConfig, data: _Encoded) -> dict[str, Any]:
@@ -284,8 +298,19 @@ def _describe_data(config: RunConfig, data: _Encoded) -> dict[str, Any]:
             "dropped": report.dropped,
             "num_tokens": report.num_tokens,
             "num_loss_tokens": report.num_loss_tokens,
+            "num_examples": report.num_examples,
+            "num_rows_expanded": report.num_rows_expanded,
+            "num_rows_with_control_text": report.num_rows_with_control_text,
         }
     return described
+
+
+def _describe_template(template: ChatTemplate) -> dict[str, Any]:
+    """Name the template as the saved folder knows it: a user's file becomes the tokenizer's own."""
+    described = {"name": template.name, "hash": template_hash(template)}
+    if template.name not in TEMPLATE_NAMES:
+        described |= {"name": "tokenizer", "file": template.name}
+    return {**described, "control_text": template.control_text}
 
 
 def _describe_model(loaded: LoadedModel) -> dict[str, Any]:
