@@ -39,12 +39,12 @@ def conversations(num=45, *, path="rows.jsonl"):
         yield Conversation(messages, path, n if path else None)
 
 
-def encoded(rows=None, *, key="key", num_workers=1, options=OPTIONS):
+def encoded(rows=None, *, key="key", num_workers=1, options=OPTIONS, about=lambda: None):
     tokenizer = tiny_tokenizer()
     template = get_template("inst", tokenizer)
     encode = partial(encode_chunk, template=template, tokenizer=tokenizer, **options)
     rows = conversations() if rows is None else rows
-    return encode_rows(rows, key, encode=encode, num_workers=num_workers)
+    return encode_rows(rows, key, encode=encode, about=about, num_workers=num_workers)
 
 
 def never():
@@ -99,6 +99,14 @@ def test_sources_of_any_form_come_back(source):
     before, line, after = cache._split_source(source)
     found = cache._Sources(np.array([line]), np.array([0]), [[before, after]])
     assert list(found) == [source]
+
+
+def test_what_is_kept_beside_the_rows_comes_back():
+    told = []
+    made = encoded(about=lambda: told.append("now") or {"files": ["a", None]})
+    kept = encoded(never(), about=never)
+    assert made.about == kept.about == {"files": ["a", None]}
+    assert told == ["now"]
 
 
 def test_no_rows_are_an_empty_entry():

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from biddable.config import parse_config
+from biddable.data import sources
 from biddable.data.dataset import InstructionDataset
 from biddable.data.templates import get_template
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
-from biddable.training import finetune
 from biddable.training.finetune import finetune_instruct_model, run_training
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -87,7 +87,9 @@ def test_a_whole_run(base, rows, method):
         template.stop_text
     )
     kinds = [event["event"] for event in events]
-    assert kinds[:5] == ["data", "data", "method", "plan", "start"]
+    assert kinds[:6] == ["source", "data", "data", "method", "plan", "start"]
+    recognised = f"{rows}: 12 rows, recognised as instruction-response (12 of 12)"
+    assert events[0] == {"event": "source", "part": "train", "summary": recognised}
     assert (folder / "adapter_config.json").exists() == (method == "lora")
 
 
@@ -100,8 +102,8 @@ def test_the_config_of_a_run_repeats_it(base, rows):
 
 
 def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "builtin_names", lambda: ["mimic"])
-    monkeypatch.setattr(finetune, "builtin_path", lambda name, split: rows)
+    monkeypatch.setattr(sources, "builtin_names", lambda: ["mimic"])
+    monkeypatch.setattr(sources, "builtin_path", lambda name, split: rows)
     data = {"train": "mimic", "held_out": "mimic", "train_rows": 3, "shuffle_seed": 0}
     folder = run_training(config_of(base, data))
     described = json.loads((folder / "manifest.json").read_text())["data"]
@@ -118,8 +120,9 @@ def told(config):
 def test_a_second_run_reads_no_rows_and_comes_to_the_same(base, rows, monkeypatch):
     data = {"train": rows, "held_out_rows": 2, "shuffle_seed": 1}
     first, before = told(config_of(base, data))
-    monkeypatch.setattr(finetune, "read_conversations", None)
+    monkeypatch.setattr(finetune, "read_sources", None)
     second, after = told(config_of(base, data, output="again"))
+    assert before["source"] == after["source"]
     assert "from before" not in before["data"]["summary"]
     assert after["data"]["summary"] == before["data"]["summary"] + " (kept from before)"
     described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
@@ -168,6 +171,26 @@ def test_the_plan_is_told_before_the_first_step(base, rows):
     )
     assert 0 < plan["num_unique_tokens"] < plan["num_tokens"]
     assert "6 steps" in plan["summary"]
+
+
+def test_sources_are_mixed_by_weight_and_counted(base, rows, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(
+        "".join(json.dumps({"prompt": "a", "response": str(n)}) + "\n" for n in range(6))
+    )
+    train = [{"path": rows, "weight": 0.5}, {"path": str(other), "weight": 2}]
+    events = []
+    folder = run_training(config_of(base, {"train": train}), on_event=events.append)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    described = manifest["data"]["train"]
+    assert (described["file"], described["num_rows"]) == (None, 18)
+    assert [file["file"] for file in described["files"]] == [rows, str(other)]
+    assert [file["weight"] for file in described["files"]] == [0.5, 2]
+    assert [e["summary"] for e in events if e["event"] == "source"][2:] == [
+        f"{rows}: weight 0.5, 6 rows an epoch",
+        f"{other}: weight 2, 12 rows an epoch",
+    ]
+    assert manifest["config"]["data"]["train"] == train
 
 
 @pytest.mark.parametrize("data", [{"train_rows": 13}, {"held_out_rows": 12}])

@@ -12,11 +12,11 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -58,11 +58,13 @@ class CachedRows:
     Attributes:
         rows: the examples, mapped.
         report: what became of the rows they were made from.
+        about: what was to be kept beside them.
         was_kept: whether they were there already.
     """
 
     rows: EncodedRows
     report: EncodingReport
+    about: Any
     was_kept: bool
 
 
@@ -111,6 +113,7 @@ def encode_rows(
     key: str,
     *,
     encode: Encode,
+    about: Callable[[], Any] = lambda: None,
     num_workers: int | None = None,
 ) -> CachedRows:
     """Take encoded rows from the cache, or encode them into it.
@@ -119,6 +122,7 @@ def encode_rows(
         conversations: taken in one by one, and only if they are not in the cache.
         key: as ``cache_key`` makes it of all that settles the rows and how they are encoded.
         encode: ``encode_chunk`` with its template, tokenizer and options.
+        about: asked, once they are encoded, for plain values to keep beside them.
         num_workers: processes; None for one a core. The result is the same for any number.
 
     Returns:
@@ -139,7 +143,8 @@ def encode_rows(
             if found is not None:
                 return found
             workers = num_workers or _num_cores()
-            _encode_into(folder, conversations, encode=encode, num_workers=workers)
+            shards = partial(encode_shards, conversations, encode=encode, num_workers=workers)
+            _make_entry(folder, shards, about)
     except OSError as error:
         raise DataError(
             f"the cache of encoded rows cannot be written: {error.strerror or error}. Free some "
@@ -154,7 +159,7 @@ def encode_rows(
     made = open_rows(key)
     if made is None:
         raise DataError("was written and does not read the same; look at the disk.", path=folder)
-    return CachedRows(made.rows, made.report, was_kept=False)
+    return CachedRows(made.rows, made.report, made.about, was_kept=False)
 
 
 def open_rows(key: str) -> CachedRows | None:
@@ -175,7 +180,7 @@ def open_rows(key: str) -> CachedRows | None:
     arrays = {name: _map(folder / name, dtype, maps) for name, dtype in _TYPES.items()}
     sources = _Sources(arrays.pop("lines"), arrays.pop("places"), body["places"])
     rows = EncodedRows(**arrays, sources=sources, mapped=tuple(maps))
-    return CachedRows(rows, EncodingReport(**body["report"]), was_kept=True)
+    return CachedRows(rows, EncodingReport(**body["report"]), body["about"], was_kept=True)
 
 
 def _map(path: Path, dtype: type[Any], maps: list[mmap]) -> NDArray[Any]:
@@ -186,17 +191,14 @@ def _map(path: Path, dtype: type[Any], maps: list[mmap]) -> NDArray[Any]:
     return np.frombuffer(maps[-1], dtype)
 
 
-def _encode_into(
-    folder: Path, conversations: Iterable[Conversation], *, encode: Encode, num_workers: int
+def _make_entry(
+    folder: Path, encode_into: Callable[[Path], Sequence[Path]], about: Callable[[], Any]
 ) -> None:
     """Make an entry. What an interrupted attempt has left is used; an error leaves nothing."""
     partial_folder = folder.with_name(folder.name + ".partial")
     partial_folder.mkdir(exist_ok=True)
     try:
-        shards = encode_shards(
-            conversations, partial_folder, encode=encode, num_workers=num_workers
-        )
-        _join(shards, partial_folder)
+        _join(encode_into(partial_folder), partial_folder, about)
     except (BiddableError, OSError):
         shutil.rmtree(partial_folder, ignore_errors=True)
         raise
@@ -207,7 +209,7 @@ def _encode_into(
     os.replace(partial_folder, folder)
 
 
-def _join(shards: Sequence[Path], folder: Path) -> None:
+def _join(shards: Sequence[Path], folder: Path, about: Callable[[], Any]) -> None:
     """Put shards together into flat files, and write the index last."""
     places: dict[tuple[str, str | None], int] = {}
     reports: list[EncodingReport] = []
@@ -233,6 +235,7 @@ def _join(shards: Sequence[Path], folder: Path) -> None:
         "files": {name: [file.size, file.sha256] for name, file in files.items()},
         "report": asdict(report),
         "places": list(places),
+        "about": about(),
     }
     body = json.loads(json.dumps(body))  # as it will be read
     write_json(folder / _INDEX, {"sha256": _hash_body(body), "body": body})

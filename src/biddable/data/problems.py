@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal, NoReturn
 
-from biddable.errors import DataError
+from biddable.errors import DataError, join_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +38,58 @@ class Problem:
             'train.jsonl:412: empty response.'
         """
         return str(DataError(self.message, path=self.path, line=self.line))
+
+
+def kind_of(value: Any) -> str:
+    """Say what a value is, in words.
+
+    Example:
+        >>> kind_of(3), kind_of([]), kind_of({"a": 1})
+        ('a number', 'an empty list', 'an object')
+    """
+    if value is None:
+        return "null"
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    names |= {list: "a list", dict: "an object"}
+    kind = type(value)
+    return "an empty list" if value == [] else names.get(kind, f"a value of type {kind.__name__}")
+
+
+def keys_of(row: Mapping[str, Any]) -> str:
+    """List a row's keys for a message.
+
+    Example:
+        >>> keys_of({"prompt": 1, "reply": 2})
+        'keys "prompt", "reply"'
+    """
+    return "keys " + ", ".join(f'"{key}"' for key in row) if row else "no keys"
+
+
+def either(choices: Sequence[str]) -> str:
+    """List what is allowed.
+
+    Example:
+        >>> either(["system", "user", "assistant"])
+        'system, user or assistant'
+    """
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def raise_all(problems: Sequence[Problem], *, path: str | PathLike[str] | None = None) -> NoReturn:
+    """Raise the first problem with its place; the others follow it, a line each.
+
+    Args:
+        problems: at least one, in the order of the rows.
+        path: the file of those that name none.
+
+    Raises:
+        DataError: always.
+    """
+    first, *others = problems
+    rest = [str(DataError(p.message, path=p.path or path, line=p.line)) for p in others]
+    raise DataError(
+        join_problems([first.message, *rest]),
+        path=first.path or path,
+        line=first.line,
+        message_index=first.message_index,
+    )

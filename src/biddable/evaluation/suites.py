@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from biddable.data.builtin import builtin_names, builtin_path, create_instruction_dataset
 from biddable.data.conversation import Message
-from biddable.data.readers import Row, conversations_from_rows, read_rows
+from biddable.data.files import Row
+from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.checks import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample

@@ -12,14 +12,13 @@ import torch
 from transformers import PreTrainedModel
 
 from biddable.config import MethodConfig, RunConfig, TrainingConfig
-from biddable.data.builtin import builtin_names, builtin_path
 from biddable.data.cache import cache_key, encode_rows
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, encode_all, encode_chunk
-from biddable.data.readers import read_conversations
 from biddable.data.segment_ids import stop_ids
+from biddable.data.sources import draw, hash_sources, read_held_out, read_sources
 from biddable.data.splits import split_rows
 from biddable.data.templates import (
     TEMPLATE_NAMES,
@@ -29,7 +28,7 @@ from biddable.data.templates import (
     template_hash,
 )
 from biddable.errors import ConfigError
-from biddable.manifest import build_manifest, hash_file
+from biddable.manifest import build_manifest
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
 from biddable.models.loading import LoadedModel, load
 from biddable.models.lora import apply_lora
@@ -88,8 +87,8 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
 
     Args:
         config: the run.
-        on_event: called with what the rows came to ("data"), what is trained ("method"), and every
-            event of the trainer.
+        on_event: called with what was read ("source"), what the rows came to ("data"), what is
+            trained ("method"), and every event of the trainer.
 
     Returns:
         The run folder.
@@ -100,7 +99,7 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
     folder = require_free(config.output)
     tell = on_event or (lambda event: None)
     read = cache(partial(_read_rows, config))
-    sources = _hash_sources(config) if config.data.cache else None
+    sources = _hash_rows(config) if config.data.cache else None
     if sources is None:
         read()  # what is wrong with the rows is said before a model is loaded
     loaded = load(config.model)
@@ -111,6 +110,8 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         history=config.data.history,
     )
     data = _encode_parts(read, loaded, template, config=config, sources=sources)
+    for part, summary in data.about["summaries"]:
+        tell({"event": "source", "part": part, "summary": summary})
     for part, report in data.reports.items():
         kept = " (kept from before)" if part in data.from_cache else ""
         event = {"event": "data", "part": part, "summary": report.summary() + kept}
@@ -180,56 +181,53 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
 class _Rows:
     train: list[Conversation]
     held_out: list[Conversation]
+    files: dict[str, list[dict[str, Any]]]  # what was read, by part
+    summaries: list[tuple[str, str]]  # the same in words, with its part
 
 
 @dataclass(frozen=True)
 class _Encoded:
     parts: dict[str, EncodedRows]
     reports: dict[str, EncodingReport]
-    files: dict[str, Path]
+    about: dict[str, Any]  # what was read: the files of each part, and the same in words
     from_cache: frozenset[str]  # the parts that were encoded by an earlier run
 
 
-def _source_files(config: RunConfig) -> dict[str, Path]:
-    """Name the file that each part is read from; held-out rows may come from that of the others."""
-    files = {"train": _data_file(config.data.train, split="train")}
-    if config.data.held_out is not None:
-        files["held_out"] = _data_file(config.data.held_out, split="held_out")
-    return files
-
-
-def _hash_sources(config: RunConfig) -> list[str] | None:
-    """Tell all that settles which rows a run has; None if a source is not a file."""
-    files = _source_files(config)
-    if not all(file.is_file() for file in files.values()):
-        return None
-    hashes = [f"{part} {file} {hash_file(file)}" for part, file in files.items()]
-    return [*hashes, config.data.model_dump_json(exclude={"cache"})]
+def _hash_rows(config: RunConfig) -> list[str] | None:
+    """Tell all that settles which rows a run has; None if a source is not on this machine."""
+    data = config.data
+    hashes = hash_sources(data, seed=config.seed, held_out=data.held_out)
+    return hashes and [*hashes, data.model_dump_json(exclude={"cache"})]
 
 
 def _read_rows(config: RunConfig) -> _Rows:
-    """Read, shuffle and split the rows as the config says."""
+    """Read, shuffle, split and draw the rows as the config says."""
     data = config.data
-    files = _source_files(config)
-    rows, held_out = split_rows(
-        read_conversations(files["train"]),
-        held_out_rows=data.held_out_rows,
-        shuffle_seed=data.shuffle_seed,
-    )
-    if "held_out" in files:
-        held_out = read_conversations(files["held_out"])
+    sources = read_sources(data)
+    files = {"train": [file for source in sources for file in source.describe()]}
+    summaries = [("train", source.reading.summary()) for source in sources]
+    pairs = [(n, row) for n, source in enumerate(sources) for row in source.reading.conversations]
+    kept, cut = split_rows(pairs, held_out_rows=data.held_out_rows, shuffle_seed=data.shuffle_seed)
+    held_out = [row for _, row in cut]
+    rows, counts = draw(kept, [source.weight for source in sources], seed=config.seed)
+    for source, count in zip(sources, counts, strict=True):
+        if source.weight != 1:
+            drawn = f"{source.name}: weight {source.weight:g}, {count:,} rows an epoch"
+            summaries.append(("train", drawn))
+    if data.held_out is not None:
+        apart = read_held_out(data.held_out, data)
+        files["held_out"] = apart.describe()
+        summaries.append(("held_out", apart.reading.summary()))
+        held_out = apart.reading.conversations
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
+        names = ", ".join(source.name for source in sources)
         raise ConfigError(
-            f"data: {data.train} has {len(rows) + len(held_out)} rows; train_rows "
+            f"data: {names} has {len(pairs)} rows; train_rows "
             f"{wanted or 'none'} and held_out_rows {data.held_out_rows or 'none'} leave too few. "
             "Lower one of them."
         )
-    return _Rows(rows[:wanted], held_out)
-
-
-def _data_file(name: str, *, split: str) -> Path:
-    return Path(builtin_path(name, split) if name in builtin_names() else name)
+    return _Rows(rows[:wanted], held_out, files, summaries)
 
 
 def _encode_parts(
@@ -250,6 +248,11 @@ def _encode_parts(
     parts: dict[str, EncodedRows] = {"train": EncodedRows.of([]), "held_out": EncodedRows.of([])}
     reports: dict[str, EncodingReport] = {}
     from_cache = set()
+
+    def about() -> dict[str, Any]:
+        return {"files": read().files, "summaries": read().summaries}
+
+    known: dict[str, Any] = {}
     for part in parts:
         key = None
         if sources is not None:
@@ -257,7 +260,8 @@ def _encode_parts(
             key = cache_key(names, template, tokenizer=tokenizer, options=options)
         if key is not None:
             encode = partial(encode_chunk, template=template, tokenizer=tokenizer, **options)
-            found = encode_rows(_lazily(read, part), key, encode=encode)
+            found = encode_rows(_lazily(read, part), key, encode=encode, about=about)
+            known = found.about
             if found.report.num_rows:
                 found.report.require_kept()
                 parts[part], reports[part] = found.rows, found.report
@@ -265,7 +269,7 @@ def _encode_parts(
         elif rows := getattr(read(), part):
             examples, reports[part] = encode_all(rows, template, tokenizer, **options)
             parts[part] = EncodedRows.of(examples)
-    return _Encoded(parts, reports, _source_files(config), frozenset(from_cache))
+    return _Encoded(parts, reports, known or about(), frozenset(from_cache))
 
 
 def _lazily(read: Callable[[], _Rows], part: str) -> Iterator[Conversation]:
@@ -289,10 +293,12 @@ def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
 def _describe_data(config: RunConfig, data: _Encoded) -> dict[str, Any]:
     described: dict[str, Any] = {"shuffle_seed": config.data.shuffle_seed}
     for part, report in data.reports.items():
-        file = data.files.get(part, data.files["train"])
+        files = data.about["files"].get(part, data.about["files"]["train"])
+        one = files[0] if len(files) == 1 else {}
         described[part] = {
-            "file": str(file),
-            "sha256": hash_file(file),
+            "file": one.get("file"),
+            "sha256": one.get("sha256"),
+            "files": files,
             "num_rows": report.num_rows,
             "num_kept": report.num_kept,
             "dropped": report.dropped,
