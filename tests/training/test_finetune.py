@@ -10,6 +10,7 @@ from biddable.data.templates import get_template
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
+from biddable.training import finetune
 from biddable.training.finetune import finetune_instruct_model, run_training
 from tests.tiny import tiny_model, tiny_tokenizer
 
