@@ -112,8 +112,7 @@ class DataConfig(_Section):
     )
     control_text: Literal["escape", "refuse"] = Field(
         "escape",
-        description="texts that spell a mark of the template, where that is ordinary text: escaped"
-        " with a backslash, or refused",
+        description="texts that spell a plain-text mark of the template: escaped (\\), or refused",
     )
 
     @field_validator("train", mode="before")

@@ -132,6 +132,20 @@ def test_a_second_run_reads_no_rows_and_comes_to_the_same(base, rows, monkeypatc
     assert weights[0] == weights[1]
 
 
+def test_large_sources_are_read_one_by_one_and_come_to_the_same(base, rows, monkeypatch):
+    data = {"train": rows, "held_out": rows}
+    first, before = told(config_of(base, data))
+    monkeypatch.setattr(sources, "_LARGE", 0)
+    monkeypatch.setattr(finetune, "read_sources", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
+    second, after = told(config_of(base, data, output="again"))
+    assert after["data"] == before["data"]
+    described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
+    assert described[0] == described[1]
+    weights = [(f / "model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("change", ["rows", "shuffle_seed", "max_seq_len", "template", "learn"])
 def test_another_file_or_setting_is_encoded_anew(base, rows, change):
     data = {"train": rows, "held_out_rows": 2}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -11,14 +11,22 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from biddable.config import MethodConfig, RunConfig, TrainingConfig
+from biddable.config import DataConfig, MethodConfig, RunConfig, TrainingConfig
 from biddable.data.cache import cache_key, encode_rows
 from biddable.data.conversation import Conversation
 from biddable.data.dataset import InstructionDataset
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, encode_all, encode_chunk
 from biddable.data.segment_ids import stop_ids
-from biddable.data.sources import draw, hash_sources, read_held_out, read_sources
+from biddable.data.sources import (
+    Source,
+    draw,
+    hash_sources,
+    is_large,
+    read_held_out,
+    read_sources,
+    stream_sources,
+)
 from biddable.data.splits import split_rows
 from biddable.data.templates import (
     TEMPLATE_NAMES,
@@ -110,12 +118,7 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         history=config.data.history,
     )
     data = _encode_parts(read, loaded, template, config=config, sources=sources)
-    for part, summary in data.about["summaries"]:
-        tell({"event": "source", "part": part, "summary": summary})
-    for part, report in data.reports.items():
-        kept = " (kept from before)" if part in data.from_cache else ""
-        event = {"event": "data", "part": part, "summary": report.summary() + kept}
-        tell({**event, "dropped": report.dropped})
+    _tell_rows(data, tell)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the adapters' start
         tell({"event": "method", "summary": apply_method(loaded.model, config.method)})
@@ -142,6 +145,15 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         tokenizer=loaded.tokenizer,
         record=RunRecord(config=settings, manifest=manifest, log=log.records),
     )
+
+
+def _tell_rows(data: _Encoded, tell: OnEvent) -> None:
+    for part, summary in data.about["summaries"]:
+        tell({"event": "source", "part": part, "summary": summary})
+    for part, report in data.reports.items():
+        kept = " (kept from before)" if part in data.from_cache else ""
+        event = {"event": "data", "part": part, "summary": report.summary() + kept}
+        tell({**event, "dropped": report.dropped})
 
 
 def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
@@ -179,7 +191,7 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    train: list[Conversation]
+    train: Iterable[Conversation]
     held_out: list[Conversation]
     files: dict[str, list[dict[str, Any]]]  # what was read, by part
     summaries: list[tuple[str, str]]  # the same in words, with its part
@@ -203,6 +215,9 @@ def _hash_rows(config: RunConfig) -> list[str] | None:
 def _read_rows(config: RunConfig) -> _Rows:
     """Read, shuffle, split and draw the rows as the config says."""
     data = config.data
+    is_whole = data.train_rows is None and data.held_out_rows is None
+    if is_whole and data.shuffle_seed is None and is_large(data):
+        return _stream_rows(config)
     sources = read_sources(data)
     files = {"train": [file for source in sources for file in source.describe()]}
     summaries = [("train", source.reading.summary()) for source in sources]
@@ -215,10 +230,7 @@ def _read_rows(config: RunConfig) -> _Rows:
             drawn = f"{source.name}: weight {source.weight:g}, {count:,} rows an epoch"
             summaries.append(("train", drawn))
     if data.held_out is not None:
-        apart = read_held_out(data.held_out, data)
-        files["held_out"] = apart.describe()
-        summaries.append(("held_out", apart.reading.summary()))
-        held_out = apart.reading.conversations
+        held_out = _read_apart(data.held_out, data, files, summaries)
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
         names = ", ".join(source.name for source in sources)
@@ -228,6 +240,34 @@ def _read_rows(config: RunConfig) -> _Rows:
             "Lower one of them."
         )
     return _Rows(rows[:wanted], held_out, files, summaries)
+
+
+def _stream_rows(config: RunConfig) -> _Rows:
+    """Read rows that are learned as they stand one by one, for they might not fit in memory."""
+    data = config.data
+    files: dict[str, list[dict[str, Any]]] = {"train": []}
+    summaries: list[tuple[str, str]] = []
+
+    def note(source: Source) -> None:
+        files["train"] += source.describe()
+        summaries.append(("train", source.reading.summary()))
+
+    held_out: list[Conversation] = []
+    if data.held_out is not None:
+        held_out = _read_apart(data.held_out, data, files, summaries)
+    return _Rows(stream_sources(data, tell=note), held_out, files, summaries)
+
+
+def _read_apart(
+    name: str,
+    data: DataConfig,
+    files: dict[str, list[dict[str, Any]]],
+    summaries: list[tuple[str, str]],
+) -> list[Conversation]:
+    apart = read_held_out(name, data)
+    files["held_out"] = apart.describe()
+    summaries.append(("held_out", apart.reading.summary()))
+    return apart.reading.conversations
 
 
 def _encode_parts(
@@ -266,7 +306,7 @@ def _encode_parts(
                 found.report.require_kept()
                 parts[part], reports[part] = found.rows, found.report
             from_cache |= {part} if found.was_kept else set()
-        elif rows := getattr(read(), part):
+        elif rows := list(getattr(read(), part)):
             examples, reports[part] = encode_all(rows, template, tokenizer, **options)
             parts[part] = EncodedRows.of(examples)
     return _Encoded(parts, reports, known or about(), frozenset(from_cache))
