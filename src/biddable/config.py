@@ -112,7 +112,7 @@ class DataConfig(_Section):
     )
     control_text: Literal["escape", "refuse"] = Field(
         "escape",
-        description="texts that spell a mark of the template, plain text: escaped visibly, or refused",
+        description="texts that spell a plain-text mark of the template: escaped, or refused",
     )
 
     @field_validator("train", mode="before")
