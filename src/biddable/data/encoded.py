@@ -7,10 +7,11 @@ for, and forgotten after.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from itertools import chain
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +54,8 @@ class EncodedRows(Sequence[Example]):
         lengths = [len(example.input_ids) for example in examples]
         loss_tokens = [sum(example.loss_mask[1:]) for example in examples]
         return cls(
-            _flat([example.input_ids for example in examples], np.int32),
-            _flat([example.loss_mask for example in examples], np.bool_),
+            np.fromiter(chain.from_iterable(e.input_ids for e in examples), np.int32, sum(lengths)),
+            np.frombuffer(b"".join(bytes(e.loss_mask) for e in examples), np.bool_),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
             np.array(loss_tokens, np.int32),
             [example.source for example in examples],
@@ -93,8 +94,3 @@ class EncodedRows(Sequence[Example]):
             self.loss_mask[start:end].tolist(),
             self.sources[number],
         )
-
-
-def _flat(rows: Iterable[Sequence[Any]], dtype: type[Any]) -> NDArray[Any]:
-    parts = [np.array(row, dtype) for row in rows]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)

@@ -139,6 +139,7 @@ def _workers(encode: Encode, num_workers: int) -> Iterator[ProcessPoolExecutor]:
     """
     before = os.environ.get("TOKENIZERS_PARALLELISM")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    gc.freeze()  # what is there already is not looked through again, here and in the workers
     pool = ProcessPoolExecutor(
         num_workers,
         mp_context=multiprocessing.get_context("fork"),
@@ -149,6 +150,7 @@ def _workers(encode: Encode, num_workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+        gc.unfreeze()
         del os.environ["TOKENIZERS_PARALLELISM"]
         if before is not None:
             os.environ["TOKENIZERS_PARALLELISM"] = before
