@@ -65,12 +65,10 @@ class DataConfig(_Section):
     """Say which rows are learned and which are held out; paths are relative to where you run."""
 
     train: tuple[SourceConfig, ...] = Field(
-        description='a data file, a folder, a hub name, or "mimic" or "starter" for built-in'
-        " examples; or a source with a weight; or a list of them"
+        description='a file, a folder, a hub name, "mimic" or "starter"; or a source; or a list'
     )
     held_out: Text | None = Field(
-        None,
-        description='a data file (or "mimic", "starter") whose loss is measured, never learned',
+        None, description="as a name in `train`; its loss is measured, it is never learned"
     )
     train_rows: Count | None = Field(
         None, description="learn only the first N rows, counted after shuffling"
@@ -102,6 +100,18 @@ class DataConfig(_Section):
     )
     overflow: Literal["error", "drop"] = Field(
         "drop", description="what happens to longer rows: refused, or dropped with a count"
+    )
+    cache: Annotated[bool, Field(strict=True)] = Field(
+        True, description="keep the encoded rows of a file for later runs (in ~/.cache)"
+    )
+    history: Literal["expand", "refuse"] = Field(
+        "expand",
+        description="rows whose template later shows an answer otherwise: one row for each answer,"
+        " or refused",
+    )
+    control_text: Literal["escape", "refuse"] = Field(
+        "escape",
+        description="texts that spell a plain-text mark of the template: escaped, or refused",
     )
 
     @field_validator("train", mode="before")
@@ -180,8 +190,8 @@ class TrainingConfig(_Section):
         0.0, description="AdamW's weight decay"
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
-    learn: Literal["answers", "all"] = Field(
-        "answers", description="which tokens count in the loss"
+    learn: Literal["answers", "last_answer", "all"] = Field(
+        "answers", description="which tokens count in the loss; plain texts are learned whole"
     )
 
     @field_validator("micro_batch_size")
@@ -199,7 +209,9 @@ class RunConfig(_Section):
     model: Text = Field(description="the base: a name, a folder, a GGUF file or a hub id")
     data: DataConfig = Field(description="the rows; a plain string is `data.train`")
     template: Text | None = Field(
-        None, description="how turns are written; none: the tokenizer's own, else `inst`"
+        None,
+        description="how turns are written: a name, or a Jinja file; none: the tokenizer's own,"
+        " else `inst`",
     )
     method: MethodConfig = Field(
         default_factory=MethodConfig,

@@ -10,6 +10,7 @@ from biddable.data.templates import get_template
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
+from biddable.training import preparation
 from biddable.training.finetune import finetune_instruct_model, run_training
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -87,7 +88,7 @@ def test_a_whole_run(base, rows, method):
         template.stop_text
     )
     kinds = [event["event"] for event in events]
-    assert kinds[:5] == ["source", "data", "data", "method", "start"]
+    assert kinds[:6] == ["source", "data", "data", "method", "plan", "start"]
     recognised = f"{rows}: 12 rows, recognised as instruction-response (12 of 12)"
     assert events[0] == {"event": "source", "part": "train", "summary": recognised}
     assert (folder / "adapter_config.json").exists() == (method == "lora")
@@ -109,6 +110,82 @@ def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
     described = json.loads((folder / "manifest.json").read_text())["data"]
     assert described["train"]["num_rows"] == 3
     assert described["held_out"]["num_rows"] == 12
+
+
+def told(config):
+    events = []
+    folder = run_training(config, on_event=events.append)
+    return folder, {event["event"]: event for event in events}
+
+
+def test_a_second_run_reads_no_rows_and_comes_to_the_same(base, rows, monkeypatch):
+    data = {"train": rows, "held_out_rows": 2, "shuffle_seed": 1}
+    first, before = told(config_of(base, data))
+    monkeypatch.setattr(preparation, "read_sources", None)
+    second, after = told(config_of(base, data, output="again"))
+    assert before["source"] == after["source"]
+    assert "from before" not in before["data"]["summary"]
+    assert after["data"]["summary"] == before["data"]["summary"] + " (kept from before)"
+    described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
+    assert described[0] == described[1]
+    weights = [(f / "model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
+def test_large_sources_are_read_one_by_one_and_come_to_the_same(base, rows, monkeypatch):
+    data = {"train": rows, "held_out": rows}
+    first, before = told(config_of(base, data))
+    monkeypatch.setattr(sources, "_LARGE", 0)
+    monkeypatch.setattr(preparation, "read_sources", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
+    second, after = told(config_of(base, data, output="again"))
+    assert after["data"] == before["data"]
+    described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
+    assert described[0] == described[1]
+    weights = [(f / "model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("change", ["rows", "shuffle_seed", "max_seq_len", "template", "learn"])
+def test_another_file_or_setting_is_encoded_anew(base, rows, change):
+    data = {"train": rows, "held_out_rows": 2}
+    told(config_of(base, data))
+    changes = {"output": "again"}
+    if change == "rows":
+        with open(rows, "a") as file:
+            file.write(json.dumps(ROWS[0]) + "\n")
+    elif change == "template":
+        changes["template"] = "alpaca"
+    elif change == "learn":
+        changes["training"] = {"epochs": 2, "batch_size": 4, "learn": "all"}
+    else:
+        data = data | {change: 100}
+    _, events = told(config_of(base, data, **changes))
+    assert "from before" not in events["data"]["summary"]
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(base, rows, tmp_path):
+    folders = [run_training(config_of(base, rows))]
+    cached = set((tmp_path / ".home" / ".cache" / "biddable").rglob("*"))
+    assert cached
+    data = {"train": rows, "cache": False, "max_seq_len": 99}
+    folders.append(run_training(config_of(base, data, output="again")))
+    assert set((tmp_path / ".home" / ".cache" / "biddable").rglob("*")) == cached
+    weights = [(f / "model.safetensors").read_bytes() for f in folders]
+    assert weights[0] == weights[1]
+
+
+def test_the_plan_is_told_before_the_first_step(base, rows):
+    folder, events = told(config_of(base, rows))
+    results = json.loads((folder / "manifest.json").read_text())["results"]
+    plan = events["plan"]
+    assert (plan["num_steps"], plan["num_tokens"], plan["num_loss_tokens"]) == (
+        results["steps"],
+        results["tokens"],
+        results["loss_tokens"],
+    )
+    assert 0 < plan["num_unique_tokens"] < plan["num_tokens"]
+    assert "6 steps" in plan["summary"]
 
 
 def test_sources_are_mixed_by_weight_and_counted(base, rows, tmp_path):

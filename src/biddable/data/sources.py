@@ -8,20 +8,24 @@ of a row that is learned is held out.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from biddable.config import DataConfig, SourceConfig
 from biddable.data.builtin import builtin_names, builtin_path
+from biddable.data.conversation import Conversation
+from biddable.data.formats import Recognised
 from biddable.data.json_rows import Limits
 from biddable.data.problems import Problem, raise_all
-from biddable.data.readers import Reading, ReadOptions, examine
+from biddable.data.readers import Reading, ReadOptions, examine, iter_conversations
 from biddable.errors import ConfigError
 from biddable.manifest import hash_file
 
 T = TypeVar("T")
+
+_LARGE = 64 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,53 @@ def read_held_out(name: str, data: DataConfig) -> Source:
     return source
 
 
+def hash_sources(data: DataConfig, *, seed: int, held_out: str | None) -> list[str] | None:
+    """Tell, without reading rows, what they come from.
+
+    Args:
+        data: names the sources.
+        seed: of ``draw``.
+        held_out: what ``read_held_out`` is given.
+
+    Returns:
+        Lines that differ if the files do; None if a source is not on this machine.
+    """
+    hashes = [f"seed {seed}"] if any(source.weight % 1 for source in data.train) else []
+    named = [(source.path, "train") for source in data.train]
+    for name, split in [*named, *([(held_out, "held_out")] if held_out is not None else [])]:
+        files = _local_files(name, split)
+        if not files:
+            return None
+        hashes += [f"{split} {file} {hash_file(file)}" for file in files]
+    return hashes
+
+
+def is_large(data: DataConfig) -> bool:
+    """Tell whether what is to be learned, once each, is better not held in memory as a whole."""
+    if any(source.weight != 1 for source in data.train):
+        return False
+    files = [file for source in data.train for file in _local_files(source.path, "train")]
+    return sum(file.stat().st_size for file in files) > _LARGE
+
+
+def stream_sources(data: DataConfig, *, tell: Callable[[Source], None]) -> Iterator[Conversation]:
+    """Read all that is to be learned, one row at a time.
+
+    Args:
+        data: names the sources; each has a weight of 1.
+        tell: called after each source with what it was taken for, without its rows.
+
+    Raises:
+        DataError: a source cannot be read, or a row has a problem; it is named with those among
+            the rows that follow it.
+    """
+    for source in data.train:
+        files: list[Recognised] = []
+        path, options = _place(source, data, split="train")
+        yield from iter_conversations(path, options=options, tell=files.append)
+        tell(Source(source.path, source.weight, Reading([], [], tuple(files))))
+
+
 def draw(
     rows: Sequence[tuple[int, T]], weights: Sequence[float], *, seed: int
 ) -> tuple[list[T], list[int]]:
@@ -116,6 +167,11 @@ def draw(
 
 
 def _read(source: SourceConfig, data: DataConfig, *, split: str) -> Source:
+    path, options = _place(source, data, split=split)
+    return Source(source.path, source.weight, examine(path, options=options))
+
+
+def _place(source: SourceConfig, data: DataConfig, *, split: str) -> tuple[str | Path, ReadOptions]:
     options = ReadOptions(
         source.format or data.format,
         data.role_map if source.role_map is None else source.role_map,
@@ -123,8 +179,13 @@ def _read(source: SourceConfig, data: DataConfig, *, split: str) -> Source:
         data.streaming,
     )
     is_builtin = source.path in builtin_names()
-    path = builtin_path(source.path, split) if is_builtin else source.path
-    return Source(source.path, source.weight, examine(path, options=options))
+    return builtin_path(source.path, split) if is_builtin else source.path, options
+
+
+def _local_files(name: str, split: str) -> list[Path]:
+    """List the files of a source, as far as it is on this machine."""
+    path = Path(builtin_path(name, split) if name in builtin_names() else name)
+    return [path] if path.is_file() else [p for p in sorted(path.rglob("*")) if p.is_file()]
 
 
 def _all_whole(sources: list[Source]) -> list[Source]:

@@ -6,7 +6,7 @@ It does what `run_training` does up to the training, by the same functions, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,11 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.config import RunConfig
+from biddable.data.conversation import Conversation
+from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
-from biddable.training.finetune import Prepared, prepare
+from biddable.training.preparation import Prepared, prepare
 from biddable.training.trainer import peak_learning_rate, planned_steps
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
@@ -71,6 +73,7 @@ class Plan:
         num_steps: optimizer steps, all epochs.
         num_step_tokens: ids that the steps run through.
         num_step_loss_tokens: those that they learn.
+        num_step_unique_tokens: ids that are left where rows of a micro-batch share their starts.
         learning_rate: its peak.
         learning_rate_reason: why.
         refusals: why the run would be refused; empty if it would not.
@@ -86,6 +89,7 @@ class Plan:
     num_steps: int
     num_step_tokens: int
     num_step_loss_tokens: int
+    num_step_unique_tokens: int
     learning_rate: float
     learning_rate_reason: str
     refusals: list[str]
@@ -109,19 +113,13 @@ def plan_run(config: RunConfig) -> Plan:
         BiddableError: the rows, the model, the template or the method is not usable.
     """
     prepared = prepare(config)
-    readiness = prepared.readiness
-    encoded = {"train": _encode(prepared, "train")}
-    if prepared.rows.held_out:
-        encoded["held_out"] = _encode(prepared, "held_out")
-    ledgers = {part: _ledger(rows, prepared) for part, rows in encoded.items()}
-    kept = [example for example in encoded["train"] if _fits(example, prepared)]
-    steps = planned_steps(kept, settings=config.training, seed=prepared.seed) if kept else []
-    counts = [
-        (len(kept[row].input_ids), _num_learned(kept[row]))
-        for step in steps
-        for micro_batch in step.micro_batches
-        for row in micro_batch
-    ]
+    readiness, rows = prepared.readiness, prepared.read()
+    encoded = {"train": _encode(rows.train, prepared)}
+    if rows.held_out:
+        encoded["held_out"] = _encode(rows.held_out, prepared)
+    ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
+    kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
+    steps = planned_steps(kept, settings=config.training, seed=prepared.seed) if kept else None
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
@@ -138,9 +136,10 @@ def plan_run(config: RunConfig) -> Plan:
         num_loss_tokens=sum(_num_learned(example) for example in kept),
         num_kept=len(kept),
         num_stopped=num_stopped,
-        num_steps=len(steps),
-        num_step_tokens=sum(num_ids for num_ids, _ in counts),
-        num_step_loss_tokens=sum(num_learned for _, num_learned in counts),
+        num_steps=len(steps) if steps else 0,
+        num_step_tokens=steps.num_tokens if steps else 0,
+        num_step_loss_tokens=steps.num_loss_tokens if steps else 0,
+        num_step_unique_tokens=steps.num_unique_tokens if steps else 0,
         learning_rate=rate,
         learning_rate_reason=reason,
         refusals=refusals,
@@ -177,11 +176,10 @@ def percentile(ordered: Sequence[int], share: float) -> int:
     return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
 
 
-def _encode(prepared: Prepared, part: str) -> list[Example]:
+def _encode(rows: Iterable[Conversation], prepared: Prepared) -> list[Example]:
     """Encode a part of the rows without a limit; what the limit takes is counted afterwards."""
-    rows = prepared.rows.train if part == "train" else prepared.rows.held_out
     tokenizer, learn = prepared.loaded.tokenizer, prepared.learn
-    return encode_all(rows, prepared.template, tokenizer, max_seq_len=None, learn=learn)[0]
+    return encode_all(list(rows), prepared.template, tokenizer, max_seq_len=None, learn=learn)[0]
 
 
 def _fits(example: Example, prepared: Prepared) -> bool:
@@ -275,7 +273,8 @@ def _training(plan: Plan) -> RenderableType:
         "trained tokens": f"{plan.num_loss_tokens:,} of {plan.num_tokens:,} ({share:.1f} %)",
         "stop learned": f"in {plan.num_stopped:,} of {plan.num_kept:,} rows",
         "steps": f"{plan.num_steps:,}, over {plan.num_step_tokens:,} tokens,"
-        f" {plan.num_step_loss_tokens:,} of them learned",
+        f" {plan.num_step_loss_tokens:,} of them learned; {plan.num_step_unique_tokens:,} are left"
+        " where rows share their starts",
         "learning rate": reason if reason.startswith(rate) else f"{rate} ({reason})",
     }
     table = Table.grid(padding=(0, 2))
