@@ -152,7 +152,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         (
             {"data": {"train": "a", "wibble": "x" * 99}},
             "config: data.wibble: unknown key; allowed here: train, held_out, train_rows, "
-            "held_out_rows, shuffle_seed, max_seq_len, overflow.",
+            "held_out_rows, shuffle_seed, max_seq_len, overflow, history, control_text.",
         ),
         (
             {"seed": "x" * 99},

@@ -138,8 +138,18 @@ def test_a_message_that_is_left_out_is_refused() -> None:
 def test_a_content_that_is_rewritten_is_refused() -> None:
     _, template = with_template(CHATML.replace("m.content", "m.content.replace('a', 'o')"))
     assert template.render([user("b"), assistant("c")])
-    with pytest.raises(TemplateError, match="leaves out what message 1 says, or says it otherwise"):
-        template.render([user("banana"), assistant("c")])
+    assert template.render([user("banana"), assistant("c")])  # generation gets the same
+    with pytest.raises(TemplateError, match="leaves out what message 2 says, or says it otherwise"):
+        template.render([user("b"), assistant("banana")])
+
+
+def test_a_switch_in_a_text_may_be_taken_out() -> None:
+    """SmolLM3 reads /no_think in a system message, and does not show it."""
+    tokenizer, template = with_template(
+        CHATML.replace("m.content", "m.content | replace('/no_think', '[quick]')")
+    )
+    example = encode(talk(system("/no_think"), user("a"), assistant("b")), template, tokenizer)
+    assert "system\n[quick]<" in tokenizer.decode(example.input_ids)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +284,9 @@ CALLS = CHATML.replace(
     "{{ m.content }}",
     "{{ m.content }}{% for c in m.tool_calls %}<call>{{ c.function.name }}"
     "({{ ARGUMENTS }})</call>{% endfor %}",
-).replace("{% for m in", "{% for t in tools or [] %}{{ t.function.name }}\n{% endfor %}{% for m in", 1)
+).replace(
+    "{% for m in", "{% for t in tools or [] %}{{ t.function.name }}\n{% endfor %}{% for m in", 1
+)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from rich.console import Console
 from biddable.data.conversation import Conversation
 from biddable.data.preview import preview
 from biddable.data.templates import get_template
+from tests.jinja_tokenizer import tokenizer_for
 from tests.masks import assistant, user
+from tests.odd_templates import WORKING
 from tests.tiny import END, tiny_tokenizer
 
 
@@ -47,3 +49,16 @@ def test_learned_text_is_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_teach_nothing_are_named() -> None:
     silent = Conversation((user("a"), assistant("b", learn=False)), "t.jsonl", 9)
     assert "t.jsonl:9: nothing in it is learned." in show([*ROWS, silent], limit=1)
+
+
+def test_a_row_that_becomes_several_shows_each() -> None:
+    tokenizer = tokenizer_for(WORKING["thoughts lost"])
+    template = get_template("tokenizer", tokenizer)
+    row = Conversation((user("a"), assistant("b"), user("c"), assistant("d")), "t.jsonl", 1)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(preview([row], template, tokenizer, limit=5))
+    shown = console.export_text()
+    assert shown.count("t.jsonl:1") == 2
+    assert "⟦<think>\n\n</think>\n\nb<|im_end|>⟧" in shown
+    assert "2 of 2 rows shown" in shown
+    assert "1 rows became one for each answer" in shown

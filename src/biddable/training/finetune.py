@@ -238,7 +238,7 @@ def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
     ends = stop_ids(template, loaded.tokenizer)
     if loaded.model.generation_config is not None:
         loaded.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    if isinstance(template, JinjaTemplate):
+    if isinstance(template, JinjaTemplate) and template.name != "tokenizer":
         loaded.tokenizer.chat_template = template.saved_source
 
 
