@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -298,10 +299,11 @@ def test_arguments_are_given_in_the_form_that_the_template_reads(
 ) -> None:
     tokenizer, template = with_template(CALLS.replace("ARGUMENTS", form))
     call = {"name": "look", "arguments": arguments}
-    tool = {"type": "function", "function": {"name": "look"}}
-    for calls in ([call], [{"type": "function", "id": "1", "function": call}]):
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "look"}}
+    wrapped = {"type": "function", "id": "1", "function": call}
+    for calls, offered in (([call], tool["function"]), ([wrapped], tool)):
         messages = (user("a"), Message("assistant", "", extra={"tool_calls": calls}))
-        row = Conversation(messages, tools=(tool,))
+        row = Conversation(messages, tools=(offered,))
         example = encode(row, template, tokenizer)
         assert learned_texts(example, tokenizer) == ['<call>look({"at": "é"})</call><|im_end|>']
         prompt = encode_prompt(messages[:1], template, tokenizer, tools=(tool,))

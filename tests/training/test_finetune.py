@@ -5,7 +5,7 @@ import torch
 
 from biddable.config import parse_config
 from biddable.data.dataset import InstructionDataset
-from biddable.data.templates import get_template
+from biddable.data.templates import get_template, template_hash
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
@@ -175,6 +175,7 @@ def test_a_run_with_a_users_jinja_file_asks_so_ever_after(chat_base, rows, tmp_p
     assert loaded.model.generation_config.eos_token_id == end
     described = json.loads((folder / "manifest.json").read_text())["template"]
     assert (described["name"], described["file"]) == ("tokenizer", str(file))
+    assert described["hash"] == template_hash(get_template("tokenizer", loaded.tokenizer))
     assert answer(loaded, "Say uno", template="tokenizer", max_new_tokens=2).num_tokens <= 2
 
 

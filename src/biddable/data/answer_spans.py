@@ -133,12 +133,15 @@ class AnswerFinder:
         onward = self._onward(chat, index, None)
         shared = _num_shared(shown.rstrip(), onward)
         opener = self._tokens.match(onward, len(onward) - len(onward[shared:].lstrip()))
-        closed = (
-            f" (it closes it with {opener[0]!r}, which opens the next turn and is no part of the"
-            " answer)"
-            if opener
-            else ""
-        )
+        after = shown.rpartition(ANSWERED)[2].strip() if ANSWERED in shown else ""
+        closed = ""
+        if after:
+            closed = f" (what follows it, {after[-40:]!r}, is ordinary text in this vocabulary)"
+        elif opener:
+            closed = (
+                f" (it closes it with {opener[0]!r}, which opens the next turn and is no part of"
+                " the answer)"
+            )
         return (
             f"{what} ends an answer with no control token{closed}, so no model could learn to"
             ' stop; use "inst", "alpaca" or "chatml".'

@@ -19,10 +19,10 @@ from biddable.data.readers import read_conversations
 from biddable.data.segment_ids import stop_ids
 from biddable.data.splits import split_rows
 from biddable.data.templates import (
-    TEMPLATE_NAMES,
     ChatTemplate,
     JinjaTemplate,
     get_template,
+    saved_name,
     template_hash,
 )
 from biddable.errors import ConfigError
@@ -262,10 +262,9 @@ def _describe_data(config: RunConfig, data: _Encoded) -> dict[str, Any]:
 
 
 def _describe_template(template: ChatTemplate) -> dict[str, Any]:
-    """Name the template as the saved folder knows it: a user's file becomes the tokenizer's own."""
-    described = {"name": template.name, "hash": template_hash(template)}
-    if template.name not in TEMPLATE_NAMES:
-        described |= {"name": "tokenizer", "file": template.name}
+    described = {"name": saved_name(template), "hash": template_hash(template)}
+    if described["name"] != template.name:
+        described["file"] = template.name
     return {**described, "control_text": template.control_text}
 
 
