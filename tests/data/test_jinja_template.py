@@ -405,3 +405,16 @@ def test_answers_may_follow_each_other() -> None:
         "b<|im_end|>",
         "c<|im_end|>",
     ]
+
+
+def test_the_tags_of_reasoning_that_a_template_leaves_in_the_text_are_its_own() -> None:
+    """It names the tags, and reads reasoning from no key of its own."""
+    source = CHATML.replace("{{ m.content }}", "{{ m.content }}{# <think> </think> #}")
+    tokenizer = tokenizer_for(source)
+    template = get_template("tokenizer", tokenizer)
+    said = "<think>b</think>c </think>"
+    example = encode(talk(user(said), assistant(said)), template, tokenizer)
+    assert learned_texts(example, tokenizer) == [f"{said}<|im_end|>"]
+    opening, closing = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert (example.input_ids.count(opening), example.input_ids.count(closing)) == (1, 1)
+    assert example.loss_mask[example.input_ids.index(opening)]
