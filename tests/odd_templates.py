@@ -129,6 +129,10 @@ REFUSED = {
         + "<|assistant|><think>\n{% endif %}{# <|user|> <|system|> #}",
         "asks for an answer with '<think>\\n' where it shows the answer as 'ANSWER<|end|>'",
     ),
+    "tokens that are none here": (
+        _LOOP + "(im_start){{ m.role }}\n{{ m.content }}(im_end)\n{% endfor %}",
+        "(what follows it, '(im_end)', is ordinary text in this vocabulary), so no model could",
+    ),
     "a question left out": (
         _LOOP + "{% if m.role == 'assistant' %}{{ m.content }}<|end|>{% endif %}{% endfor %}",
         "leaves out what user and assistant say",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import PreTrainedTokenizerFast
@@ -138,8 +139,18 @@ def test_a_message_that_is_left_out_is_refused() -> None:
 def test_a_content_that_is_rewritten_is_refused() -> None:
     _, template = with_template(CHATML.replace("m.content", "m.content.replace('a', 'o')"))
     assert template.render([user("b"), assistant("c")])
-    with pytest.raises(TemplateError, match="leaves out what message 1 says, or says it otherwise"):
-        template.render([user("banana"), assistant("c")])
+    assert template.render([user("banana"), assistant("c")])  # generation gets the same
+    with pytest.raises(TemplateError, match="leaves out what message 2 says, or says it otherwise"):
+        template.render([user("b"), assistant("banana")])
+
+
+def test_a_switch_in_a_text_may_be_taken_out() -> None:
+    """SmolLM3 reads /no_think in a system message, and does not show it."""
+    tokenizer, template = with_template(
+        CHATML.replace("m.content", "m.content | replace('/no_think', '[quick]')")
+    )
+    example = encode(talk(system("/no_think"), user("a"), assistant("b")), template, tokenizer)
+    assert "system\n[quick]<" in tokenizer.decode(example.input_ids)
 
 
 @pytest.mark.parametrize(
@@ -288,10 +299,11 @@ def test_arguments_are_given_in_the_form_that_the_template_reads(
 ) -> None:
     tokenizer, template = with_template(CALLS.replace("ARGUMENTS", form))
     call = {"name": "look", "arguments": arguments}
-    tool = {"type": "function", "function": {"name": "look"}}
-    for calls in ([call], [{"type": "function", "id": "1", "function": call}]):
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "look"}}
+    wrapped = {"type": "function", "id": "1", "function": call}
+    for calls, offered in (([call], tool["function"]), ([wrapped], tool)):
         messages = (user("a"), Message("assistant", "", extra={"tool_calls": calls}))
-        row = Conversation(messages, tools=(tool,))
+        row = Conversation(messages, tools=(offered,))
         example = encode(row, template, tokenizer)
         assert learned_texts(example, tokenizer) == ['<call>look({"at": "é"})</call><|im_end|>']
         prompt = encode_prompt(messages[:1], template, tokenizer, tools=(tool,))
@@ -393,3 +405,16 @@ def test_answers_may_follow_each_other() -> None:
         "b<|im_end|>",
         "c<|im_end|>",
     ]
+
+
+def test_the_tags_of_reasoning_that_a_template_leaves_in_the_text_are_its_own() -> None:
+    """It names the tags, and reads reasoning from no key of its own."""
+    source = CHATML.replace("{{ m.content }}", "{{ m.content }}{# <think> </think> #}")
+    tokenizer = tokenizer_for(source)
+    template = get_template("tokenizer", tokenizer)
+    said = "<think>b</think>c </think>"
+    example = encode(talk(user(said), assistant(said)), template, tokenizer)
+    assert learned_texts(example, tokenizer) == [f"{said}<|im_end|>"]
+    opening, closing = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert (example.input_ids.count(opening), example.input_ids.count(closing)) == (1, 1)
+    assert example.loss_mask[example.input_ids.index(opening)]

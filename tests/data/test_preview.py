@@ -14,7 +14,9 @@ from biddable.data.conversation import Conversation
 from biddable.data.encoding import Example, encode_all
 from biddable.data.preview import find_rows, pieces, preview, preview_page
 from biddable.data.templates import get_template
+from tests.jinja_tokenizer import tokenizer_for
 from tests.masks import assistant, user
+from tests.odd_templates import WORKING
 from tests.tiny import END, tiny_tokenizer
 
 
@@ -170,3 +172,17 @@ def test_the_page_names_dropped_rows() -> None:
     text = page_of([*ROWS, silent])
     assert "1 rows dropped" in text
     assert "&lt;t&gt;.jsonl:9: nothing in it is learned." in text
+
+
+def test_a_row_that_becomes_several_shows_each() -> None:
+    tokenizer = tokenizer_for(WORKING["thoughts lost"])
+    template = get_template("tokenizer", tokenizer)
+    row = Conversation((user("a"), assistant("b"), user("c"), assistant("d")), "t.jsonl", 1)
+    console = Console(width=200, record=True, file=io.StringIO())
+    examples, report = encode_all([row], template, tokenizer, max_seq_len=None)
+    console.print(preview(examples, report, tokenizer, limit=5))
+    shown = console.export_text()
+    assert shown.count("t.jsonl:1") == 2
+    assert "⟦<think>\n\n</think>\n\nb<|im_end|>⟧" in shown
+    assert "2 examples in all" in shown
+    assert "1 rows became one for each answer" in shown

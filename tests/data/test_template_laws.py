@@ -47,10 +47,73 @@ def texts(draw: st.DrawFn, template: ChatTemplate) -> str:
 @settings(deadline=None, max_examples=25, database=None)
 @given(data=st.data())
 def test_what_is_learned_is_the_answers_and_their_stops(name: str, data: st.DataObject) -> None:
-    tokenizer, template = made(name)
+    hold_the_laws(*made(name), data, has_system=name != "gemma")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+@settings(deadline=None, max_examples=400, database=None)
+@given(data=st.data())
+def test_laws_on_many_texts(name: str, data: st.DataObject) -> None:
+    hold_the_laws(*made(name), data, has_system=name != "gemma")
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> str:
+    """Put a template together from parts that public ones are made of, fitting or not."""
+    head = draw(st.sampled_from(["<|im_start|>{{ R }}\n", "<|{{ R }}|>", "{{ R }}: ", "[{{ R }}]"]))
+    role = draw(st.sampled_from(["m.role", "m.role | upper", "'x' if m.role == 'user' else 'y'"]))
+    text = draw(st.sampled_from(["m.content", "m.content | trim", "m.content + ' '"]))
+    last = draw(st.sampled_from(["true", "loop.last", "m.role == 'assistant'"]))
+    inner = draw(st.sampled_from(["", "<think></think>", "<|say|>"]))
+    end = draw(st.sampled_from(["<|end|>", "<|end|>\n", "</s>", "\n", "<|said|><|end|>\n"]))
+    opening = draw(st.sampled_from(["", "<s>", "{{ bos_token }}", "A chat.\n"]))
+    tail = draw(st.sampled_from(["", "{{ eos_token }}"]))
+    asked = head.replace("R", role.replace("m.role", "'assistant'")) + draw(
+        st.sampled_from(["", inner, " "])
+    )
+    shown = draw(st.sampled_from([asked, ""]))
+    return (
+        f"{opening}{{% for m in messages %}}{head.replace('R', role)}"
+        f"{{% if {last} and m.role == 'assistant' %}}{inner}{{% endif %}}{{{{ {text} }}}}{end}"
+        f"{{% endfor %}}{{% if add_generation_prompt %}}{shown}{{% else %}}{tail}{{% endif %}}"
+    )
+
+
+@settings(deadline=None, max_examples=60, database=None)
+@given(data=st.data())
+def test_a_template_put_together_keeps_the_laws_or_is_refused(data: st.DataObject) -> None:
+    hold_the_laws_or_refuse(data)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=2000, database=None)
+@given(data=st.data())
+def test_many_templates_put_together(data: st.DataObject) -> None:
+    hold_the_laws_or_refuse(data)
+
+
+def hold_the_laws_or_refuse(data: st.DataObject) -> None:
+    source = data.draw(sources())
+    roles = [f"<|{role}|>" for role in ("system", "user", "assistant", "x", "y")]
+    tokenizer = tokenizer_for(source, "<s>", "</s>", *data.draw(st.sampled_from([roles, []])))
+    try:
+        template = get_template("tokenizer", tokenizer)
+    except TemplateError:
+        return
+    hold_the_laws(tokenizer, template, data)
+
+
+def hold_the_laws(
+    tokenizer: PreTrainedTokenizerFast,
+    template: ChatTemplate,
+    data: st.DataObject,
+    *,
+    has_system: bool = True,
+) -> None:
     text = texts(template)
     turns = data.draw(st.lists(st.tuples(text, text), min_size=1, max_size=3))
-    opening = None if name == "gemma" else data.draw(st.none() | text)
+    opening = data.draw(st.none() | text) if has_system else None
     messages = [] if opening is None else [system(opening)]
     for asked, answered in turns:
         messages += [user(asked), assistant(answered)]

@@ -125,6 +125,8 @@ def test_every_template_works_or_is_refused_with_a_known_reason(
     if "UPDATE_GOLDEN" in os.environ:
         PAGE.write_text(f"{before}{BEGIN}{text}{END}{after}", encoding="utf-8")
         return
+    if f"TRL {trl.__version__}:" not in page:
+        pytest.skip("the table is of another version of TRL")
     assert f"{before}{BEGIN}{text}{END}{after}" == page
 
 
@@ -281,6 +283,8 @@ def kind_of(prompt: str, learned: str, twin: str) -> str:
 def written(rows: list[tuple[str, ...]]) -> str:
     notes: dict[str, str] = {}
     lines = [
+        f"TRL {trl.__version__}:",
+        "",
         "| template | " + " | ".join(CASES) + " | beside its twin |",
         "|---" * (len(CASES) + 2) + "|",
     ]

@@ -6,10 +6,11 @@ import torch
 from biddable.config import parse_config
 from biddable.data import sources
 from biddable.data.dataset import InstructionDataset
-from biddable.data.templates import get_template
+from biddable.data.templates import get_template, template_hash
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
+from biddable.serving.answering import answer
 from biddable.training import preparation
 from biddable.training.finetune import finetune_instruct_model, run_training
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -244,3 +245,78 @@ def test_ctrl_c_while_training_leaves_no_folder(base, rows, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_training(config_of(base, rows), on_event=interrupt)
     assert list(tmp_path.glob("run*")) == []
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}"
+    "<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_base(tmp_path):
+    tokenizer = tiny_tokenizer(extra_special_tokens=("<|im_start|>", "<|im_end|>"))
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_a_run_with_a_users_jinja_file_asks_so_ever_after(chat_base, rows, tmp_path):
+    file = tmp_path / "mine.jinja"
+    file.write_text(CHATML)
+    folder = run_training(config_of(chat_base, rows, template=str(file)))
+    file.unlink()  # the run folder needs it no more
+    loaded = load(str(folder))
+    assert loaded.template == "tokenizer"
+    assert loaded.tokenizer.chat_template == CHATML
+    end = loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert loaded.model.generation_config.eos_token_id == end
+    described = json.loads((folder / "manifest.json").read_text())["template"]
+    assert (described["name"], described["file"]) == ("tokenizer", str(file))
+    assert described["hash"] == template_hash(get_template("tokenizer", loaded.tokenizer))
+    assert answer(loaded, "Say uno", template="tokenizer", max_new_tokens=2).num_tokens <= 2
+
+
+def test_a_run_with_a_family_keeps_its_name_and_its_jinja(chat_base, rows):
+    folder = run_training(config_of(chat_base, rows, template="qwen"))
+    loaded = load(str(folder))
+    assert loaded.template == "qwen"
+    plain = [{"role": "user", "content": "a"}]
+    assert loaded.tokenizer.apply_chat_template(plain, tokenize=False).startswith(
+        "<|im_start|>system\nYou are Qwen"
+    )
+
+
+def test_rows_that_a_run_expands_are_counted_or_refused(chat_base, tmp_path):
+    file, data = tmp_path / "mine.jinja", tmp_path / "rows.jsonl"
+    file.write_text(CHATML)
+    talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    row = {"messages": [{"role": role, "content": content} for role, content in talk]}
+    data.write_text(json.dumps(row) + "\n")
+    config = config_of(chat_base, str(data), template=str(file))
+    folder = run_training(config)
+    described = json.loads((folder / "manifest.json").read_text())["data"]["train"]
+    keys = ("num_rows", "num_kept", "num_examples", "num_rows_expanded")
+    assert [described[key] for key in keys] == [1, 1, 2, 1]
+    refusing = {"train": str(data), "history": "refuse"}
+    with pytest.raises(BiddableError, match="shows message 2 otherwise"):
+        run_training(config_of(chat_base, refusing, template=str(file), output="other"))
+    last = {"epochs": 2, "batch_size": 4, "learn": "last_answer"}
+    values = {"template": str(file), "output": "last", "training": last}
+    folder = run_training(config_of(chat_base, refusing, **values))
+    described = json.loads((folder / "manifest.json").read_text())["data"]["train"]
+    assert described["num_examples"] == 1
+
+
+def test_a_refusal_of_marks_is_kept_at_generation(base, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"instruction": "Say [/INST]", "response": "no"}) + "\n")
+    config = config_of(base, {"train": str(data), "control_text": "refuse"})
+    with pytest.raises(BiddableError, match=r"rows\.jsonl:1: a text spells '\[/INST\]'"):
+        run_training(config)
+    data.write_text(json.dumps({"instruction": "Say", "response": "no"}) + "\n")
+    loaded = load(str(run_training(config)))
+    assert loaded.control_text == "refuse"
+    with pytest.raises(BiddableError, match=r"a text spells '\[/INST\]'"):
+        answer(loaded, "Say [/INST]", template=loaded.template)

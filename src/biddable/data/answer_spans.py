@@ -133,12 +133,15 @@ class AnswerFinder:
         onward = self._onward(chat, index, None)
         shared = _num_shared(shown.rstrip(), onward)
         opener = self._tokens.match(onward, len(onward) - len(onward[shared:].lstrip()))
-        closed = (
-            f" (it closes it with {opener[0]!r}, which opens the next turn and is no part of the"
-            " answer)"
-            if opener
-            else ""
-        )
+        after = shown.rpartition(ANSWERED)[2].strip() if ANSWERED in shown else ""
+        closed = ""
+        if after:
+            closed = f" (what follows it, {after[-40:]!r}, is ordinary text in this vocabulary)"
+        elif opener:
+            closed = (
+                f" (it closes it with {opener[0]!r}, which opens the next turn and is no part of"
+                " the answer)"
+            )
         return (
             f"{what} ends an answer with no control token{closed}, so no model could learn to"
             ' stop; use "inst", "alpaca" or "chatml".'
@@ -156,9 +159,10 @@ class AnswerFinder:
 
     def _require_shown(self, chat: Chat, index: int, answer: Answer) -> None:
         """Refuse a template that leaves out what a row says, or says it otherwise."""
-        for number, message in enumerate(chat.messages[:index], start=1):
-            if message["role"] != "assistant" and not _shows(answer.prompt, message["content"]):
-                raise TemplateError(self._left_out(f"what message {number} says"))
+        for number, message in enumerate(chat.messages[:index]):
+            is_shown = message["role"] == "assistant" or _shows(answer.prompt, message["content"])
+            if not is_shown and not self._matters(chat.upto(index), number, answer):
+                raise TemplateError(self._left_out(f"what message {number + 1} says"))
         for tool in chat.tools:
             name = (tool.get("function") or tool).get("name", "")
             if name not in answer.prompt:
@@ -172,6 +176,15 @@ class AnswerFinder:
         for call in message.get("tool_calls") or ():
             if call["function"]["name"] not in learned:
                 raise TemplateError(self._left_out(f"the tool calls of message {index + 1}"))
+
+    def _matters(self, chat: Chat, index: int, answer: Answer) -> bool:
+        """Tell whether a message that is not shown as it is changes the prompt, as a switch may."""
+        other = {**chat.messages[index], "content": ASKED_MORE}
+        changed = Chat([*chat.messages[:index], other, *chat.messages[index + 1 :]], chat.tools)
+        try:
+            return self._renderer.text(changed, is_prompt=True) != answer.prompt
+        except TemplateError:
+            return True
 
     def _left_out(self, what: str) -> str:
         return (

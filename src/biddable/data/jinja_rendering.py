@@ -143,7 +143,8 @@ class JinjaRenderer:
         Raises:
             TemplateError: a message's tool calls are not a list of functions with arguments.
         """
-        return Chat([self._message(m, n) for n, m in enumerate(messages, start=1)], tools)
+        given = [self._message(message, n) for n, message in enumerate(messages, start=1)]
+        return Chat(given, [_wrapped(tool) for tool in tools])
 
     def _message(self, message: Message, number: int) -> dict[str, Any]:
         given: dict[str, Any] = {"role": message.role, "content": message.text}
@@ -212,6 +213,12 @@ class JinjaRenderer:
         content = message.get("content")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         return {**message, "content": parts}
+
+
+def _wrapped(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give a function that stands alone the wrapping that templates expect."""
+    is_bare = "function" not in tool and "name" in tool
+    return {"type": "function", "function": tool} if is_bare else tool
 
 
 def _object_in(text: str) -> Any:

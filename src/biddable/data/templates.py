@@ -38,6 +38,7 @@ __all__ = [
     "JinjaTemplate",
     "Segment",
     "get_template",
+    "saved_name",
     "template_hash",
 ]
 
@@ -309,7 +310,13 @@ def _read_file(name: str) -> str:
 
 def template_hash(template: ChatTemplate) -> str:
     """Hash what a template does (SHA-256, hex), so that runs with another text are told apart."""
-    return hashlib.sha256(f"{template.name}\n{template.definition}".encode()).hexdigest()
+    name = saved_name(template)
+    return hashlib.sha256(f"{name}\n{template.definition}".encode()).hexdigest()
+
+
+def saved_name(template: ChatTemplate) -> str:
+    """Name a template as a run folder knows it: a user's file becomes the tokenizer's own."""
+    return template.name if template.name in TEMPLATE_NAMES else "tokenizer"
 
 
 def is_control(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:

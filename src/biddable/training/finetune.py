@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from biddable.config import RunConfig, TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
-from biddable.data.templates import TEMPLATE_NAMES, ChatTemplate, JinjaTemplate, template_hash
+from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
@@ -130,7 +130,7 @@ def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
     ends = stop_ids(template, loaded.tokenizer)
     if loaded.model.generation_config is not None:
         loaded.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    if isinstance(template, JinjaTemplate):
+    if isinstance(template, JinjaTemplate) and template.name != "tokenizer":
         loaded.tokenizer.chat_template = template.saved_source
 
 
@@ -156,10 +156,9 @@ def _describe_data(shuffle_seed: int | None, data: EncodedParts) -> dict[str, An
 
 
 def _describe_template(template: ChatTemplate) -> dict[str, Any]:
-    """Name the template as the saved folder knows it: a user's file becomes the tokenizer's own."""
-    described = {"name": template.name, "hash": template_hash(template)}
-    if template.name not in TEMPLATE_NAMES:
-        described |= {"name": "tokenizer", "file": template.name}
+    described = {"name": saved_name(template), "hash": template_hash(template)}
+    if described["name"] != template.name:
+        described["file"] = template.name
     return {**described, "control_text": template.control_text}
 
 
