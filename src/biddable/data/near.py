@@ -1,4 +1,4 @@
-"""Tell which texts are nearly the same: MinHash proposes, the share of common word pairs decides."""
+"""Tell which texts are nearly the same: MinHash proposes, the common word pairs decide."""
 
 from __future__ import annotations
 

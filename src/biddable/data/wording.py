@@ -14,12 +14,12 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def same_text(text: str) -> str:
-    """Reduce a text to what two writings of it share: no case, no runs of white space, no last dot.
+    r"""Reduce a text to what two writings of it share: no case, no runs of blanks, no last dot.
 
     Signs inside it stay, for ``2+2`` and ``2-2`` ask different things.
 
     Example:
-        >>> same_text("  What is\\n2+2? ") == same_text("what is 2+2")
+        >>> same_text("  What is\n2+2? ") == same_text("what is 2+2")
         True
     """
     joined = _BLANK.sub(" ", unicodedata.normalize("NFC", text)).strip().casefold()
