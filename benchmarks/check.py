@@ -57,13 +57,13 @@ ASKED = _words(
 FRENCH = (
     _words(
         "Le moulin du village|La vieille horloge|Le marchand de fruits|Notre voisine|Le chat gris"
-        "|Mon petit frère|La rivière|Le jardinier du château|Une troupe de musiciens|Le boulanger",
+        "|Mon petit frère|La rivière|Le jardinier|Une troupe de musiciens|Le boulanger",
         by="|",
     ),
     _words(
         "tourne lentement avec le vent|attend sur la place|traverse la forêt avant midi"
-        "|raconte une histoire ancienne|dort derrière la maison|change souvent de couleur"
-        "|arrive toujours avant les autres|prépare le repas avec patience|cherche son chapeau perdu",
+        "|raconte une histoire ancienne|dort derrière la maison|change de couleur"
+        "|arrive toujours avant les autres|prépare le repas avec patience|cherche son chapeau",
         by="|",
     ),
     _words(

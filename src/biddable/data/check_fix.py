@@ -14,6 +14,7 @@ from typing import Any
 from biddable.data.check_rows import CONTROL
 from biddable.data.problems import Problem
 from biddable.data.readers import Row
+from biddable.data.wording import even_blanks
 
 _ASKED = ("instruction", "prompt")
 _ANSWERED = ("output", "response", "completion")
@@ -125,14 +126,25 @@ def _lacks_answer(row: Row) -> bool:
 
 def _content(row: Row) -> str:
     """Give what two rows share that say the same; other keys, such as an id, may differ."""
-    parts = dict(_parts(row)) or row
+    parts = {key: value for key, value in _parts(row) if value} or row
     return json.dumps(parts, sort_keys=True, ensure_ascii=False)
 
 
 def _parts(row: Row) -> Iterator[tuple[str, Any]]:
-    for key in (*_TEXTS, *_TURNS, "text", "tools"):
-        if row.get(key):
-            yield key, row[key]
+    for key in (*_TEXTS, "text"):
+        if isinstance(row.get(key), str):
+            yield key, even_blanks(row[key])
+    for key, inner in _TURNS.items():
+        if isinstance(row.get(key), list):
+            yield key, [_evened(turn, inner) for turn in row[key]]
+    if row.get("tools"):
+        yield "tools", row["tools"]
+
+
+def _evened(turn: Any, key: str) -> Any:
+    if isinstance(turn, Mapping) and isinstance(turn.get(key), str):
+        return {**turn, key: even_blanks(turn[key])}
+    return turn
 
 
 def _change(code: str, text: str, path: str | None, line: int) -> Problem:

@@ -16,7 +16,7 @@ from biddable.data.problems import Problem
 MAX_FINDINGS = 500  # of each code in the page; the rest are counted, and --json has them all
 _BARS = 28
 _MAX_CATEGORIES = 20
-_WIDTH, _HEIGHT, _FOOT = 520, 150, 22
+_WIDTH, _HEIGHT, _FOOT = 320, 110, 22
 
 
 def render_page(report: CheckReport) -> str:
@@ -91,7 +91,8 @@ def draw_histogram(values: Sequence[int], *, ends: tuple[float, float] | None = 
             (_WIDTH, "end", len(counts)),
         )
     ]
-    peak = f'<text x="0" y="9" text-anchor="start">{top:,} rows at most</text>'
+    scale = ", logarithmic" if is_log else ""
+    peak = f'<text x="0" y="9" text-anchor="start">{top:,} rows at most{scale}</text>'
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img"'
         f' aria-label="histogram, {_round(low)} to {_round(high)}">{"".join(bars)}'

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from biddable.data.conversation import Conversation
 from biddable.data.near import NearIndex, Signature
 from biddable.data.problems import Problem
-from biddable.data.wording import answer_of, prompt_of, same_text, split_words
+from biddable.data.wording import (
+    answer_of,
+    even_blanks,
+    prompt_of,
+    same_text,
+    split_words,
+    whole_text,
+)
 
 _MAX_NAMED = 3
 _MAX_SHORT = 25  # words
@@ -47,8 +54,7 @@ def duplicate_findings(
         earlier = answered.setdefault(same_text(prompt_of(row)), {})
         answer = same_text(answer_of(row))
         if answer in earlier:
-            text = f"says the same as {_place(earlier[answer], row)}; delete one (--fix does)."
-            problems.append(_warning("duplicate", text, row))
+            problems.append(_duplicate(row, earlier[answer]))
             continue
         against = _contradicted(earlier, row)
         found = near.find(signature)
@@ -67,6 +73,12 @@ def duplicate_findings(
             near.add(number, signature)  # only the first of a family: the others are near to it
         earlier[answer] = row
     return problems
+
+
+def _duplicate(row: Conversation, first: Conversation) -> Problem:
+    is_even = even_blanks(whole_text(row)) == even_blanks(whole_text(first))
+    hint = " (--fix does)" if is_even else ", which differs in capitals or its last dot only"
+    return _warning("duplicate", f"says the same as {_place(first, row)}; delete one{hint}.", row)
 
 
 def _answers_alike(row: Conversation, other: Conversation) -> bool:

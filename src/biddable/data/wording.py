@@ -13,6 +13,16 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
+def even_blanks(text: str) -> str:
+    r"""Compose accents and make each run of white space one blank.
+
+    Example:
+        >>> even_blanks(" two\n  words ")
+        'two words'
+    """
+    return _BLANK.sub(" ", unicodedata.normalize("NFC", text)).strip()
+
+
 def same_text(text: str) -> str:
     r"""Reduce a text to what two writings of it share: no case, no runs of blanks, no last dot.
 
@@ -22,7 +32,7 @@ def same_text(text: str) -> str:
         >>> same_text("  What is\n2+2? ") == same_text("what is 2+2")
         True
     """
-    joined = _BLANK.sub(" ", unicodedata.normalize("NFC", text)).strip().casefold()
+    joined = even_blanks(text).casefold()
     return joined.rstrip(" .?!") or joined
 
 
