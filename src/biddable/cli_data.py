@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,7 +92,9 @@ def data_check(
     if max_seq_len and not model:
         raise typer.BadParameter("it needs --model beside it.", param_hint="--max-seq-len")
     from biddable.data import check as checking
+    from biddable.data.writing import refuse_existing
 
+    refuse_existing([Path(fix)] if fix else [])
     rows = checking.read_for_check(_data_path(file))
     against = checking.Against(
         held_out=checking.read_for_check(_data_path(held_out)) if held_out else None,
@@ -100,9 +103,9 @@ def data_check(
     )
     ruler = _ruler(model, template, max_seq_len, num_rows=rows.num_rows)
     report = checking.check(rows, ruler=ruler, against=against, processes=_processes(rows.num_rows))
+    _show_check(report, html=html, as_json=as_json)
     if fix:
         _write_fixed(rows.path, fix)
-    _show_check(report, html=html, as_json=as_json)
     if report.errors or (strict and report.warnings):
         raise typer.Exit(1)
 
@@ -165,8 +168,6 @@ def _ruler(
 
 def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None:
     if html:
-        from pathlib import Path
-
         from biddable.data.check_page import render_page
         from biddable.data.writing import write_files
 
@@ -183,8 +184,6 @@ def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None
 
 def _write_fixed(path: str, out: str) -> None:
     """Write the mended rows, and tell each change."""
-    from pathlib import Path
-
     from biddable.data.check_fix import fix_rows
     from biddable.data.readers import read_rows
     from biddable.data.writing import rows_as_text, write_files

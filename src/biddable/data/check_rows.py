@@ -13,7 +13,7 @@ from biddable.data.privacy import private_findings
 from biddable.data.problems import Problem
 from biddable.data.wording import split_words
 
-_ERRORS = {"empty-text", "lone-surrogate"}  # of a message; the others are to be looked at
+_ERRORS = {"empty-text", "bad-unicode"}  # of a message; the others are to be looked at
 Finding = tuple[str, str]  # code, and what was found and what to do
 
 # What templates of many families write around turns, for when no tokenizer is at hand to ask.
@@ -130,7 +130,8 @@ def _role_findings(messages: Sequence[Message]) -> Iterator[tuple[str, str, int]
         if role == "system" and previous not in ("", "system"):
             text = f"message {index} is of the system; it stands first, or nowhere: move it."
             yield "system-not-first", text, index
-        elif role == "tool" and not _is_called(messages, index - 1):
+            continue
+        if role == "tool" and not _is_called(messages, index - 1):
             text = f"message {index} is a tool's result that no call asked for; add the call"
             yield "tool-without-call", f"{text} to the assistant's message before it.", index
         elif role == "assistant" and previous in ("", "system"):
@@ -187,7 +188,7 @@ def _unicode_findings(text: str) -> Iterator[Finding]:
         count = f"{text.count(chr(0xFFFD))} U+FFFD, where a sign was lost"
         yield "replacement-character", f"has {count}; decode the source anew, as UTF-8."
     if any("\ud800" <= sign <= "\udfff" for sign in text):
-        yield "lone-surrogate", "has half of a surrogate pair; write the whole sign."
+        yield "bad-unicode", "has half of a surrogate pair; write the whole sign."
     broken = _MOJIBAKE.search(text)
     if broken:
         yield (
@@ -241,7 +242,7 @@ def _is_prose(answer: str, last: str) -> bool:
     in_last = len(split_words(_SENTENCE_END.split(last)[-1]))
     is_one = "\n" not in answer.strip() or bool(_SENTENCE_END.search(last))
     is_listed = bool(_LIST_ITEM.match(last))
-    return sentences >= 3 and num_words >= 40 and in_last >= 4 and is_one and not is_listed
+    return sentences >= 3 and num_words >= 30 and in_last >= 4 and is_one and not is_listed
 
 
 def _name(row: Conversation, index: int, message: Message) -> str:

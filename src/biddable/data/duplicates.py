@@ -95,6 +95,8 @@ def _near_duplicate(row: Conversation, first: Conversation, share: float) -> Pro
 
 
 def _contradicted(earlier: dict[str, Conversation], row: Conversation) -> list[Conversation]:
+    if row.text is not None:  # plain texts answer nothing
+        return []
     prompt, answer = prompt_of(row), answer_of(row)
     return [other for other in earlier.values() if contradict(answer, answer_of(other), prompt)]
 

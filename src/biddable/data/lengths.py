@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from biddable.data.conversation import Conversation
-from biddable.data.encoding import Example, encode, encode_all
+from biddable.data.encoding import Example, encode_all
 from biddable.data.problems import Problem
 from biddable.data.segments import ChatTemplate
-from biddable.errors import TemplateError
+from biddable.errors import DataError, TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -228,24 +228,34 @@ def _encode_each(
     try:
         examples, _ = encode_all(can_learn, template, tokenizer, max_seq_len=None)
     except TemplateError:
-        return list(_encode_one_by_one(rows, template, tokenizer, problems=problems))
-    found = {int(example.source): example for example in examples}
-    return [found.get(n) for n in range(len(rows))]
+        return [_encode_one(row, template, tokenizer, problems=problems) for row in rows]
+    longest: dict[int, Example] = {}
+    for example in examples:  # a row can become several, one for each answer
+        number = int(example.source)
+        known = longest.setdefault(number, example)
+        if len(example.input_ids) > len(known.input_ids):
+            longest[number] = example
+    return [longest.get(number) for number in range(len(rows))]
 
 
-def _encode_one_by_one(
-    rows: Sequence[Conversation],
+def _encode_one(
+    row: Conversation,
     template: ChatTemplate,
     tokenizer: PreTrainedTokenizerBase,
     *,
     problems: list[Problem],
-) -> Iterator[Example | None]:
-    for row in rows:
-        try:
-            yield encode(row, template, tokenizer)
-        except TemplateError as error:
-            problems.append(Problem("template", str(error), row.path, row.line))
-            yield None
+) -> Example | None:
+    try:
+        examples, _ = encode_all(
+            [replace(row, path=None, line=None)], template, tokenizer, max_seq_len=None
+        )
+    except TemplateError as error:
+        text = str(error).removeprefix("row 1: ")
+        problems.append(Problem("template", text, row.path, row.line))
+        return None
+    except DataError:  # nothing in it is learned, which is said elsewhere
+        return None
+    return max(examples, key=lambda example: len(example.input_ids))
 
 
 def _cut(example: Example, max_seq_len: int | None) -> RowLength:

@@ -76,6 +76,7 @@ def private_findings(text: str) -> Iterator[tuple[str, str]]:
             "secret",
             f"holds a {kind} ({_masked(value)}); take it out, and revoke it if it is real.",
         )
+        text = text.replace(value, "")  # what stands before its @ is no one's address
     if "@" in text:
         yield from _told("email-address", "e-mail address", _EMAIL.findall(text))
     if "-" in text or "+" in text or "(" in text:

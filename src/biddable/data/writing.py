@@ -16,7 +16,8 @@ from biddable.errors import DataError
 def rows_as_text(rows: Iterable[Mapping[str, Any]]) -> str:
     r"""Write rows as JSON lines.
 
-    A text that UTF-8 cannot hold, as half of a surrogate pair, is written as an escape.
+    What UTF-8 cannot hold, as half of a surrogate pair, and what some tools take for the end of a
+    line, as U+2028, is written as an escape.
 
     Example:
         >>> rows_as_text([{"text": "é"}])
@@ -35,9 +36,8 @@ def write_files(texts: Mapping[Path, str], *, replace: bool = False) -> None:
     Raises:
         DataError: a file is there already, or the disk refuses.
     """
-    there = [path for path in texts if path.exists()]
-    if there and not replace:
-        raise DataError("is there already; choose another name, or delete it.", path=there[0])
+    if not replace:
+        refuse_existing(texts)
     with ExitStack() as undo:
         partial = {}
         for path, text in texts.items():
@@ -60,10 +60,23 @@ def write_files(texts: Mapping[Path, str], *, replace: bool = False) -> None:
                 raise _refused(path, error) from error
 
 
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Refuse to write over files.
+
+    Raises:
+        DataError: one of them is there.
+    """
+    for path in paths:
+        if path.exists():
+            raise DataError("is there already; choose another name, or delete it.", path=path)
+
+
 def _line(row: Mapping[str, Any]) -> str:
     text = json.dumps(row, ensure_ascii=False)
     with suppress(UnicodeEncodeError):
         text.encode("utf-8")
+        for sign in "\x85\u2028\u2029":
+            text = text.replace(sign, f"\\u{ord(sign):04x}")
         return text
     return json.dumps(row)
 
