@@ -70,7 +70,7 @@ def data_check(
     ] = None,
     template: TemplateName = None,
     max_seq_len: Annotated[
-        int | None, typer.Option(min=2, help="Tokens of a row; none: what the model can read.")
+        int | None, typer.Option(min=2, help="Tokens of a row; none: what MODEL can read.")
     ] = None,
     fix: Annotated[
         str | None, typer.Option(metavar="OUT", help="Write the rows, safely mended, as JSONL.")
@@ -89,8 +89,6 @@ def data_check(
     """
     if entity_key and not held_out:
         raise typer.BadParameter("it needs --held-out beside it.", param_hint="--entity-key")
-    if max_seq_len and not model:
-        raise typer.BadParameter("it needs --model beside it.", param_hint="--max-seq-len")
     from biddable.data import check as checking
     from biddable.data.writing import refuse_existing
 
@@ -151,7 +149,7 @@ def _ruler(
     model: str | None, template: str | None, max_seq_len: int | None, *, num_rows: int
 ) -> Ruler | None:
     """Load what lengths are measured with; none for a large file whose model is not known."""
-    if model is None and num_rows >= MANY_ROWS:
+    if num_rows >= MANY_ROWS and not (model or template or max_seq_len):
         return None
     name = model or "mimic"
     require_models(name)

@@ -67,9 +67,10 @@ def test_json(cli: Cli, faulty: Path, base: Path) -> None:
     assert ran.code == 1
     assert {"rows", "errors", "warnings", "truncation", "lengths"} <= told.keys()
     assert told["rows"] == 4
-    assert {
-        key: told["errors"][0][key] for key in ("file", "line")
-    } == {"file": "data.jsonl", "line": 3} or told["errors"][0]["code"] == "too-long"
+    assert {key: told["errors"][0][key] for key in ("file", "line")} == {
+        "file": "data.jsonl",
+        "line": 3,
+    } or told["errors"][0]["code"] == "too-long"
     assert told["truncation"]["max_seq_len"] == 9
     assert told["truncation"]["rows_over"] == 3
     assert told["counts"]["too-long"] == 3
@@ -138,7 +139,7 @@ def test_the_page(cli: Cli, faulty: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--max-seq-len", 99), "--max-seq-len"),
+        (("--max-seq-len", 1), "--max-seq-len"),
         (("--entity-key", "about"), "--entity-key"),
         (("--held-out", "missing.jsonl"), "missing.jsonl: no such file"),
         (("--benchmark", "missing.jsonl"), "missing.jsonl: no such file"),
@@ -163,6 +164,12 @@ def test_a_large_file_is_measured_without_a_guess(
     ran = cli("data", "check", rows)
     assert ran.code == 0
     assert "lengths in characters" in ran.out
+
+
+def test_a_limit_is_taken_without_a_model(cli: Cli, rows: Path) -> None:
+    told = json.loads(cli("data", "check", rows, "--max-seq-len", 5, "--json").out)
+    assert told["lengths"]["measured_in"] == "tokens of mimic, template inst"
+    assert told["truncation"]["rows_over"] == 12
 
 
 def test_built_in_rows_can_be_checked(cli: Cli) -> None:

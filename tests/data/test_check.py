@@ -61,8 +61,9 @@ def test_every_planted_fault_is_found_and_no_other_row_is_named(planted_report: 
         assert found == {"planted": 8, "found": 8, "others": 0}, code
 
 
-def test_several_processes_find_the_same(planted_report: Any) -> None:
-    _, _, path = planted_report
+def test_several_processes_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biddable.data.check._CHUNK", 40)
+    path = write("a.jsonl", *generate(300, each=4).rows)
     rows = read_for_check(path)
     assert check(rows, processes=2).as_dict() == check(rows).as_dict()
 

@@ -31,8 +31,10 @@ def test_languages_are_named() -> None:
 def test_short_texts_code_and_lists_are_in_no_language() -> None:
     code = "def add(a, b):\n    return a + b\n\nfor x in range(10):\n    print(add(x, x))\n"
     listed = "- Ragù alla bolognese\n- Risotto\n- Spaghetti\n- Lasagne\n- Polenta e funghi\n" * 2
-    pairs = [("", text) for text in ("Paris.", code, f"```\n{FRENCH}\n```", listed)]
-    assert [told for _, told in detect_languages(pairs)] == ["", "", "", ""]
+    pairs = [
+        ("", text) for text in ("Paris.", "C'est la vie.", code, f"```\n{FRENCH}\n```", listed)
+    ]
+    assert [told for _, told in detect_languages(pairs)] == [""] * 5
 
 
 def test_a_stranger_in_the_file() -> None:
@@ -52,8 +54,13 @@ def test_a_prompt_that_speaks_of_languages_is_answered_in_any() -> None:
 
 
 def test_a_file_of_two_languages_is_named_once() -> None:
-    found, _ = check(*[("Go on.", ENGLISH)] * 6, *[("Weiter.", GERMAN)] * 4)
-    assert found == [("mixed-languages", None)]
+    found, _ = check(*[("Go on.", ENGLISH)] * 20, *[("Weiter.", GERMAN)] * 12)
+    assert found == [("mixed-languages", 21)]
+
+
+def test_a_few_rows_are_strangers_even_in_a_small_file() -> None:
+    found, _ = check(*[("Go on.", ENGLISH)] * 3, ("¿Y?", "La capital de Francia es París."))
+    assert found == [("other-language", 4)]
 
 
 def test_a_file_of_one_language_that_is_not_english() -> None:

