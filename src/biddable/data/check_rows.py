@@ -38,6 +38,8 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+# Cheap to look for, and without one of them the next pattern cannot match.
+_OF_ITSELF = re.compile(r"language model|artificial|\bai\b|chatgpt|openai|cut-?off|regenerate")
 # An assistant that speaks of itself instead of answering.
 _BOILERPLATE = re.compile(
     r"\bas an? (?:large )?(?:ai|artificial intelligence|language model)\b"
@@ -205,7 +207,7 @@ def _answer_findings(answer: str, category: str | None) -> Iterator[Finding]:
             "outer-whitespace",
             "starts or ends with white space, which is learned; trim it (--fix does).",
         )
-    own = _BOILERPLATE.search(answer)
+    own = _BOILERPLATE.search(answer) if _OF_ITSELF.search(answer.lower()) else None
     if own:
         yield (
             "boilerplate",

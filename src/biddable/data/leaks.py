@@ -127,8 +127,8 @@ def benchmark_findings(
         words = split_words(whole_text(row))
         hits: Counter[int] = Counter()
         seen: set[tuple[str, ...]] = set()
-        for at in range(len(words) - _KEY_WORDS + 1):
-            for gram, number in index.get(tuple(words[at : at + _KEY_WORDS]), {}).items():
+        for at, key in enumerate(zip(*(words[n:] for n in range(_KEY_WORDS)), strict=False)):
+            for gram, number in index.get(key, {}).items():
                 if gram not in seen and tuple(words[at : at + len(gram)]) == gram:
                     seen.add(gram)
                     hits.update(number)

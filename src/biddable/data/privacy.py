@@ -98,7 +98,7 @@ def find_secret(text: str) -> tuple[str, str] | None:
         found = _ANY_KEY.search(text)
         if found:
             return list(_KEYS)[(found.lastindex or 1) - 1], found[0]
-    for assigned in _ASSIGNED.finditer(text):
+    for assigned in _ASSIGNED.finditer(text) if "=" in text or ":" in text else ():
         value = assigned[1]
         if not _MADE_UP.search(value) and _looks_random(value):
             return "password or key", value
