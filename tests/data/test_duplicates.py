@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from biddable.data.conversation import Conversation, Message
@@ -133,3 +135,12 @@ def test_texts_without_spaces_are_compared_by_their_signs() -> None:
 
 def test_nothing_but_signs_is_still_a_text() -> None:
     assert same_text(" ?! ") == "?!"
+
+
+def test_a_file_that_asks_the_same_in_every_row_is_checked_in_time() -> None:
+    """Each answer is compared with some of the earlier ones: all pairs would be two million."""
+    pairs = [("What is it?", f"{n} of {n}") for n in range(2000)]
+    start = time.process_time()
+    found = findings(*pairs)
+    assert time.process_time() - start < 3
+    assert {code for code, _, _ in found} == {"contradicting-answers"}

@@ -100,7 +100,11 @@ def _contradicted(earlier: dict[str, Conversation], row: Conversation) -> list[C
     if row.text is not None:  # plain texts answer nothing
         return []
     prompt, answer = prompt_of(row), answer_of(row)
-    return [other for other in earlier.values() if contradict(answer, answer_of(other), prompt)]
+    return [
+        other
+        for other in islice(earlier.values(), _MAX_COMPARED)
+        if contradict(answer, answer_of(other), prompt)
+    ]
 
 
 def _named(rows: Sequence[Conversation], row: Conversation) -> str:
