@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +13,14 @@ from biddable.cli_options import AsJson, TemplateName, console, print_json, requ
 from biddable.data.conversation import ROLES
 from biddable.errors import CheckpointError, ConfigError
 
+if TYPE_CHECKING:
+    from biddable.data.check import CheckReport, Ruler
+
+DataFile = Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')]
 ROWS_IN_TERMINAL = 3
 MAX_ROWS_ON_PAGE = 2000
+MANY_ROWS = 4_000  # from here on, several processes look, and no tokenizer is guessed
+MAX_PROCESSES = 8
 
 app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,7 +34,7 @@ def require_page(name: str) -> None:
 
 @app.command("show")
 def data_show(
-    file: Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')],
+    file: DataFile,
     model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
     template: TemplateName = None,
     limit: Annotated[
@@ -113,3 +120,147 @@ def data_convert(
     for file in found.files:
         say(file.summary())
     typer.echo(f"{found.target}: {found.num_rows:,} rows written as {found.format}")
+
+
+@app.command("check")
+def data_check(
+    file: DataFile,
+    held_out: Annotated[
+        str | None, typer.Option(help="Rows that are asked later; none may be learned.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(help="Texts that must not be learned: JSON, CSV or text. May be repeated."),
+    ] = None,
+    entity_key: Annotated[
+        str | None, typer.Option(help="Key of the rows whose value may be on one side only.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="MODEL whose tokens are counted; none: mimic's, of small files."),
+    ] = None,
+    template: TemplateName = None,
+    max_seq_len: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of a row; none: what MODEL can read.")
+    ] = None,
+    fix: Annotated[
+        str | None, typer.Option(metavar="OUT", help="Write the rows, safely mended, as JSONL.")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="PAGE", help="Write the findings as a page.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Let warnings fail the check too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what spoils training: broken rows, duplicates, leaks, secrets, cut answers.
+
+    The exit code is 1 if there are errors.
+    """
+    if entity_key and not held_out:
+        raise typer.BadParameter("it needs --held-out beside it.", param_hint="--entity-key")
+    from biddable.data import check as checking
+    from biddable.data.writing import refuse_existing
+
+    refuse_existing([Path(fix)] if fix else [])
+    rows = checking.read_for_check(_data_path(file))
+    against = checking.Against(
+        held_out=checking.read_for_check(_data_path(held_out)) if held_out else None,
+        entity_key=entity_key,
+        benchmark=[item for path in benchmark or () for item in checking.read_benchmark(path)],
+    )
+    ruler = _ruler(model, template, max_seq_len, num_rows=rows.num_rows)
+    report = checking.check(rows, ruler=ruler, against=against, processes=_processes(rows.num_rows))
+    _show_check(report, html=html, as_json=as_json)
+    if fix:
+        _write_fixed(rows.path, fix)
+    if report.errors or (strict and report.warnings):
+        raise typer.Exit(1)
+
+
+@app.command("split")
+def data_split(
+    file: DataFile,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder for both files.")],
+    held_out: Annotated[
+        float, typer.Option(min=0.0001, max=0.9999, help="Share that is held out.")
+    ] = 0.1,
+    by: Annotated[
+        str, typer.Option(metavar="KEY", help='Key whose rows go together, or "content".')
+    ] = "content",
+    as_json: AsJson = False,
+) -> None:
+    """Cut a file into train.jsonl and held_out.jsonl by a hash, so that rows keep their side.
+
+    Rows that open with the same question are on the same side; with --by KEY, those of one value.
+    """
+    from biddable.data.split_file import split_file
+
+    result = split_file(_data_path(file), out, held_out=held_out, by=by)
+    if as_json:
+        print_json(result)
+        return
+    for name in ("train", "held_out"):
+        typer.echo(f"{result['files'][name]}: {result[name]:,} rows")
+
+
+def _data_path(file: str) -> str:
+    from biddable.data.builtin import builtin_names, builtin_path
+
+    return str(builtin_path(file)) if file in builtin_names() else file
+
+
+def _processes(num_rows: int) -> int:
+    """Choose how many processes look at the rows; starting them costs more than few rows do."""
+    return min(os.cpu_count() or 1, MAX_PROCESSES) if num_rows >= MANY_ROWS else 1
+
+
+def _ruler(
+    model: str | None, template: str | None, max_seq_len: int | None, *, num_rows: int
+) -> Ruler | None:
+    """Load what lengths are measured with; none for a large file whose model is not known."""
+    if num_rows >= MANY_ROWS and not (model or template or max_seq_len):
+        return None
+    name = model or "mimic"
+    require_models(name)
+    from biddable.data.check import Ruler
+    from biddable.data.templates import get_template
+    from biddable.models.loading import load
+
+    loaded = load(name)
+    form = get_template(template or loaded.template, loaded.tokenizer)
+    own = getattr(loaded.model.config, "max_position_embeddings", None) if model else None
+    told = f"{name}, template {form.name}"
+    return Ruler(told, form, loaded.tokenizer, max_seq_len or own)
+
+
+def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None:
+    if html:
+        from biddable.data.check_page import render_page
+        from biddable.data.writing import write_files
+
+        write_files({Path(html): render_page(report)}, replace=True)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    from biddable.data.check_report import show_report
+
+    console().print(show_report(report), highlight=False, soft_wrap=True)
+    if html:
+        typer.echo(html)
+
+
+def _write_fixed(path: str, out: str) -> None:
+    """Write the mended rows, and tell each change."""
+    from biddable.data.check_fix import fix_rows
+    from biddable.data.readers import read_rows
+    from biddable.data.writing import rows_as_text, write_files
+
+    rows = read_rows(path)
+    kept, changes = fix_rows(rows, path=path)
+    write_files({Path(out): rows_as_text(kept)})
+    for change in changes:
+        typer.echo(str(change), err=True)
+    num_dropped = len(rows) - len(kept)
+    say(f"{out}: {len(kept):,} rows written, {num_dropped:,} dropped, {len(changes):,} changes")
