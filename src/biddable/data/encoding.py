@@ -75,10 +75,9 @@ class EncodingReport:
         """Join the reports of two parts of the rows.
 
         Example:
-            >>> parts = [EncodingReport(3, 2, ["a:1: too long"], 12, 3, 7)] * 2
-            >>> parts[0] + parts[1]  # doctest: +NORMALIZE_WHITESPACE
-            EncodingReport(num_rows=6, num_kept=4, dropped=['a:1: too long', 'a:1: too long'],
-                num_tokens=24, num_loss_tokens=6, max_len=7)
+            >>> part = EncodingReport(3, 2, ["a:1: too long"], 12, 3, 7)
+            >>> (part + part).summary()
+            '4 of 6 rows kept (2 dropped); 24 tokens, 6 learned (25.0 %); longest row 7'
         """
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         joined = {name: a + b for name, (a, b) in pairs.items() if name != "max_len"}
