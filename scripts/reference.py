@@ -53,8 +53,18 @@ def config_page() -> str:
     return (
         NOTE + "# The config of a run\n\n"
         "What `biddable train CONFIG` reads. Paths are relative to where the command runs.\n\n"
-        "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+        "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        "## A source of `data.train`\n\n" + _field_table(config.SourceConfig)
     )
+
+
+def _field_table(section: type[config.BaseModel]) -> str:
+    rows = [
+        f"| `{name}` | {'required' if field.is_required() else _code(field.default)} |"
+        f" {_cell(field.description or '')} |"
+        for name, field in section.model_fields.items()
+    ]
+    return "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
 def errors_page() -> str:

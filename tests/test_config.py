@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biddable.config import RunConfig, config_fields, load_config, parse_config
+from biddable.config import DataConfig, RunConfig, config_fields, load_config, parse_config
 from biddable.errors import ConfigError
 
 LEAST = {"model": "mimic", "data": {"train": "rows.json"}, "output": "runs/a"}
@@ -151,8 +151,8 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"data": {"train": "a", "wibble": "x" * 99}},
-            "config: data.wibble: unknown key; allowed here: train, held_out, train_rows, "
-            "held_out_rows, shuffle_seed, max_seq_len, overflow.",
+            "config: data.wibble: unknown key; allowed here: "
+            f"{', '.join(DataConfig.model_fields)}.",
         ),
         (
             {"seed": "x" * 99},
@@ -197,6 +197,19 @@ def test_a_file_that_is_no_config(text: str, expected: str) -> None:
 
 def test_a_recursive_file_ends_in_a_message() -> None:
     assert _problems("a: &x\n  b: *x\n")
+    assert _problems("a: &x\n  - *x\n")
+    assert _problems("a: " + "[" * 5000) == ["run.yaml: not YAML: nested too deeply."]
+    assert _problems("!!set {a, b}") == ["run.yaml:1: not a mapping; write `key: value` lines."]
+
+
+def test_a_source_in_a_list_knows_its_line_and_refuses_a_key_given_twice() -> None:
+    text = "data:\n  train:\n    - a.jsonl\n    - path: b.jsonl\n      wieght: 2\n"
+    assert 'run.yaml:5: data.train[1].wieght: unknown key; did you mean "weight"?' in _problems(
+        text
+    )
+    twice = "data:\n  role_map:\n    bot: user\n    bot: assistant\n"
+    expected = "run.yaml:4: data.role_map.bot: given twice, first in line 3; remove one."
+    assert _problems(twice) == [expected]
 
 
 def test_a_missing_file_a_folder_and_other_encodings() -> None:

@@ -11,13 +11,27 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from biddable import __version__
+from biddable.cli_data import app as data_app
+from biddable.cli_options import (
+    AsJson,
+    MaxNewTokens,
+    Model,
+    Replace,
+    RunCode,
+    Seed,
+    Suite,
+    TemplateName,
+    console,
+    print_json,
+    require_models,
+    say,
+)
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError
 
 if TYPE_CHECKING:
@@ -37,26 +51,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
-Suite = Annotated[
-    str | None,
-    typer.Option(help="mimic, or a file of items or instructions; none: what the run held out."),
-]
-TemplateName = Annotated[
-    str | None, typer.Option(help="How turns are written; none: as the model was trained.")
-]
-MaxNewTokens = Annotated[
-    int | None, typer.Option(min=1, help="Longest answer; none: 128 on mimic, 256 elsewhere.")
-]
-RunCode = Annotated[
-    bool, typer.Option("--run-code", help="Check model-written code by running it, limited.")
-]
-Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results in the folder.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,9 +91,9 @@ def demo(
     """
     from biddable.demo import run_demo
 
-    comparison = run_demo(method=method, seed=seed, out=out, console=_console(hush=as_json))
+    comparison = run_demo(method=method, seed=seed, out=out, console=console(hush=as_json))
     if as_json:
-        _print_json(comparison)
+        print_json(comparison)
 
 
 @app.command()
@@ -113,7 +108,7 @@ def train(
     from biddable.training.finetune import run_training
     from biddable.training.metrics import ProgressBar
 
-    errors = _console(stderr=True)
+    errors = console(stderr=True)
     bar = ProgressBar(errors)
     with ExitStack() as drawn:
 
@@ -126,9 +121,32 @@ def train(
         folder = run_training(settings, on_event=listen)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if as_json:
-        _print_json({"run": str(folder), "results": manifest["results"]})
+        print_json({"run": str(folder), "results": manifest["results"]})
     else:
-        _console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
+        console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
+
+
+@app.command()
+def plan(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a config would train, and whether its base can learn it, without training.
+
+    Exit code 1 if the run would be refused.
+    """
+    from biddable.config import load_config
+
+    settings = load_config(config)
+    from biddable.training.planner import plan_run, plan_table
+
+    found = plan_run(settings)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console().print(plan_table(found), highlight=False)
+    if found.refusals:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -145,11 +163,11 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Put the same items to two models, and say what changed and how surely."""
-    _require_models(base, instruct)
+    require_models(base, instruct)
     folder = _result_folder(out, COMPARISON_FILES, replace=replace)
     from biddable.evaluation import comparison, held_out, terminal
 
-    with _console(stderr=True).status("loading") as status:
+    with console(stderr=True).status("loading") as status:
         result = comparison.compare(
             base,
             instruct,
@@ -161,15 +179,15 @@ def compare(
             on_event=lambda event: status.update(_stage(event)),
         )
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
-    console = _console()
-    console.print(terminal.summary_table(result))
+    screen = console()
+    screen.print(terminal.summary_table(result))
     for note in result["notes"]:
-        console.print(note, highlight=False, markup=False)
+        screen.print(note, highlight=False, markup=False)
     if show:
-        console.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
-    console.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
+        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
+    screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
 
 
 @app.command()
@@ -188,11 +206,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge one model on the items of a suite."""
-    _require_models(model)
+    require_models(model)
     folder = _result_folder(out, SCORE_FILES, replace=replace)
     from biddable.evaluation import held_out, scoring
 
-    with _console(stderr=True).status("loading") as status:
+    with console(stderr=True).status("loading") as status:
         result = scoring.score(
             model,
             suite=suite or held_out.suite_of(model, folder),
@@ -204,11 +222,11 @@ def evaluate(
             on_event=lambda event: status.update(_stage(event)),
         )
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
-    console = _console()
-    console.print(scoring.score_table(result))
-    console.print("  ".join(str(folder / name) for name in SCORE_FILES), soft_wrap=True)
+    screen = console()
+    screen.print(scoring.score_table(result))
+    screen.print("  ".join(str(folder / name) for name in SCORE_FILES), soft_wrap=True)
 
 
 @app.command()
@@ -231,14 +249,14 @@ def generate(
         raise typer.BadParameter("it is empty; give some text.", param_hint="PROMPT")
     if bare and template:
         raise typer.BadParameter("it cannot stand beside --template.", param_hint="--bare")
-    _require_models(model)
+    require_models(model)
     from biddable.models.loading import load
     from biddable.serving.answering import answer
 
     loaded = load(model)
     name = None if bare else template or loaded.template
     if name is None and not bare:
-        _say(f"{model} was taught no template, so it is given the bare prompt (see --template)")
+        say(f"{model} was taught no template, so it is given the bare prompt (see --template)")
     found = answer(
         loaded,
         text,
@@ -250,41 +268,11 @@ def generate(
     )
     if as_json:
         facts = {"text": found.text, "num_tokens": found.num_tokens, "stopped": found.stopped}
-        _print_json({"model": model, "template": name, "prompt": text, **facts})
+        print_json({"model": model, "template": name, "prompt": text, **facts})
         return
     typer.echo(found.text)
     if not found.stopped:
-        _say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
-
-
-@data_app.command("show")
-def data_show(
-    file: Annotated[str, typer.Argument(metavar="FILE", help='A data file, or "mimic".')],
-    model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
-    template: TemplateName = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows shown.")] = 3,
-    as_json: AsJson = False,
-) -> None:
-    """Show rows as the model sees them, what it learns marked, and the share of that."""
-    from biddable.data.builtin import builtin_names, builtin_path
-    from biddable.data.readers import read_conversations
-
-    rows = read_conversations(builtin_path(file) if file in builtin_names() else file)
-    _require_models(model)
-    from biddable.data.encoding import encode_all
-    from biddable.data.preview import preview
-    from biddable.data.templates import get_template
-    from biddable.models.loading import load
-
-    loaded = load(model)
-    form = get_template(template or loaded.template, loaded.tokenizer)
-    if not as_json:
-        table = preview(rows, form, loaded.tokenizer, limit=limit)
-        _console().print(table, highlight=False, soft_wrap=True)
-        return
-    examples, report = encode_all(rows, form, loaded.tokenizer, max_seq_len=None)
-    shown = {"template": form.name, "rows": [asdict(example) for example in examples[:limit]]}
-    _print_json({"file": file, **asdict(report), **shown})
+        say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -309,14 +297,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _fail(error)
     if code == 130:
-        _say("interrupted; nothing unfinished is left behind")
+        say("interrupted; nothing unfinished is left behind")
     return code if isinstance(code, int) else 0
 
 
 def _fail(error: Exception) -> int:
     """Say in one line what went wrong, and choose the exit code."""
     if isinstance(error, BiddableError):
-        _say(str(error))
+        say(str(error))
         return 1
     told = getattr(error, "format_message", None)  # typer's own: a wrong option, a missing argument
     if told is not None:
@@ -325,22 +313,14 @@ def _fail(error: Exception) -> int:
             return 2
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "biddable"
-        _say(f"{told().replace('Value error, ', '')} See: {path} --help")
+        say(f"{told().replace('Value error, ', '')} See: {path} --help")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
-        _say(f"{place}{error.strerror or error}.")
+        say(f"{place}{error.strerror or error}.")
         return 1
-    _say(f"internal error, please report it ({type(error).__name__}: {error}); see it with --debug")
+    say(f"internal error, please report it ({type(error).__name__}: {error}); see it with --debug")
     return 1
-
-
-def _require_models(*names: str) -> None:
-    """Refuse unknown models before any of them is loaded."""
-    from biddable.models.loading import resolve
-
-    for name in names:
-        resolve(name)
 
 
 def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
@@ -358,13 +338,15 @@ def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
     return folder
 
 
-def _tell_preparation(event: Mapping[str, Any], console: Console) -> None:
+def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
     """Say what the rows came to and what will train, the dropped rows by name."""
     if "summary" in event:
         part = f"{event['part']}: " if "part" in event else ""
-        console.print(part + event["summary"], highlight=False, markup=False)
+        screen.print(part + event["summary"], highlight=False, markup=False)
     for dropped in event.get("dropped", ())[:MAX_SHOWN_PROBLEMS]:
-        console.print(f"  dropped {dropped}", highlight=False, markup=False)
+        screen.print(f"  dropped {dropped}", highlight=False, markup=False)
+    for note in event.get("notes", ()):
+        screen.print(f"  {note}", highlight=False, markup=False)
 
 
 def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
@@ -378,17 +360,3 @@ def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
 
 def _stage(event: Mapping[str, Any]) -> str:
     return ", ".join(str(value) for value in event.values())
-
-
-def _console(*, stderr: bool = False, hush: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, quiet=hush)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"biddable: {message}", err=True)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

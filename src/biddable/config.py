@@ -11,19 +11,19 @@ import re
 import sys
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
+    field_serializer,
     field_validator,
 )
 
+from biddable.config_yaml import Lines, read_yaml
 from biddable.errors import ConfigError, join_problems, nearest
 
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -31,18 +31,44 @@ Seed = Annotated[int, Field(ge=0, strict=True)]
 Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Text = Annotated[str, Field(min_length=1, strict=True)]
+Role = Literal["system", "user", "assistant", "tool"]
+RowFormat = Literal[
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "instruction-response",
+    "prompt-completion",
+    "prompt-response",
+    "text",
+    "mixed",
+]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
+class SourceConfig(_Section):
+    """Say where rows come from, how they are read, and how many of them are learned."""
+
+    path: Text = Field(
+        description='a data file, a folder of them, a hub name (org/name:split), or "mimic"'
+    )
+    weight: Positive = Field(
+        1.0, description="how often each row is learned in an epoch; 0.5 chooses half of them"
+    )
+    format: RowFormat | None = Field(None, description="instead of `data.format`")
+    role_map: dict[Text, Role] | None = Field(None, description="instead of `data.role_map`")
+
+
 class DataConfig(_Section):
     """Say which rows are learned and which are held out; paths are relative to where you run."""
 
-    train: Text = Field(description='a data file, or "mimic" for the built-in examples')
+    train: tuple[SourceConfig, ...] = Field(
+        description='a file, a folder, a hub name, "mimic" or "starter"; or a source; or a list'
+    )
     held_out: Text | None = Field(
-        None, description='a data file (or "mimic") whose loss is measured, never learned'
+        None, description="as a name in `train`; its loss is measured, it is never learned"
     )
     train_rows: Count | None = Field(
         None, description="learn only the first N rows, counted after shuffling"
@@ -53,12 +79,54 @@ class DataConfig(_Section):
     shuffle_seed: Seed | None = Field(
         None, description="shuffle the file with this seed before it is cut; none: file order"
     )
+    format: RowFormat | None = Field(
+        None, description="the rows' format; none: recognised; mixed: each row by itself"
+    )
+    role_map: dict[Text, Role] | None = Field(
+        None, description="what else the sides are called: {bot: assistant}"
+    )
+    streaming: Annotated[bool, Field(strict=True)] = Field(
+        False, description="read a data set of the hub while downloading it"
+    )
+    max_file_bytes: Count = Field(
+        8 * 2**30, description="what a compressed file may hold; more is refused"
+    )
+    max_line_bytes: Count = Field(64 * 2**20, description="the longest row; more is refused")
+    max_ratio: Count = Field(
+        200, description="how many times its size a compressed file may hold, past 256 MiB"
+    )
     max_seq_len: Annotated[int, Field(ge=2, strict=True)] | None = Field(
         None, description="longest row in tokens; none: what the model can read"
     )
     overflow: Literal["error", "drop"] = Field(
         "drop", description="what happens to longer rows: refused, or dropped with a count"
     )
+    cache: Annotated[bool, Field(strict=True)] = Field(
+        True, description="keep the encoded rows of a file for later runs (in ~/.cache)"
+    )
+    history: Literal["expand", "refuse"] = Field(
+        "expand",
+        description="rows whose template later shows an answer otherwise: one row for each answer,"
+        " or refused",
+    )
+    control_text: Literal["escape", "refuse"] = Field(
+        "escape",
+        description="texts that spell a plain-text mark of the template: escaped, or refused",
+    )
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _accept_plain_names(cls, value: Any) -> Any:
+        sources = value if isinstance(value, list | tuple) else [value]
+        if not sources:
+            raise ValueError("it should name at least one source")
+        return [{"path": source} if isinstance(source, str) else source for source in sources]
+
+    @field_serializer("train")
+    def _write_plainly(self, sources: tuple[SourceConfig, ...]) -> Any:
+        written = [source.model_dump(exclude_defaults=True) for source in sources]
+        plain = [entry["path"] if len(entry) == 1 else entry for entry in written]
+        return plain[0] if len(plain) == 1 else plain
 
     @field_validator("held_out_rows")
     @classmethod
@@ -122,8 +190,8 @@ class TrainingConfig(_Section):
         0.0, description="AdamW's weight decay"
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
-    learn: Literal["answers", "all"] = Field(
-        "answers", description="which tokens count in the loss"
+    learn: Literal["answers", "last_answer", "all"] = Field(
+        "answers", description="which tokens count in the loss; plain texts are learned whole"
     )
 
     @field_validator("micro_batch_size")
@@ -141,7 +209,9 @@ class RunConfig(_Section):
     model: Text = Field(description="the base: a name, a folder, a GGUF file or a hub id")
     data: DataConfig = Field(description="the rows; a plain string is `data.train`")
     template: Text | None = Field(
-        None, description="how turns are written; none: the tokenizer's own, else `inst`"
+        None,
+        description="how turns are written: a name, or a Jinja file; none: the tokenizer's own,"
+        " else `inst`",
     )
     method: MethodConfig = Field(
         default_factory=MethodConfig,
@@ -156,7 +226,7 @@ class RunConfig(_Section):
     @field_validator("data", "method", mode="before")
     @classmethod
     def _accept_a_plain_name(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, str):
+        if isinstance(value, str) or (isinstance(value, list) and info.field_name == "data"):
             return {"train" if info.field_name == "data" else "name": value}
         return value
 
@@ -195,7 +265,6 @@ _PLAIN_WORDS = {
     "a valid list": "a list",
     "String should have at least 1 character": "it should not be empty",
 }
-_Lines = dict[tuple[str, ...], int]
 
 
 def load_config(path: str | PathLike[str]) -> RunConfig:
@@ -211,25 +280,15 @@ def load_config(path: str | PathLike[str]) -> RunConfig:
         ConfigError: the file is missing, is not YAML, or any of its keys or values is not
             allowed; all problems at once, each with its line.
     """
-    source = str(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{source}:{line}: not UTF-8; save the file as UTF-8.") from error
-    except FileNotFoundError as error:
-        raise ConfigError(f"{source}: no such file; give the path of a YAML config.") from error
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}.") from error
-    values, lines = _parse_yaml(text, source)
-    return parse_config(values, source=source, lines=lines)
+    values, lines = read_yaml(path)
+    return parse_config(values, source=str(path), lines=lines)
 
 
 def parse_config(
     values: Mapping[str, Any],
     *,
     source: str = "config",
-    lines: _Lines | None = None,
+    lines: Lines | None = None,
 ) -> RunConfig:
     """Check a mapping and make a config of it.
 
@@ -246,7 +305,7 @@ def parse_config(
 
     Example:
         >>> config = parse_config({"model": "mimic", "data": "rows.json", "output": "runs/a"})
-        >>> config.data.train, config.method.name, config.training.epochs
+        >>> config.data.train[0].path, config.method.name, config.training.epochs
         ('rows.json', 'full', 3)
     """
     try:
@@ -274,14 +333,15 @@ def config_fields() -> dict[str, str]:
     return fields
 
 
-def _describe(error: ValidationError, *, source: str, lines: _Lines) -> list[str]:
+def _describe(error: ValidationError, *, source: str, lines: Lines) -> list[str]:
     """Turn pydantic's list of errors into our lines, in the file's order, those of a key joined."""
     gathered: dict[tuple[str, ...], list[str]] = {}
     found: dict[tuple[str, ...], str] = {}
     for item in error.errors(include_url=False):
         # Below a field, pydantic appends the member of a union that it tried.
-        depth = 2 if item["loc"][0] in _SECTIONS else 1
-        key = tuple(map(str, item["loc"][:depth]))
+        loc = item["loc"]
+        depth = 1 if loc[0] not in _SECTIONS else 4 if loc[:2] == ("data", "train") else 2
+        key = tuple(map(str, loc[:depth]))
         is_known = item["type"] not in ("missing", "extra_forbidden")
         found[key] = f"found {_show(item['input'])}; " if is_known else ""
         message = _allowed(item["type"], item["msg"], key=key, value=item["input"])
@@ -289,9 +349,10 @@ def _describe(error: ValidationError, *, source: str, lines: _Lines) -> list[str
             gathered[key].append(message)
     problems = []
     for key, messages in gathered.items():
-        line = lines.get(key, lines.get(key[:1]))
+        line = next((lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in lines), None)
         place = source if line is None else f"{source}:{line}"
-        text = f"{place}: {'.'.join(key)}: {found[key]}{' or '.join(messages)}"
+        name = re.sub(r"\.(\d+)", r"[\1]", ".".join(key))
+        text = f"{place}: {name}: {found[key]}{' or '.join(messages)}"
         problems.append((line or sys.maxsize, text if text.endswith("?") else text + "."))
     return [text for _, text in sorted(problems, key=lambda problem: problem[0])]
 
@@ -301,7 +362,10 @@ def _allowed(kind: str, message: str, *, key: tuple[str, ...], value: Any) -> st
     if kind == "extra_forbidden":
         return "unknown key" + _where_it_belongs(key)
     if kind == "missing":
-        return f"missing; add it ({config_fields().get('.'.join(key), 'a section of its own')})"
+        fields = SourceConfig.model_fields if len(key) > 2 else {}
+        meaning = fields[key[-1]].description if key[-1] in fields else None
+        meaning = meaning or config_fields().get(".".join(key), "a section of its own")
+        return f"missing; add it ({meaning})"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return "it should be a section of keys"
     text = message.removeprefix("Value error, ").replace("Input should be", "it should be")
@@ -319,6 +383,7 @@ def _where_it_belongs(key: tuple[str, ...]) -> str:
     if leaf in full_names or leaf in _OTHER_NAMES:
         return f'; write it as "{full_names.get(leaf) or _OTHER_NAMES[leaf]}"'
     section = _SECTIONS.get(key[0], RunConfig) if len(key) > 1 else RunConfig
+    section = SourceConfig if len(key) > 2 else section
     hint = nearest(leaf, section.model_fields)
     if not hint:
         hint = re.sub('"(.*)"', lambda m: f'"{full_names[m[1]]}"', nearest(leaf, full_names))
@@ -332,51 +397,3 @@ def _in_line(hint: str) -> str:
 def _show(value: Any) -> str:
     text = "nothing" if value is None else f'"{value}"' if isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-class _Loader(yaml.SafeLoader):
-    """Read 1e-4 as a number, which YAML 1.1 takes for text, and refuse a key given twice."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    # PyYAML's own pattern asks for a dot in the mantissa and a sign in the exponent.
-    re.compile(r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)
-
-
-def _parse_yaml(text: str, source: str) -> tuple[dict[str, Any], _Lines]:
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            raise ConfigError(f"{source}: empty; it needs at least model, data and output.")
-        if not isinstance(node, yaml.MappingNode):
-            raise ConfigError(f"{source}:1: not a mapping; write `key: value` lines.")
-        lines: _Lines = {}
-        _note_lines(node, (), lines, source=source)
-        values = loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = source if mark is None else f"{source}:{mark.line + 1}"
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{place}: not YAML: {problem}.") from error
-    return {str(key): value for key, value in values.items()}, lines
-
-
-def _note_lines(
-    node: yaml.MappingNode, prefix: tuple[str, ...], lines: _Lines, *, source: str
-) -> None:
-    """Note the line of every key, two levels deep as a config is, and refuse a repeated key."""
-    for key_node, value_node in node.value:
-        path = (*prefix, str(key_node.value))
-        line = key_node.start_mark.line + 1
-        if path in lines:
-            raise ConfigError(
-                f"{source}:{line}: {'.'.join(path)}: given twice, first in line {lines[path]}; "
-                "remove one."
-            )
-        lines[path] = line
-        if isinstance(value_node, yaml.MappingNode) and not prefix:
-            _note_lines(value_node, path, lines, source=source)

@@ -77,8 +77,20 @@ def write_json(path: str | PathLike[str], obj: Any) -> None:
         CheckpointError: the disk refuses, as when it is full.
         ValueError: a number is not finite.
     """
+    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: str | PathLike[str], text: str) -> None:
+    """Write one text file whole, or leave what was there.
+
+    Args:
+        path: the file; its folder exists.
+        text: written as UTF-8.
+
+    Raises:
+        CheckpointError: the disk refuses, as when it is full.
+    """
     target = Path(path)
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(

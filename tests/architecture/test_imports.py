@@ -13,20 +13,23 @@ from tests.architecture.source_tree import PACKAGE, imported, imported_modules, 
 
 ORDER = {
     "errors": 0,
-    "config": 1,
-    "manifest": 2,
-    "data": 3,
-    "models": 4,
-    "training": 5,
-    "evaluation": 5,
-    "serving": 5,
-    "demo": 6,
-    "rehearsal": 6,
-    "cli": 7,
-    "__main__": 8,
+    "config_yaml": 1,
+    "config": 2,
+    "manifest": 3,
+    "data": 4,
+    "models": 5,
+    "training": 6,
+    "evaluation": 6,
+    "serving": 6,
+    "demo": 7,
+    "rehearsal": 7,
+    "cli_options": 8,
+    "cli_data": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 # The package itself names them all, lazily; these may use it as any user does.
-MAY_USE_PUBLIC_NAMES = {"demo", "rehearsal", "cli", "__main__"}
+MAY_USE_PUBLIC_NAMES = {"demo", "rehearsal", "cli_options", "cli_data", "cli", "__main__"}
 # What a distribution is called where that is not the name that is imported.
 IMPORTED_AS = {"pyyaml": "yaml"}
 

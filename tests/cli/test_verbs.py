@@ -37,7 +37,7 @@ def test_help_names_every_verb_and_loads_no_torch() -> None:
     status, heavy, seconds = eval(ran.stderr)
     assert (status, heavy) == (0, [])
     assert seconds < 0.5
-    for verb in ("demo", "train", "compare", "evaluate", "generate", "data"):
+    for verb in ("demo", "train", "plan", "compare", "evaluate", "generate", "data"):
         assert f"\n  {verb} " in ran.stdout
 
 
@@ -126,6 +126,60 @@ def test_data_show_of_the_built_in_examples(cli: Cli, base: Path) -> None:
     assert ran.code == 0
     num_rows = len(create_instruction_dataset())
     assert f"1 of {num_rows} rows shown" in ran.out
+
+
+def test_data_show_finds_rows_and_marks_tokens(cli: Cli, base: Path, rows: Path) -> None:
+    ran = cli("data", "show", rows, "--model", base, "--search", "say 1", "--start", 3, "--tokens")
+    assert ran.code == 0
+    assert "rows.jsonl:11" in ran.out
+    assert "rows.jsonl:2 " not in ran.out
+    assert "2 of 2 found in 12 rows shown" in ran.out
+    assert "│" in ran.out
+
+
+def test_data_show_writes_a_page(cli: Cli, base: Path, rows: Path) -> None:
+    for limit in (12, 5):  # an older page is replaced
+        ran = cli("data", "show", rows, "--model", base, "--html", "page.html", "--limit", limit)
+        assert (ran.code, ran.out) == (0, "")
+        assert f"page.html: {limit} of 12 rows" in ran.err
+    assert Path("page.html").read_text(encoding="utf-8").count("<article") == 5
+
+
+def test_data_show_writes_no_page_over_a_file_that_is_none(
+    cli: Cli, base: Path, rows: Path
+) -> None:
+    before = rows.read_bytes()
+    ran = cli("data", "show", rows, "--model", base, "--html", rows)
+    assert ran.code == 1
+    assert "rows.jsonl: is there and is no page" in ran.err
+    assert rows.read_bytes() == before
+
+
+def test_plan_tells_and_trains_nothing(cli: Cli, config: Config) -> None:
+    ran = cli("plan", config())
+    assert (ran.code, ran.err) == (0, "")
+    assert "✓ the stop token <|endoftext|>" in ran.out
+    assert "trained tokens" in ran.out
+    assert "This run can start" in ran.out
+    assert not Path("runs").exists()
+
+
+def test_plan_as_json(cli: Cli, config: Config) -> None:
+    ran = cli("plan", config(method="lora"), "--json")
+    plan = json.loads(ran.out)
+    assert (ran.code, plan["ready"], plan["num_steps"]) == (0, True, 2)
+    assert plan["readiness"]["stop_text"] == "<|endoftext|>"
+    assert plan["readiness"]["facts"][0]["code"] == "stop-token"
+    assert plan["ledgers"]["train"]["num_rows"] == 8
+
+
+def test_plan_of_a_run_that_would_be_refused(cli: Cli, config: Config, rows: Path) -> None:
+    data = {"train": str(rows), "max_seq_len": 2, "overflow": "error"}
+    ran = cli("plan", config(data=data))
+    assert ran.code == 1
+    assert "This run would be refused" in ran.out
+    assert cli("plan", config(data=data), "--json").code == 1
+    assert cli("train", config(data=data)).code == 1
 
 
 @pytest.fixture

@@ -9,7 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biddable.data.batching import MICRO_BATCH_TOKENS, Step, collate, plan_batches
+from biddable.data.batching import (
+    MICRO_BATCH_TOKENS,
+    BatchPlan,
+    Step,
+    collate,
+    count_unique_tokens,
+    plan_batches,
+)
+from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 
 
@@ -93,3 +101,73 @@ def test_sizes_must_be_positive(wrong: dict[str, int]) -> None:
         plan_batches([1, 2], **{"batch_size": 2, **wrong})
     with pytest.raises(ValueError, match="no rows"):
         plan_batches([], batch_size=2)
+
+
+def rows_of(*rows: list[int]) -> list[Example]:
+    return [Example(row, [n % 2 == 1 for n in range(len(row))], f"f:{row}") for row in rows]
+
+
+small_rows = st.lists(st.lists(st.integers(0, 2), max_size=7), min_size=1, max_size=30)
+
+
+@given(
+    rows=small_rows,
+    batch_size=st.integers(1, 8),
+    micro_batch_size=st.none() | st.integers(1, 8),
+    epochs=st.sampled_from([0.3, 1, 1.5, 3]),
+    cut=st.integers(0, 40),
+)
+@settings(deadline=None, max_examples=80, database=None)
+def test_a_plan_knows_before_the_first_step_what_the_steps_come_to(
+    rows: list[list[int]],
+    batch_size: int,
+    micro_batch_size: int | None,
+    epochs: float,
+    cut: int,
+) -> None:
+    examples = rows_of(*rows)
+    sizes = {"batch_size": batch_size, "micro_batch_size": micro_batch_size, "epochs": epochs}
+    plan = BatchPlan(examples, seed=5, **sizes)
+    steps = plan_batches([len(row) for row in rows], seed=5, **sizes)
+    assert list(plan) == steps
+    assert list(plan[cut:]) == steps[cut:]
+    for part, expected in ((plan, steps), (plan[cut:], steps[cut:])):
+        micro_batches = [micro for step in expected for micro in step.micro_batches]
+        used = [n for micro in micro_batches for n in micro]
+        assert len(part) == len(expected)
+        assert part.num_tokens == sum(len(rows[n]) for n in used)
+        assert part.num_loss_tokens == sum(sum(examples[n].loss_mask[1:]) for n in used)
+        assert part.num_unique_tokens == sum(
+            len({tuple(rows[n][: i + 1]) for n in micro for i in range(len(rows[n]))})
+            for micro in micro_batches
+        )
+
+
+def test_a_plan_gives_a_step_by_its_number_alone() -> None:
+    examples = rows_of(*([n] * (n % 5 + 1) for n in range(50)))
+    plan = BatchPlan(examples, batch_size=4, epochs=3, seed=1)
+    backwards = [plan[number] for number in reversed(range(len(plan)))]
+    assert backwards[::-1] == list(BatchPlan(examples, batch_size=4, epochs=3, seed=1))
+    assert plan[-1] == backwards[0]
+    assert list(plan[7:][3:5]) == [plan[10], plan[11]]
+    with pytest.raises(IndexError):
+        plan[len(plan)]
+
+
+def test_ids_beyond_a_byte_are_sorted_as_ids() -> None:
+    """Sorted by little-endian bytes, 256 would stand between 1 and 2, and 1's rows apart."""
+    rows = EncodedRows.of(rows_of([1, 1, 7], [256, 1], [1, 1, 300], [257, 9], [256, 1, 4]))
+    assert count_unique_tokens(rows, [[0, 1, 2, 3, 4]]) == 4 + 3 + 2
+
+
+def test_a_plan_says_its_counts_in_a_line() -> None:
+    described = BatchPlan(rows_of([1, 2, 3], [1, 2, 4]), batch_size=2).describe()
+    assert described["summary"] == ("1 steps, 6 tokens (4 unique after shared prefixes), 2 learned")
+    assert described["num_unique_tokens"] == 4
+
+
+def test_a_plan_refuses_what_plan_batches_refuses() -> None:
+    with pytest.raises(ValueError, match="no rows"):
+        BatchPlan([], batch_size=2)
+    with pytest.raises(ValueError, match="must be positive"):
+        BatchPlan(rows_of([1]), batch_size=2, epochs=0)

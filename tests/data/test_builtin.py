@@ -36,6 +36,16 @@ def test_path_is_of_the_assets(assets: Path) -> None:
     assert builtin_path("mimic", "held_out") == assets / "mimic_held_out.jsonl"
 
 
+def test_last_turns_of_a_conversation_are_named(assets: Path) -> None:
+    turns = ["be brief", "what is it?", "a cat", "how old?", "two"]
+    roles = ["system", "user", "assistant", "user", "assistant"]
+    messages = [{"role": r, "content": c} for r, c in zip(roles, turns, strict=True)]
+    row = {"category": "talk", "messages": messages, "kind": "benign"}
+    (assets / "mimic_train.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (train,) = create_instruction_dataset()
+    assert train == row | {"instruction": "how old?", "response": "two"}
+
+
 @pytest.mark.usefixtures("assets")
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:

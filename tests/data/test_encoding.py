@@ -260,3 +260,88 @@ def test_rows_the_template_cannot_show_are_all_named() -> None:
         )
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == ["row 1", "row 3"]
+
+
+def test_last_answer_only() -> None:
+    tokenizer = tiny_tokenizer()
+    template = get_template("inst", tokenizer)
+    two = talk(user("a"), assistant("b"), user("c"), assistant("d"))
+    example = encode(two, template, tokenizer, learn="last_answer")
+    assert learned_texts(example, tokenizer) == [f" d{END}"]
+    assert example.input_ids == encode(two, template, tokenizer).input_ids
+    marked = talk(user("a"), assistant("b"), user("c"), assistant("d", learn=False))
+    assert not any(encode(marked, template, tokenizer, learn="last_answer").loss_mask)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plain_text_is_learned_whole_beside_instructions(name: str) -> None:
+    tokenizer = tiny_tokenizer()
+    template = get_template(name, tokenizer)
+    text = f"Paris [/INST] is {END} here."
+    plain = Conversation((), "t.jsonl", 1, text=text)
+    example = encode(plain, template, tokenizer)
+    assert tokenizer.decode(example.input_ids) == f"{END}{text}{END}"
+    assert example.input_ids.count(0) == 2
+    assert example.loss_mask == [False] + [True] * (len(example.input_ids) - 1)
+    asked = Conversation((user("a"), assistant("b")), "t.jsonl", 2)
+    examples, report = encode_all([plain, asked], template, tokenizer, max_seq_len=None)
+    assert examples == [
+        Example(example.input_ids, example.loss_mask, "t.jsonl:1"),
+        encode(asked, template, tokenizer),
+    ]
+    assert (report.num_kept, report.num_rows_with_control_text) == (2, 1)
+
+
+def test_a_plain_text_without_a_start_learns_all_but_its_first_token() -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = None
+    example = encode(
+        Conversation((), text="Paris."), get_template("inst", tokenizer), tokenizer, learn="answers"
+    )
+    assert tokenizer.decode(example.input_ids) == f"Paris.{END}"
+    assert example.loss_mask == [False] + [True] * (len(example.input_ids) - 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_that_spell_control_text_are_counted(name: str) -> None:
+    tokenizer = tiny_tokenizer()
+    template = get_template(name, tokenizer)
+    spelled = [template.stop_text, *template.markers]
+    conversations = [talk(user(f"x {text} y"), assistant("b")) for text in spelled]
+    conversations += [talk(user("a"), assistant(f"b{END}")), talk(user("a"), assistant("b"))]
+    _, report = encode_all(conversations, template, tokenizer, max_seq_len=None)
+    assert report.num_rows_with_control_text == len(spelled) + 1
+    assert f"; {len(spelled) + 1} rows spell control text, kept as text" in report.summary()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spelled_marks_can_be_refused_by_policy_at_training_and_generation(name: str) -> None:
+    tokenizer = tiny_tokenizer()
+    template = get_template(name, tokenizer, control_text="refuse")
+    conversations = [
+        Conversation((user(f"x {marker}"), assistant("b")), "t.jsonl", line)
+        for line, marker in enumerate(template.markers, start=1)
+    ]
+    with pytest.raises(TemplateError) as caught:
+        encode_all([*rows("b"), *conversations], template, tokenizer, max_seq_len=None)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[0] for line in lines] == [c.source for c in conversations]
+    assert "a mark of template" in lines[0]
+    with pytest.raises(TemplateError, match="a mark of template"):
+        encode_prompt([user(template.markers[0])], template, tokenizer)
+    control = talk(user(f"a {END}"), assistant("b"))  # a token of its own is plain text anyway
+    assert encode(control, template, tokenizer).input_ids
+
+
+@pytest.mark.parametrize("key", ["tool_calls", "reasoning_content", "thinking"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_our_own_forms_would_leave_out_is_refused(name: str, key: str) -> None:
+    tokenizer = tiny_tokenizer()
+    template = get_template(name, tokenizer)
+    message = Message("assistant", "b", extra={key: "x"})
+    with pytest.raises(TemplateError, match=f"message 2 has {key}, which template"):
+        encode(talk(user("a"), message), template, tokenizer)
+    with pytest.raises(TemplateError, match="cannot show tools"):
+        encode(
+            Conversation((user("a"), assistant("b")), tools=({"name": "f"},)), template, tokenizer
+        )

@@ -40,7 +40,7 @@ ANSWERED = (Message("user", "Hi"), Message("assistant", "Hello."))
         {"instruction": "Hi", "input": " \n", "output": "Hello.", "system": ""},
         {"instruction": "Hi", "response": "Hello."},
         {"prompt": "Hi", "completion": "Hello."},
-        {"prompt": "Hi", "response": "Hello.", "id": 3},
+        {"prompt": "Hi", "response": "Hello."},
         {
             "messages": [
                 {"role": "user", "content": "Hi"},
@@ -116,8 +116,8 @@ def test_missing_file() -> None:
 
 def test_a_folder_is_not_a_file() -> None:
     Path("folder").mkdir()
-    with pytest.raises(DataError, match=r"^folder: cannot be read: Is a directory\.$"):
-        read_conversations("folder")
+    with pytest.raises(DataError, match=r"^folder: is a folder; expected a file\.$"):
+        read_rows("folder")
 
 
 @pytest.mark.parametrize("content", ["", " \n\n"])
@@ -149,7 +149,7 @@ def test_not_json_names_each_line() -> None:
     ],
 )
 def test_a_broken_array_names_the_line(content: str, expected: str) -> None:
-    assert problem("a.json", content).startswith(expected)
+    assert expected in problem("a.json", content)
 
 
 def test_one_object_over_many_lines_is_one_problem() -> None:
@@ -176,9 +176,9 @@ def test_not_utf8_names_the_line() -> None:
 
 def test_wrong_keys_in_the_whole_file_suggest_the_nearest() -> None:
     assert problem("a.jsonl", '{"instruktion": "a", "output": "b"}') == (
-        'a.jsonl:1: has keys "instruktion", "output"; expected "messages",'
-        ' "instruction" and "output", "instruction" and "response", "prompt" and "completion"'
-        ' or "prompt" and "response". Did you mean "instruction"?'
+        'a.jsonl:1: has keys "instruktion", "output"; expected "messages", "conversations",'
+        ' "instruction" and "output", "instruction" and "response", "prompt" and "completion",'
+        ' "prompt" and "response" or "text". Did you mean "instruction"?'
     )
 
 

@@ -170,7 +170,8 @@ def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(TemplateError) as caught:
         get_template("chatlm", tiny_tokenizer())
     assert str(caught.value) == (
-        'unknown template "chatlm"; known: inst, alpaca, chatml, tokenizer. Did you mean "chatml"?'
+        'unknown template "chatlm"; known: inst, alpaca, chatml, llama-3, mistral, gemma, phi-3,'
+        ' zephyr, qwen, tokenizer, or a file (.jinja, .jinja2, .j2). Did you mean "chatml"?'
     )
 
 

@@ -50,6 +50,30 @@ def test_a_file_that_changed_since_is_refused() -> None:
         suite_of(run, "out")
 
 
+def test_rows_cut_off_several_files_are_found_again() -> None:
+    files = []
+    for name in ("a", "b"):
+        Path(f"{name}.jsonl").write_text(
+            "".join(json.dumps({"prompt": f"{name}{n}", "response": "r"}) + "\n" for n in range(3))
+        )
+        files.append({"file": f"{name}.jsonl", "sha256": hash_file(f"{name}.jsonl")})
+    held_out = {"file": None, "sha256": None, "files": files}
+    run = _run({"held_out_rows": 4, "shuffle_seed": None}, held_out=held_out)
+    assert [sample.instruction for sample in load_suite(suite_of(run, "out"))] == [
+        "a2",
+        "b0",
+        "b1",
+        "b2",
+    ]
+
+
+def test_rows_of_the_hub_are_not_found_again() -> None:
+    held_out = {"files": [{"file": "org/name", "sha256": None}]}
+    run = _run({"held_out_rows": 4, "shuffle_seed": None}, held_out=held_out)
+    with pytest.raises(EvaluationError, match="org/name: from the hub, where it may change"):
+        suite_of(run, "out")
+
+
 @pytest.mark.parametrize("model", ["run", "smollm2"])
 def test_what_held_out_nothing_needs_a_suite(model: str) -> None:
     _run({"held_out_rows": None})

@@ -49,6 +49,11 @@ def test_any_instruction_file_is_a_suite_without_checks(tmp_path: Path) -> None:
     assert sample.messages[0].input == "He go."
 
 
+def test_plain_text_is_no_suite(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="rows of plain text ask nothing"):
+        load_suite(write(tmp_path / "text.jsonl", {"text": "Once upon a time."}))
+
+
 def test_the_built_in_suite_is_whole() -> None:
     samples = load_suite("mimic")
     assert len(samples) >= 700

@@ -9,10 +9,12 @@ import os
 from pathlib import Path
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from biddable.data.conversation import Message
 from biddable.data.encoding import encode
-from biddable.data.templates import get_template
+from biddable.data.templates import FAMILIES, get_template
+from tests.data.test_families import family_tokenizer
 from tests.masks import assistant, system, talk, user
 from tests.tiny import END, tiny_tokenizer
 
@@ -30,12 +32,18 @@ CASES: dict[str, list[Message]] = {
 }
 
 
-def describe(name: str, *, has_tokens: bool) -> str:
+FAMILY_CASES = {case: m for case, m in CASES.items() if case != "system"} | {
+    "strip": [user(" a "), assistant(" b\n")],
+}
+
+
+def describe(
+    name: str, tokenizer: PreTrainedTokenizerFast, cases: dict[str, list[Message]] = CASES
+) -> str:
     """Write every segment on a line: + where learned, its text, its ids; control tokens in < >."""
-    tokenizer = tiny_tokenizer(extra_special_tokens=CHATML_TOKENS if has_tokens else ())
     template = get_template(name, tokenizer)
     lines = [f"# {name}: + learned, - not; the ids after each text are the tiny tokenizer's"]
-    for case, messages in CASES.items():
+    for case, messages in cases.items():
         lines += ["", f"## {case}"]
         example = encode(talk(*messages), template, tokenizer)
         at = 0
@@ -63,7 +71,17 @@ def describe(name: str, *, has_tokens: bool) -> str:
     ],
 )
 def test_masks_are_as_reviewed(name: str, has_tokens: bool, file: str) -> None:
-    described = describe(name, has_tokens=has_tokens)
+    tokenizer = tiny_tokenizer(extra_special_tokens=CHATML_TOKENS if has_tokens else ())
+    compare(describe(name, tokenizer), file)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_masks_of_the_families_are_as_reviewed(name: str) -> None:
+    cases = FAMILY_CASES if name == "gemma" else FAMILY_CASES | {"system": CASES["system"]}
+    compare(describe(name, family_tokenizer(name), cases), f"{name}.txt")
+
+
+def compare(described: str, file: str) -> None:
     path = FOLDER / file
     if IS_UPDATE:
         FOLDER.mkdir(exist_ok=True)

@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from biddable.config import parse_config
+from biddable.data import sources
 from biddable.data.dataset import InstructionDataset
-from biddable.data.templates import get_template
+from biddable.data.templates import get_template, template_hash
 from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
-from biddable.training import finetune
+from biddable.serving.answering import answer
+from biddable.training import preparation
 from biddable.training.finetune import finetune_instruct_model, run_training
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -87,7 +89,9 @@ def test_a_whole_run(base, rows, method):
         template.stop_text
     )
     kinds = [event["event"] for event in events]
-    assert kinds[:4] == ["data", "data", "method", "start"]
+    assert kinds[:6] == ["source", "data", "data", "method", "plan", "start"]
+    recognised = f"{rows}: 12 rows, recognised as instruction-response (12 of 12)"
+    assert events[0] == {"event": "source", "part": "train", "summary": recognised}
     assert (folder / "adapter_config.json").exists() == (method == "lora")
 
 
@@ -100,13 +104,109 @@ def test_the_config_of_a_run_repeats_it(base, rows):
 
 
 def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "builtin_names", lambda: ["mimic"])
-    monkeypatch.setattr(finetune, "builtin_path", lambda name, split: rows)
+    monkeypatch.setattr(sources, "builtin_names", lambda: ["mimic"])
+    monkeypatch.setattr(sources, "builtin_path", lambda name, split: rows)
     data = {"train": "mimic", "held_out": "mimic", "train_rows": 3, "shuffle_seed": 0}
     folder = run_training(config_of(base, data))
     described = json.loads((folder / "manifest.json").read_text())["data"]
     assert described["train"]["num_rows"] == 3
     assert described["held_out"]["num_rows"] == 12
+
+
+def told(config):
+    events = []
+    folder = run_training(config, on_event=events.append)
+    return folder, {event["event"]: event for event in events}
+
+
+def test_a_second_run_reads_no_rows_and_comes_to_the_same(base, rows, monkeypatch):
+    data = {"train": rows, "held_out_rows": 2, "shuffle_seed": 1}
+    first, before = told(config_of(base, data))
+    monkeypatch.setattr(preparation, "read_sources", None)
+    second, after = told(config_of(base, data, output="again"))
+    assert before["source"] == after["source"]
+    assert "from before" not in before["data"]["summary"]
+    assert after["data"]["summary"] == before["data"]["summary"] + " (kept from before)"
+    described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
+    assert described[0] == described[1]
+    weights = [(f / "model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
+def test_large_sources_are_read_one_by_one_and_come_to_the_same(base, rows, monkeypatch):
+    data = {"train": rows, "held_out": rows}
+    first, before = told(config_of(base, data))
+    monkeypatch.setattr(sources, "_LARGE", 0)
+    monkeypatch.setattr(preparation, "read_sources", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "elsewhere")
+    second, after = told(config_of(base, data, output="again"))
+    assert after["data"] == before["data"]
+    described = [json.loads((f / "manifest.json").read_text())["data"] for f in (first, second)]
+    assert described[0] == described[1]
+    weights = [(f / "model.safetensors").read_bytes() for f in (first, second)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("change", ["rows", "shuffle_seed", "max_seq_len", "template", "learn"])
+def test_another_file_or_setting_is_encoded_anew(base, rows, change):
+    data = {"train": rows, "held_out_rows": 2}
+    told(config_of(base, data))
+    changes = {"output": "again"}
+    if change == "rows":
+        with open(rows, "a") as file:
+            file.write(json.dumps(ROWS[0]) + "\n")
+    elif change == "template":
+        changes["template"] = "alpaca"
+    elif change == "learn":
+        changes["training"] = {"epochs": 2, "batch_size": 4, "learn": "all"}
+    else:
+        data = data | {change: 100}
+    _, events = told(config_of(base, data, **changes))
+    assert "from before" not in events["data"]["summary"]
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(base, rows, tmp_path):
+    folders = [run_training(config_of(base, rows))]
+    cached = set((tmp_path / ".home" / ".cache" / "biddable").rglob("*"))
+    assert cached
+    data = {"train": rows, "cache": False, "max_seq_len": 99}
+    folders.append(run_training(config_of(base, data, output="again")))
+    assert set((tmp_path / ".home" / ".cache" / "biddable").rglob("*")) == cached
+    weights = [(f / "model.safetensors").read_bytes() for f in folders]
+    assert weights[0] == weights[1]
+
+
+def test_the_plan_is_told_before_the_first_step(base, rows):
+    folder, events = told(config_of(base, rows))
+    results = json.loads((folder / "manifest.json").read_text())["results"]
+    plan = events["plan"]
+    assert (plan["num_steps"], plan["num_tokens"], plan["num_loss_tokens"]) == (
+        results["steps"],
+        results["tokens"],
+        results["loss_tokens"],
+    )
+    assert 0 < plan["num_unique_tokens"] < plan["num_tokens"]
+    assert "6 steps" in plan["summary"]
+
+
+def test_sources_are_mixed_by_weight_and_counted(base, rows, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text(
+        "".join(json.dumps({"prompt": "a", "response": str(n)}) + "\n" for n in range(6))
+    )
+    train = [{"path": rows, "weight": 0.5}, {"path": str(other), "weight": 2}]
+    events = []
+    folder = run_training(config_of(base, {"train": train}), on_event=events.append)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    described = manifest["data"]["train"]
+    assert (described["file"], described["num_rows"]) == (None, 18)
+    assert [file["file"] for file in described["files"]] == [rows, str(other)]
+    assert [file["weight"] for file in described["files"]] == [0.5, 2]
+    assert [e["summary"] for e in events if e["event"] == "source"][2:] == [
+        f"{rows}: weight 0.5, 6 rows an epoch",
+        f"{other}: weight 2, 12 rows an epoch",
+    ]
+    assert manifest["config"]["data"]["train"] == train
 
 
 @pytest.mark.parametrize("data", [{"train_rows": 13}, {"held_out_rows": 12}])
@@ -145,3 +245,78 @@ def test_ctrl_c_while_training_leaves_no_folder(base, rows, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_training(config_of(base, rows), on_event=interrupt)
     assert list(tmp_path.glob("run*")) == []
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if loop.last and m.role == 'assistant' %}"
+    "<think>\n\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_base(tmp_path):
+    tokenizer = tiny_tokenizer(extra_special_tokens=("<|im_start|>", "<|im_end|>"))
+    tiny_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_a_run_with_a_users_jinja_file_asks_so_ever_after(chat_base, rows, tmp_path):
+    file = tmp_path / "mine.jinja"
+    file.write_text(CHATML)
+    folder = run_training(config_of(chat_base, rows, template=str(file)))
+    file.unlink()  # the run folder needs it no more
+    loaded = load(str(folder))
+    assert loaded.template == "tokenizer"
+    assert loaded.tokenizer.chat_template == CHATML
+    end = loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert loaded.model.generation_config.eos_token_id == end
+    described = json.loads((folder / "manifest.json").read_text())["template"]
+    assert (described["name"], described["file"]) == ("tokenizer", str(file))
+    assert described["hash"] == template_hash(get_template("tokenizer", loaded.tokenizer))
+    assert answer(loaded, "Say uno", template="tokenizer", max_new_tokens=2).num_tokens <= 2
+
+
+def test_a_run_with_a_family_keeps_its_name_and_its_jinja(chat_base, rows):
+    folder = run_training(config_of(chat_base, rows, template="qwen"))
+    loaded = load(str(folder))
+    assert loaded.template == "qwen"
+    plain = [{"role": "user", "content": "a"}]
+    assert loaded.tokenizer.apply_chat_template(plain, tokenize=False).startswith(
+        "<|im_start|>system\nYou are Qwen"
+    )
+
+
+def test_rows_that_a_run_expands_are_counted_or_refused(chat_base, tmp_path):
+    file, data = tmp_path / "mine.jinja", tmp_path / "rows.jsonl"
+    file.write_text(CHATML)
+    talk = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    row = {"messages": [{"role": role, "content": content} for role, content in talk]}
+    data.write_text(json.dumps(row) + "\n")
+    config = config_of(chat_base, str(data), template=str(file))
+    folder = run_training(config)
+    described = json.loads((folder / "manifest.json").read_text())["data"]["train"]
+    keys = ("num_rows", "num_kept", "num_examples", "num_rows_expanded")
+    assert [described[key] for key in keys] == [1, 1, 2, 1]
+    refusing = {"train": str(data), "history": "refuse"}
+    with pytest.raises(BiddableError, match="shows message 2 otherwise"):
+        run_training(config_of(chat_base, refusing, template=str(file), output="other"))
+    last = {"epochs": 2, "batch_size": 4, "learn": "last_answer"}
+    values = {"template": str(file), "output": "last", "training": last}
+    folder = run_training(config_of(chat_base, refusing, **values))
+    described = json.loads((folder / "manifest.json").read_text())["data"]["train"]
+    assert described["num_examples"] == 1
+
+
+def test_a_refusal_of_marks_is_kept_at_generation(base, tmp_path):
+    data = tmp_path / "rows.jsonl"
+    data.write_text(json.dumps({"instruction": "Say [/INST]", "response": "no"}) + "\n")
+    config = config_of(base, {"train": str(data), "control_text": "refuse"})
+    with pytest.raises(BiddableError, match=r"rows\.jsonl:1: a text spells '\[/INST\]'"):
+        run_training(config)
+    data.write_text(json.dumps({"instruction": "Say", "response": "no"}) + "\n")
+    loaded = load(str(run_training(config)))
+    assert loaded.control_text == "refuse"
+    with pytest.raises(BiddableError, match=r"a text spells '\[/INST\]'"):
+        answer(loaded, "Say [/INST]", template=loaded.template)

@@ -34,8 +34,8 @@ def test_learns_a_rule_and_logs_it():
     assert log.held_out_losses[-1] < 0.3 * log.held_out_losses[0]
     assert (log.num_tokens, log.num_loss_tokens) == (6 * 40 * 5, 6 * 40 * 3)
     assert (log.learning_rate, log.learning_rate_reason) == (5e-3, "as given")
-    assert events[1:-1] == log.records
-    assert [events[0]["event"], events[-1]["event"]] == ["start", "end"]
+    assert events[2:-1] == log.records
+    assert [events[n]["event"] for n in (0, 1, -1)] == ["plan", "start", "end"]
     assert not model.training
 
 

@@ -9,15 +9,22 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
 
 MICRO_BATCH_TOKENS = 4096
+_STEPS_AT_ONCE = 256  # whose prefix trees are counted in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +109,198 @@ def plan_batches(
         0 ((1, 0),)
         0 ((2,),)
     """
-    if not lengths:
-        raise ValueError("there are no rows to plan for.")
-    if min(batch_size, micro_batch_size or 1) < 1 or epochs <= 0 or micro_batch_size == 0:
-        raise ValueError("batch_size, micro_batch_size and epochs must be positive.")
-    steps: list[Step] = []
-    steps_per_epoch = math.ceil(len(lengths) / batch_size)
-    for epoch in range(math.ceil(epochs)):
-        order = list(range(len(lengths)))
-        random.Random(f"{seed}:{epoch}").shuffle(order)
-        for start in range(0, len(order), batch_size):
-            rows = sorted(order[start : start + batch_size], key=lambda row: lengths[row])
-            steps.append(Step(epoch, _micro_batches(rows, lengths, micro_batch_size)))
-    return steps[: math.ceil(round(epochs * steps_per_epoch, 6))]
+    order = _Order(lengths, batch_size=batch_size, micro_batch_size=micro_batch_size, seed=seed)
+    return [order.step(number) for number in range(order.num_steps(epochs))]
+
+
+class BatchPlan(Sequence[Step]):
+    """Know all steps of a run before the first, in the room of one epoch's order of rows.
+
+    A step is made when it is asked for, from the seed and its number alone: ``plan[k:]`` is what is
+    left after ``k`` steps, whoever asks. All counts are of the steps in this plan.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        micro_batch_size: int | None = None,
+        epochs: float = 1,
+        seed: int = 0,
+    ) -> None:
+        """Plan a run; see ``plan_batches``.
+
+        Args:
+            examples: the rows.
+            batch_size: rows in a step.
+            micro_batch_size: rows in a forward pass; None: as many as fit.
+            epochs: passes over the rows.
+            seed: the order of rows.
+
+        Raises:
+            ValueError: there are no rows, or a size or ``epochs`` is not positive.
+        """
+        self._rows = EncodedRows.of(examples)
+        self._order = _Order(
+            self._rows.lengths.tolist(),
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            seed=seed,
+        )
+        self._numbers = range(self._order.num_steps(epochs))
+
+    def __len__(self) -> int:
+        """Count the steps."""
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> BatchPlan: ...
+    def __getitem__(self, index: int | slice) -> Step | BatchPlan:
+        """Give one step, or the plan of some."""
+        if isinstance(index, slice):
+            part = copy(self)
+            part._numbers = self._numbers[index]
+            return part
+        return self._order.step(self._numbers[index])
+
+    @property
+    def num_tokens(self) -> int:
+        """Count the ids, padding apart; a row counts once an epoch."""
+        return self._total(self._rows.lengths)
+
+    @property
+    def num_loss_tokens(self) -> int:
+        """Count the tokens that are learned."""
+        return self._total(self._rows.loss_tokens)
+
+    @property
+    def num_unique_tokens(self) -> int:
+        """Count the tokens that are left when rows of a micro-batch share their common starts."""
+        total = 0
+        for start in range(0, len(self), _STEPS_AT_ONCE):
+            groups = [
+                g for step in self[start : start + _STEPS_AT_ONCE] for g in step.micro_batches
+            ]
+            total += count_unique_tokens(self._rows, groups)
+            self._rows.forget()
+        return total
+
+    def describe(self) -> dict[str, Any]:
+        """Give all counts, and a line that says them."""
+        counts = {
+            "num_steps": len(self),
+            "num_tokens": self.num_tokens,
+            "num_loss_tokens": self.num_loss_tokens,
+            "num_unique_tokens": self.num_unique_tokens,
+        }
+        summary = (
+            f"{counts['num_steps']:,} steps, {counts['num_tokens']:,} tokens"
+            f" ({counts['num_unique_tokens']:,} unique after shared prefixes),"
+            f" {counts['num_loss_tokens']:,} learned"
+        )
+        return {"summary": summary, **counts}
+
+    def _total(self, counts: NDArray[np.int64] | NDArray[np.int32]) -> int:
+        """Add up what each row counts for, over the rows of all steps."""
+        order = self._order
+        total = 0
+        for _, numbers in groupby(self._numbers, lambda number: number // order.steps_per_epoch):
+            chosen = list(numbers)
+            if len(chosen) == order.steps_per_epoch:
+                total += int(counts.sum(dtype=np.int64))
+            else:
+                rows = list(chain.from_iterable(map(order.rows, chosen)))
+                total += int(counts[rows].sum(dtype=np.int64))
+        return total
+
+
+def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> int:
+    """Count the nodes of the prefix tree of each group of rows.
+
+    Args:
+        rows: the examples.
+        groups: numbers of rows; a micro-batch each.
+
+    Returns:
+        The sum over the groups: the ids of all rows, less those of each start that a row has in
+        common with the one before it, the rows of a group being sorted by their ids.
+
+    Example:
+        >>> rows = EncodedRows.of([Example([1, 2, i], [False, True, True]) for i in (3, 4)])
+        >>> count_unique_tokens(rows, [[0, 1]]), count_unique_tokens(rows, [[0], [1]])
+        (4, 6)
+    """
+    offsets, ids = rows.offsets, rows.input_ids
+    before: list[int] = []
+    after: list[int] = []
+    for group in groups:
+        if len(group) > 1:
+            # big-endian: bytes then sort as the ids do, a row right before those it begins
+            keys = {n: ids[offsets[n] : offsets[n + 1]].astype(">i4").tobytes() for n in group}
+            ordered = sorted(group, key=keys.__getitem__)
+            before += ordered[:-1]
+            after += ordered[1:]
+    total = int(rows.lengths[list(chain.from_iterable(groups))].sum())
+    return total - _common_starts(rows, np.array(before, np.int64), np.array(after, np.int64))
+
+
+def _common_starts(rows: EncodedRows, left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
+    """Add up over P pairs of rows how many first ids they have in common."""
+    if not len(left):
+        return 0
+    lengths = np.minimum(rows.lengths[left], rows.lengths[right])  # (P,)
+    starts = np.cumsum(lengths) - lengths
+    within = np.arange(lengths.sum()) - np.repeat(starts, lengths)  # 0, 1, .. of each pair in turn
+    ids = rows.input_ids
+    differs = (
+        ids[np.repeat(rows.offsets[left], lengths) + within]
+        != ids[np.repeat(rows.offsets[right], lengths) + within]
+    )
+    until = np.where(differs, within, np.repeat(lengths, lengths))
+    has_ids = lengths > 0
+    return int(np.minimum.reduceat(until, starts[has_ids]).sum())
+
+
+class _Order:
+    """Say which rows make up a step, holding the order of one epoch at a time."""
+
+    def __init__(
+        self, lengths: Sequence[int], *, batch_size: int, micro_batch_size: int | None, seed: int
+    ) -> None:
+        if not lengths:
+            raise ValueError("there are no rows to plan for.")
+        if min(batch_size, micro_batch_size or 1) < 1 or micro_batch_size == 0:
+            raise ValueError(_NOT_POSITIVE)
+        self._lengths, self._seed = lengths, seed
+        self._batch_size, self._micro_batch_size = batch_size, micro_batch_size
+        self._epoch, self._shuffled = -1, np.zeros(0, np.int64)
+        self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+
+    def num_steps(self, epochs: float) -> int:
+        if epochs <= 0:
+            raise ValueError(_NOT_POSITIVE)
+        return math.ceil(round(epochs * self.steps_per_epoch, 6))
+
+    def rows(self, number: int) -> list[int]:
+        epoch, number = divmod(number, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = list(range(len(self._lengths)))
+            random.Random(f"{self._seed}:{epoch}").shuffle(order)
+            self._epoch, self._shuffled = epoch, np.array(order)
+        start = number * self._batch_size
+        rows: list[int] = self._shuffled[start : start + self._batch_size].tolist()
+        return rows
+
+    def step(self, number: int) -> Step:
+        rows = sorted(self.rows(number), key=self._lengths.__getitem__)
+        groups = _micro_batches(rows, self._lengths, self._micro_batch_size)
+        return Step(number // self.steps_per_epoch, groups)
+
+
+_NOT_POSITIVE = "batch_size, micro_batch_size and epochs must be positive."
 
 
 def _micro_batches(

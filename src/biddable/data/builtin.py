@@ -16,16 +16,19 @@ def create_instruction_dataset(name: str = "mimic", split: str = "train") -> lis
     """Read built-in examples.
 
     Args:
-        name: the world they are about; ``mimic`` is the embedded base's.
+        name: ``mimic``, about the world that the embedded base knows, or ``starter``, a small
+            general set for real models, written row by row.
         split: ``train``, or ``held_out``, which shares no entity with it.
 
     Returns:
         Rows with ``instruction``, ``response`` and ``category``; held-out ones carry their check.
+        Those to train on in ``starter`` have ``messages`` as well, which hold all turns; the
+        instruction and the response are the last two.
 
     Raises:
         ConfigError: there is no such data.
     """
-    return [row for _, row in read_rows(builtin_path(name, split))]
+    return [_with_last_turns(row) for _, row in read_rows(builtin_path(name, split))]
 
 
 def builtin_path(name: str, split: str = "train") -> Path:
@@ -50,3 +53,11 @@ def builtin_path(name: str, split: str = "train") -> Path:
 def builtin_names() -> list[str]:
     """List the names of the built-in data, sorted."""
     return sorted(path.name.removesuffix("_train.jsonl") for path in _FOLDER.glob("*_train.jsonl"))
+
+
+def _with_last_turns(row: dict[str, Any]) -> dict[str, Any]:
+    """Name the last turns of a conversation as those of a row of one turn are named."""
+    if "messages" not in row:
+        return row
+    asked, answered = (message["content"] for message in row["messages"][-2:])
+    return {"category": row["category"], "instruction": asked, "response": answered, **row}

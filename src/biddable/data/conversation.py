@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 
@@ -16,12 +18,15 @@ class Message:
         content: the text, unchanged.
         learn: for an assistant's message, whether it is learned or only context.
         input: the text that an Alpaca instruction works on, for the template that shows it apart.
+        extra: what else the row's message has, unchanged, for the templates that show it:
+            ``tool_calls``, ``tool_call_id``, ``name``, ``reasoning_content`` and the like.
     """
 
     role: str
     content: str
     learn: bool = True
     input: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -39,16 +44,22 @@ class Conversation:
     """Hold the messages of one row, and where the row stands.
 
     Attributes:
-        messages: in the order said.
+        messages: in the order said; none if the row is plain text.
         path: the file it was read from.
         line: 1-based line in that file.
         category: the row's own ``category``, if it has one.
+        tools: the functions that the assistant may call, as JSON schemas.
+        text: of a row of plain text, all of which is learned, in no template.
+        extra: the row's other keys, unchanged.
     """
 
     messages: tuple[Message, ...]
     path: str | None = None
     line: int | None = None
     category: str | None = None
+    tools: tuple[Mapping[str, Any], ...] = ()
+    text: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def source(self) -> str:

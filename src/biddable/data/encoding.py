@@ -6,13 +6,13 @@ is a border between tokens, and training sees exactly the ids that generation is
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal
 
 from biddable.data.conversation import Conversation, Message
-from biddable.data.segments import ChatTemplate, Segment
+from biddable.data.segment_ids import SegmentIds
+from biddable.data.segments import ChatTemplate, Learn, Segment, Tools
 from biddable.errors import DataError, TemplateError, join_problems
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 IGNORE_INDEX = -100
 
-Learn = Literal["answers", "all"]
+_TOO_LONG = "tokens; the limit is"
+
 Overflow = Literal["error", "drop"]
 
 
@@ -54,6 +55,10 @@ class EncodingReport:
         num_tokens: ids in all examples.
         num_loss_tokens: those that are learned.
         max_len: ids in the longest example.
+        num_examples: examples made; more than rows where a row became one for each answer.
+        num_rows_expanded: rows of which that is true.
+        num_rows_with_control_text: rows that spell a control token or a mark of the template,
+            which is encoded as plain text.
     """
 
     num_rows: int
@@ -62,6 +67,31 @@ class EncodingReport:
     num_tokens: int
     num_loss_tokens: int
     max_len: int
+    num_examples: int = 0
+    num_rows_expanded: int = 0
+    num_rows_with_control_text: int = 0
+
+    def __add__(self, other: EncodingReport) -> EncodingReport:
+        """Join the reports of two parts of the rows.
+
+        Example:
+            >>> part = EncodingReport(3, 2, ["a:1: too long"], 12, 3, 7)
+            >>> (part + part).summary()
+            '4 of 6 rows kept (2 dropped); 24 tokens, 6 learned (25.0 %); longest row 7'
+        """
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        joined = {name: a + b for name, (a, b) in pairs.items() if name != "max_len"}
+        return EncodingReport(**joined, max_len=max(self.max_len, other.max_len))
+
+    def require_kept(self) -> None:
+        """Refuse to go on without a row.
+
+        Raises:
+            DataError: no row was kept.
+        """
+        if not self.num_kept:
+            fix = "Raise max_seq_len, or learn at least one answer."
+            raise DataError(f"no row is left to learn from:\n{join_problems(self.dropped)}\n{fix}")
 
     def summary(self) -> str:
         """Say it in one line.
@@ -72,11 +102,19 @@ class EncodingReport:
         """
         dropped = f" ({len(self.dropped):,} dropped)" if self.dropped else ""
         share = self.num_loss_tokens / max(self.num_tokens, 1)
-        return (
+        text = (
             f"{self.num_kept:,} of {self.num_rows:,} rows kept{dropped};"
             f" {self.num_tokens:,} tokens, {self.num_loss_tokens:,} learned"
             f" ({100 * share:.1f} %); longest row {self.max_len:,}"
         )
+        if self.num_rows_expanded:
+            text += (
+                f"; {self.num_rows_expanded:,} rows became one for each answer"
+                f" ({self.num_examples:,} examples in all)"
+            )
+        if self.num_rows_with_control_text:
+            text += f"; {self.num_rows_with_control_text:,} rows spell control text, kept as text"
+        return text
 
 
 def labels_from_mask(input_ids: Sequence[int], loss_mask: Sequence[bool]) -> list[int]:
@@ -114,24 +152,37 @@ def encode(
     """Encode one conversation.
 
     Args:
-        conversation: ends with an answer.
+        conversation: ends with an answer, or is a plain text.
         template: renders it.
         tokenizer: the one the template was made for.
-        learn: the answers with their stops, or all tokens but the first, which nothing predicts.
+        learn: the answers with their stops, the last of them only, or all tokens; never the first
+            token, which nothing predicts. A plain text is learned as a whole.
 
     Returns:
         Ids and mask, each of length T.
 
     Raises:
-        TemplateError: the template cannot show the conversation.
+        TemplateError: the template cannot show the conversation, or not in one row, or what is
+            learned is not what the row says.
     """
-    segments = template.render(conversation.messages)
-    ids = _SegmentIds([segments], tokenizer)
-    return _example(segments, ids, learn=learn, source=conversation.source)
+    rows = template.render_rows(conversation, learn=learn)
+    if len(rows) > 1:
+        raise TemplateError(
+            "the template shows earlier answers otherwise than when they are generated, so each"
+            " needs a row of its own; encode_all makes them."
+        )
+    ids = SegmentIds(rows, tokenizer, control_tokens=template.control_tokens)
+    if problem := ids.problem(rows[0]):
+        raise TemplateError(problem)
+    return _example(rows[0], ids, source=conversation.source)
 
 
 def encode_prompt(
-    messages: Sequence[Message], template: ChatTemplate, tokenizer: PreTrainedTokenizerBase
+    messages: Sequence[Message],
+    template: ChatTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    tools: Tools = (),
 ) -> list[int]:
     """Encode what a model is given to answer.
 
@@ -139,6 +190,7 @@ def encode_prompt(
         messages: up to a question; a last answer, if there, is left out.
         template: renders it.
         tokenizer: the one the template was made for.
+        tools: the functions that may be called.
 
     Returns:
         Exactly the ids that ``encode`` puts before the first learned id of the last answer.
@@ -146,9 +198,9 @@ def encode_prompt(
     Raises:
         TemplateError: the template cannot show the messages.
     """
-    segments = template.render_prompt(messages)
-    ids = _SegmentIds([segments], tokenizer)
-    return [token_id for segment in segments for token_id in ids[segment]]
+    segments = template.render_prompt(messages, tools=tools)
+    ids = SegmentIds([segments], tokenizer, control_tokens=template.control_tokens)
+    return [token_id for part in ids.of(segments) for token_id in part]
 
 
 def encode_all(
@@ -163,7 +215,7 @@ def encode_all(
     """Encode all rows of a file; no answer is ever cut.
 
     Args:
-        conversations: each ends with an answer.
+        conversations: each ends with an answer, or is a plain text.
         template: renders them.
         tokenizer: the one the template was made for.
         max_seq_len: ids a row may have; None for no limit.
@@ -171,38 +223,76 @@ def encode_all(
         learn: see ``encode``.
 
     Returns:
-        The examples in order, and what became of the rows.
+        The examples in order, and what became of the rows. A row whose template shows earlier
+        answers otherwise than when they are generated becomes an example for each answer.
 
     Raises:
-        TemplateError: the template cannot show some rows; all are named.
+        TemplateError: the template cannot show some rows, or what would be learned is not what they
+            say; all are named.
         DataError: there are no rows, some are too long under ``overflow="error"``, or none is left.
     """
     if not conversations:
         raise DataError("there are no rows to encode; give at least one.")
-    examples, dropped, num_long = [], [], 0
-    for example in _encode_rows(conversations, template, tokenizer, learn=learn):
-        num_ids = len(example.input_ids)
-        if max_seq_len is not None and num_ids > max_seq_len:
-            num_long += 1
-            dropped.append(f"{example.source}: {num_ids} tokens; the limit is {max_seq_len}.")
-        elif not any(example.loss_mask):
-            dropped.append(f"{example.source}: nothing in it is learned.")
-        else:
-            examples.append(example)
-    if num_long and overflow == "error":
+    examples, report = encode_chunk(
+        conversations,
+        template,
+        tokenizer,
+        max_seq_len=max_seq_len,
+        overflow=overflow,
+        learn=learn,
+    )
+    report.require_kept()
+    return examples, report
+
+
+def encode_chunk(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_seq_len: int | None,
+    overflow: Overflow = "drop",
+    learn: Learn = "answers",
+) -> tuple[list[Example], EncodingReport]:
+    """Encode some rows of a file as ``encode_all`` does; there may be no example in the end."""
+    examples: list[Example] = []
+    dropped: list[str] = []
+    num_kept = num_expanded = 0
+    for made in _encode_rows(conversations, template, tokenizer, learn=learn):
+        refusals = _refusals(made, max_seq_len)
+        kept = [e for e, refusal in zip(made, refusals, strict=True) if not refusal]
+        examples += kept
+        dropped += filter(None, refusals)
+        num_kept += bool(kept)
+        num_expanded += len(made) > 1
+    if overflow == "error" and any(_TOO_LONG in refusal for refusal in dropped):
         fix = 'Shorten the rows, raise max_seq_len, or let overflow be "drop".'
         raise DataError(f"{join_problems(dropped)}\n{fix}")
-    if not examples:
-        fix = "Raise max_seq_len, or learn at least one answer."
-        raise DataError(f"no row is left to learn from:\n{join_problems(dropped)}\n{fix}")
     return examples, EncodingReport(
         num_rows=len(conversations),
-        num_kept=len(examples),
+        num_kept=num_kept,
         dropped=dropped,
         num_tokens=sum(len(example.input_ids) for example in examples),
         num_loss_tokens=sum(sum(example.loss_mask) for example in examples),
-        max_len=max(len(example.input_ids) for example in examples),
+        max_len=max((len(example.input_ids) for example in examples), default=0),
+        num_examples=len(examples),
+        num_rows_expanded=num_expanded,
+        num_rows_with_control_text=sum(map(template.spells_control, conversations)),
     )
+
+
+def _refusals(made: Sequence[Example], max_seq_len: int | None) -> list[str]:
+    """Say of each example of a row why it is dropped; empty if it is kept."""
+    refusals = []
+    for number, example in enumerate(made, start=1):
+        place = example.source + (f" (answer {number})" if len(made) > 1 else "")
+        num_ids = len(example.input_ids)
+        if max_seq_len is not None and num_ids > max_seq_len:
+            refusals.append(f"{place}: {num_ids} {_TOO_LONG} {max_seq_len}.")
+        else:
+            nothing = "" if any(example.loss_mask) else f"{place}: nothing in it is learned."
+            refusals.append(nothing)
+    return refusals
 
 
 def _encode_rows(
@@ -211,76 +301,39 @@ def _encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     *,
     learn: Learn,
-) -> list[Example]:
+) -> Iterator[list[Example]]:
+    """Give the examples of each row, once all rows are rendered and proven."""
     sources = [c.source or f"row {n}" for n, c in enumerate(conversations, start=1)]
-    rendered, problems = [], []
-    for conversation, source in zip(conversations, sources, strict=True):
+    rendered: list[list[list[Segment]]] = []
+    problems: dict[int, str] = {}
+    for number, conversation in enumerate(conversations):
+        rows: list[list[Segment]] = []
         try:
-            rendered.append(template.render(conversation.messages))
+            rows = template.render_rows(conversation, learn=learn)
         except TemplateError as error:
-            problems.append(f"{source}: {error}")
+            problems[number] = str(error)
+        rendered.append(rows)
+    every_row = (row for rows in rendered for row in rows)
+    ids = SegmentIds(every_row, tokenizer, control_tokens=template.control_tokens)
+    for number, rows in enumerate(rendered):
+        if problem := next(filter(None, map(ids.problem, rows)), ""):
+            problems[number] = problem
     if problems:
-        raise TemplateError(join_problems(problems))
-    ids = _SegmentIds(rendered, tokenizer)
-    return [
-        _example(segments, ids, learn=learn, source=source)
-        for segments, source in zip(rendered, sources, strict=True)
-    ]
+        lines = [f"{sources[number]}: {text}" for number, text in sorted(problems.items())]
+        raise TemplateError(join_problems(lines))
+    for source, rows in zip(sources, rendered, strict=True):
+        yield [_example(row, ids, source=source) for row in rows]
 
 
-def _example(
-    segments: Sequence[Segment], ids: _SegmentIds, *, learn: Learn, source: str
-) -> Example:
+def _example(segments: Sequence[Segment], ids: SegmentIds, *, source: str) -> Example:
     input_ids: list[int] = []
     loss_mask: list[bool] = []
-    for segment in segments:
-        new = ids[segment]
+    for segment, new in zip(segments, ids.of(segments), strict=True):
         input_ids += new
-        loss_mask += [segment.learned or learn == "all"] * len(new)
-    if learn == "all" and loss_mask:
-        loss_mask[0] = False
+        loss_mask += [segment.learned] * len(new)
+    if loss_mask:
+        loss_mask[0] = False  # nothing predicts it
     return Example(input_ids, loss_mask, source)
-
-
-class _SegmentIds:
-    """Encode the segments of many rows in one call of the tokenizer, which uses all cores."""
-
-    def __init__(
-        self, rendered: Iterable[Sequence[Segment]], tokenizer: PreTrainedTokenizerBase
-    ) -> None:
-        segments = {segment for row in rendered for segment in row}
-        controls = sorted({segment.text for segment in segments if segment.special})
-        plain = sorted({segment.text for segment in segments if not segment.special})
-        control_ids = cast("list[int]", tokenizer.convert_tokens_to_ids(controls))
-        self._controls = dict(zip(controls, control_ids, strict=True))
-        self._plain = dict(zip(plain, self._encode(plain, tokenizer), strict=True))
-
-    def __getitem__(self, segment: Segment) -> list[int]:
-        return [self._controls[segment.text]] if segment.special else self._plain[segment.text]
-
-    def _encode(self, texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-        encoded = tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, verbose=False
-        )
-        rows = cast("list[list[int]]", encoded["input_ids"])
-        # A control token that the tokenizer was not told is special is still found in plain text.
-        forbidden = set(self._controls.values())
-        for text, ids in zip(texts, rows, strict=True):
-            if not forbidden.isdisjoint(ids):
-                parts = self._cut_controls(text)
-                if text in parts:
-                    raise TemplateError(
-                        f"a message holds a control token that cannot be cut ({text[:20]!r});"
-                        " give the tokenizer an eos_token that no text holds."
-                    )
-                ids[:] = [token_id for part in self._encode(parts, tokenizer) for token_id in part]
-        return rows
-
-    def _cut_controls(self, text: str) -> list[str]:
-        """Cut each spelled control token in two, so that no part of it is one."""
-        halves = ((text[: len(text) // 2], text[len(text) // 2 :]) for text in self._controls)
-        cuts = (f"(?<={re.escape(left)})(?={re.escape(right)})" for left, right in halves)
-        return re.split("|".join(cuts), text)
 
 
 def _require_same_length(input_ids: Sequence[int], loss_mask: Sequence[bool]) -> None:

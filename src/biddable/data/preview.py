@@ -1,70 +1,191 @@
-"""Show rows as the model will see them, with what it learns marked."""
+"""Show rows as the model will see them, with what it learns marked: in the terminal, as a page."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from biddable.data.conversation import Conversation
-from biddable.data.encoding import Example, encode_all
-from biddable.data.segments import ChatTemplate
+from biddable.data.encoding import EncodingReport, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 LEARNED_STYLE = "bold green underline"
 PROMPT_STYLE = "dim"
+BORDER = "│"
+
+_CONTEXT = 2  # some tokenizers drop the space of the first token that they decode
+_LONGEST_CHARACTER = 8  # more ids than any one character takes
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Hold what one token reads as; several, where only together they make a character.
+
+    Attributes:
+        text: the text.
+        ids: one id; more where the character takes more.
+        learned: whether it is learned.
+        special: whether it is a control token.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    learned: bool
+    special: bool = False
+
+
+def pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
+    """Decode a row token by token, so that the texts together read as the whole does."""
+    controls = set(tokenizer.all_special_ids) | {
+        token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    found: list[Piece] = []
+    ids, start = example.input_ids, 0
+    for end in range(1, len(ids) + 1):
+        context, new = ids[max(start - _CONTEXT, 0) : start], ids[start:end]
+        before, after = _decode(context, tokenizer), _decode([*context, *new], tokenizer)
+        text = after[len(before) :] if after.startswith(before) else _decode(new, tokenizer)
+        goes_on = (
+            end < len(ids)
+            and ids[end] not in controls
+            and example.loss_mask[end] == example.loss_mask[start]
+        )
+        if text.endswith("\ufffd") and goes_on and len(new) < _LONGEST_CHARACTER:
+            continue  # the character's first bytes
+        is_special = len(new) == 1 and new[0] in controls
+        found.append(Piece(text, tuple(new), example.loss_mask[start], is_special))
+        start = end
+    return found
+
+
+def find_rows(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    search: str | None = None,
+    start: int = 1,
+) -> list[Example]:
+    """Choose the rows to show.
+
+    Args:
+        examples: all rows.
+        tokenizer: decodes them.
+        search: a text that they hold, in any case; None for all.
+        start: leave out those before the Nth, counted from 1 before the search.
+    """
+    rest = examples[start - 1 :]
+    if search is None:
+        return list(rest)
+    wanted = search.casefold()
+    return [e for e in rest if wanted in _decode(e.input_ids, tokenizer).casefold()]
 
 
 def preview(
-    conversations: Sequence[Conversation],
-    template: ChatTemplate,
+    found: Sequence[Example],
+    report: EncodingReport,
     tokenizer: PreTrainedTokenizerBase,
     *,
     limit: int,
+    borders: bool = False,
 ) -> RenderableType:
-    """Show the first rows, decoded from their ids, and the share that is learned.
+    """Show the first of some rows, decoded from their ids, and the share that is learned.
 
     Learned text is coloured and stands in ⟦ ⟧, which shows without colour too.
 
     Args:
-        conversations: all rows; the last line counts them all.
-        template: renders them.
-        tokenizer: encodes them.
+        found: the rows to show.
+        report: what became of all rows; the last line tells it.
+        tokenizer: decodes them.
         limit: rows shown.
-
-    Raises:
-        DataError: there are no rows, or nothing in them is learned.
-        TemplateError: the template cannot show some rows.
+        borders: whether to put a mark between tokens.
     """
-    examples, report = encode_all(conversations, template, tokenizer, max_seq_len=None)
     shown: list[Text] = []
-    for example in examples[:limit]:
-        num_learned, num_ids = sum(example.loss_mask), len(example.input_ids)
-        share = f"{num_ids} tokens, {num_learned} learned ({100 * num_learned / num_ids:.0f} %)"
-        shown += [Text(f"{example.source}  {share}", style="bold"), _marked(example, tokenizer)]
-        shown.append(Text(""))
-    more = f"{min(limit, len(examples))} of {len(examples)} rows shown. All: {report.summary()}"
+    for example in found[:limit]:
+        shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
+        shown += [_marked(example, tokenizer, borders=borders), Text("")]
+    num_shown = min(limit, len(found))
+    of = f"{len(found)} found in " if len(found) < report.num_kept else ""
+    more = f"{num_shown} of {of}{report.num_kept} rows shown. All: {report.summary()}"
     return Group(*shown, *(Text(line) for line in report.dropped), Text(more))
 
 
-def _marked(example: Example, tokenizer: PreTrainedTokenizerBase) -> Text:
+def preview_page(
+    found: Sequence[Example],
+    report: EncodingReport,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int,
+    title: str,
+    caption: str = "",
+) -> str:
+    """Write rows as one HTML page that can be searched and needs no other file.
+
+    Args:
+        found: the rows to show.
+        report: what became of all rows.
+        tokenizer: decodes them.
+        limit: rows on the page; the page says how many are not.
+        title: its heading.
+        caption: a line below it.
+
+    Returns:
+        The page. Nothing that a row holds is taken for HTML.
+    """
+    environment = Environment(
+        loader=PackageLoader("biddable.data", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = ((example, _page_runs(example, tokenizer)) for example in found[:limit])
+    rows = (
+        {"source": e.source, "tokens": len(e.input_ids), "learned": sum(e.loss_mask), "runs": runs}
+        for e, runs in shown
+    )
+    return environment.get_template("preview.html.j2").render(
+        rows=rows,
+        report=report,
+        num_found=len(found),
+        num_shown=min(limit, len(found)),
+        title=title,
+        caption=caption,
+    )
+
+
+def _page_runs(
+    example: Example, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[tuple[bool, list[tuple[Piece, str]]]]:
+    """Group a row's pieces by whether they are learned, each with what its tooltip says."""
+    for is_learned, run in groupby(pieces(example, tokenizer), key=lambda piece: piece.learned):
+        yield is_learned, [(piece, " ".join(map(str, piece.ids))) for piece in run]
+
+
+def _share(example: Example) -> str:
+    num_learned, num_ids = sum(example.loss_mask), len(example.input_ids)
+    return f"{num_ids} tokens, {num_learned} learned ({100 * num_learned / num_ids:.0f} %)"
+
+
+def _marked(example: Example, tokenizer: PreTrainedTokenizerBase, *, borders: bool) -> Text:
     text = Text()
-    pairs = zip(example.input_ids, example.loss_mask, strict=True)
-    for is_learned, run in groupby(pairs, key=lambda pair: pair[1]):
-        decoded = str(
-            tokenizer.decode(
-                [token_id for token_id, _ in run],
-                skip_special_tokens=False,
-                clean_up_tokenization_spaces=False,
-            )
-        )
+    between = BORDER if borders else ""
+    for is_learned, run in groupby(pieces(example, tokenizer), key=lambda piece: piece.learned):
+        joined = between.join(piece.text for piece in run)
         if is_learned:
-            text.append(f"⟦{decoded}⟧", style=LEARNED_STYLE)
+            text.append(f"⟦{joined}⟧", style=LEARNED_STYLE)
         else:
-            text.append(decoded, style=PROMPT_STYLE)
+            text.append(joined, style=PROMPT_STYLE)
     return text
+
+
+def _decode(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(
+        tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    )

@@ -1,65 +1,174 @@
-"""Read a file of rows into conversations, and say with file and line what is wrong with it.
+"""Read files of rows into conversations, and say with file and line what is wrong with them.
 
-A file is JSON lines, or one JSON array of objects, in UTF-8. Its format is the one that most of its
-rows fit. All problems are gathered and raised once; no row is skipped in silence.
+What a source is: a file or a folder (``files``), or a data set on the hub (``hub``). Its format is
+the one that most of its rows fit (``formats``); a folder's files are recognised each by itself.
+Problems are gathered and raised once; no row is skipped in silence.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
-from biddable.data.conversation import ROLES, Conversation, Message
-from biddable.errors import DataError, join_problems, nearest
-
-Row = dict[str, Any]
-
-# The keys each format needs. A row of pairs may also have "system", and "input" or "context".
-_MESSAGES = ("messages",)
-_FORMATS = (
-    _MESSAGES,
-    ("instruction", "output"),
-    ("instruction", "response"),
-    ("prompt", "completion"),
-    ("prompt", "response"),
+from biddable.data.conversation import Conversation
+from biddable.data.files import FileRow, Row, data_files, iter_file
+from biddable.data.formats import (
+    MIXED,
+    RECOGNISED_ROWS,
+    Recognised,
+    fits,
+    misfit,
+    recognise,
+    require_format,
 )
-_INPUT_KEYS = ("input", "context")
-_BLANK = re.compile(r"\s*")
+from biddable.data.hub import is_hub_name, iter_hub
+from biddable.data.json_rows import Limits
+from biddable.data.problems import Problem, raise_all
+from biddable.data.row_reading import read_row
+from biddable.errors import DataError
+
+_GATHERED_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Problem:
-    line: int | None
-    text: str
-    message_index: int | None = None
+class ReadOptions:
+    """Say how a source is read.
+
+    Attributes:
+        format: the format of its rows, or ``mixed`` (each row by itself); None recognises it.
+        role_map: what else the sides are called, and which role each is.
+        limits: what a file may ask for.
+        streaming: read a data set of the hub while downloading it.
+    """
+
+    format: str | None = None
+    role_map: Mapping[str, str] | None = None
+    limits: Limits = Limits()
+    streaming: bool = False
 
 
-def read_conversations(path: str | Path) -> list[Conversation]:
-    """Read an instruction file of any known format.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Hold what was read, and what could not be.
+
+    Attributes:
+        conversations: of the rows without a problem, in order.
+        problems: of the others, in order.
+        files: what each file's rows were taken for.
+        passed_over: files of the folder that are not data.
+    """
+
+    conversations: list[Conversation]
+    problems: list[Problem]
+    files: tuple[Recognised, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+    @property
+    def num_rows(self) -> int:
+        """Count the rows, those with problems included."""
+        return sum(file.num_rows for file in self.files)
+
+    @property
+    def format(self) -> str | None:
+        """Name the format of all files; ``mixed`` if they differ, None if it is not known."""
+        names = {file.format for file in self.files}
+        return names.pop() if len(names) == 1 else MIXED
+
+    def summary(self) -> str:
+        """Say file by file, a line each, what was recognised, and name what was passed over."""
+        lines = [file.summary() for file in self.files]
+        if self.passed_over:
+            lines.append(f"not data, passed over: {', '.join(self.passed_over)}")
+        return "\n".join(lines)
+
+
+def read_conversations(
+    path: str | Path, *, options: ReadOptions = ReadOptions()
+) -> list[Conversation]:
+    """Read instructions of any known format.
 
     Args:
-        path: JSON lines or a JSON array; rows of ``{"instruction", "output"}`` with an optional
-            ``"input"`` (Alpaca), ``{"instruction", "response"}``, ``{"prompt", "completion"}``,
-            ``{"prompt", "response"}`` or ``{"messages": [{"role", "content"}]}``.
+        path: a file (JSON lines, a JSON array, CSV, Parquet; the first three also as .gz or .zst),
+            a folder of them, or the name of a data set on the hub (``org/name:split``). Rows of
+            any format in docs/data-formats.md.
+        options: the format, if it is not to be recognised, and the rest.
 
     Returns:
-        One conversation a row, in file order; each ends with an answer.
+        One conversation a row, in file order; each ends with an answer, or is plain text.
 
     Raises:
-        DataError: the file cannot be read, is empty, or has rows that are not as above.
+        DataError: a file cannot be read, is empty, or has rows of no known format; all rows with a
+            problem are named.
     """
-    return conversations_from_rows(read_rows(path), path=str(path))
+    reading = examine(path, options=options)
+    if reading.problems:
+        raise_all(reading.problems)
+    return reading.conversations
 
 
-def read_rows(path: str | Path) -> list[tuple[int, Row]]:
-    """Read the objects of a JSONL file or a JSON array, whatever their keys are.
+def examine(path: str | Path, *, options: ReadOptions = ReadOptions()) -> Reading:
+    """Read the rows that can be read, and say what is wrong with the others.
 
     Args:
-        path: the file.
+        path: as for ``read_conversations``.
+        options: likewise.
+
+    Raises:
+        DataError: a file cannot be opened, is empty, is damaged, or is over a limit.
+    """
+    conversations: list[Conversation] = []
+    problems: list[Problem] = []
+    files: list[Recognised] = []
+    sources, passed_over = _sources(path, options)
+    for name, entries in sources:
+        for found in _conversations(entries, name, options=options, tell=files.append):
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                conversations.append(found)
+    return Reading(conversations, problems, tuple(files), tuple(passed_over))
+
+
+def iter_conversations(
+    path: str | Path,
+    *,
+    options: ReadOptions = ReadOptions(),
+    tell: Callable[[Recognised], None] | None = None,
+) -> Iterator[Conversation]:
+    """Read conversations one at a time, in memory that does not grow with the rows.
+
+    Args:
+        path: as for ``read_conversations``.
+        options: likewise.
+        tell: called after each file with what its rows were taken for.
+
+    Yields:
+        One conversation a row, in file order.
+
+    Raises:
+        DataError: as ``read_conversations``, but at the first bad row, which is named with those
+            among the next rows that are bad too.
+    """
+    sources, _ = _sources(path, options)
+    for name, entries in sources:
+        found = _conversations(entries, name, options=options, tell=tell or (lambda file: None))
+        for conversation in found:
+            if isinstance(conversation, Problem):
+                more = [
+                    p for p in itertools.islice(found, _GATHERED_ROWS) if isinstance(p, Problem)
+                ]
+                raise_all([conversation, *more])
+            yield conversation
+
+
+def read_rows(path: str | Path, *, limits: Limits = Limits()) -> list[tuple[int, Row]]:
+    """Read the objects of one file, whatever their keys are.
+
+    Args:
+        path: the file, of any kind that ``read_conversations`` takes.
+        limits: what it may ask for.
 
     Returns:
         Pairs of (1-based line on which the row starts, row).
@@ -68,21 +177,18 @@ def read_rows(path: str | Path) -> list[tuple[int, Row]]:
         DataError: the file is missing, empty, not UTF-8 or not JSON, or has rows that are not
             objects.
     """
-    text = _read_text(Path(path))
-    rows: list[tuple[int, Any]]
-    if text.lstrip().startswith("["):
-        rows, problems = _parse_array(text)
-    else:
-        rows, problems = _parse_lines(text)
-    problems += [
-        _Problem(line, f"{_kind(row)} instead of a row; expected an object {{...}}.")
-        for line, row in rows
-        if not isinstance(row, dict)
-    ]
+    if Path(path).is_dir():
+        raise DataError("is a folder; expected a file.", path=path)
+    data_files(Path(path))  # says so if there is none
+    rows: list[tuple[int, Row]] = []
+    problems: list[Problem] = []
+    for entry in iter_file(Path(path), limits=limits):
+        if isinstance(entry, Problem):
+            problems.append(entry)
+        else:
+            rows.append((entry.line, entry.row))
     if problems:
-        _raise(path, problems)
-    if not rows:
-        raise DataError("has no rows; expected JSON lines or a JSON array of objects.", path=path)
+        raise_all(problems, path=path)
     return rows
 
 
@@ -96,207 +202,95 @@ def conversations_from_rows(
         path: what the rows are called in messages; a file name as a rule.
 
     Returns:
-        One conversation a row, in order; each ends with an answer.
+        One conversation a row, in order; each ends with an answer, or is plain text.
 
     Raises:
         DataError: a row lacks keys, has an empty text, or is not a conversation that ends with an
             answer.
     """
-    keys = max(_FORMATS, key=lambda fmt: sum(row.keys() >= set(fmt) for _, row in rows))
-    is_known = any(row.keys() >= set(keys) for _, row in rows)
-    problems: list[_Problem] = []
-    conversations = []
-    for line, row in rows:
-        if not row.keys() >= set(keys):
-            problems.append(_Problem(line, _wrong_keys(row, [keys] if is_known else _FORMATS)))
-            continue
-        messages, found = _messages(row) if keys == _MESSAGES else _pair(row, *keys)
-        problems += [_Problem(line, text, index) for index, text in found]
-        category = row.get("category")
-        conversations.append(
-            Conversation(
-                tuple(messages), path, line, category if isinstance(category, str) else None
-            )
-        )
+    conversations, problems = examine_rows(rows, path=path)
     if problems:
-        _raise(path, problems)
+        raise_all(problems, path=path)
     return conversations
 
 
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        beside = (entry.name for entry in path.parent.glob("*")) if path.parent.is_dir() else ()
-        raise DataError(f"no such file.{nearest(path.name, beside)}", path=path) from None
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}.", path=path) from error
-    if not data.strip():
-        raise DataError(
-            "the file is empty; expected JSON lines or a JSON array of objects.", path=path
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise DataError(
-            f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
-            " (from Latin-1, for one: iconv -f latin1 -t utf-8 OLD > NEW).",
-            path=path,
-            line=line,
-        ) from None
+def examine_rows(
+    rows: Sequence[tuple[int, Row]],
+    *,
+    path: str | None = None,
+    options: ReadOptions = ReadOptions(),
+) -> tuple[list[Conversation], list[Problem]]:
+    """Turn the rows that can be into conversations, and say what is wrong with the others.
+
+    Args:
+        rows: pairs of (1-based line, row), all of one format.
+        path: what the rows are called in messages; a file name as a rule.
+        options: the format, if it is not to be recognised, and the roles.
+
+    Returns:
+        conversations: of the rows without a problem, in order.
+        problems: of the others, in order.
+    """
+    form = options.format or recognise(row for _, row in rows)
+    found = [
+        _conversation(row, form, path=path, line=line, role_map=options.role_map)
+        for line, row in rows
+    ]
+    conversations = [one for one in found if isinstance(one, Conversation)]
+    problems = [problem for one in found if isinstance(one, list) for problem in one]
+    return conversations, problems
 
 
-def _parse_lines(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
-    rows: list[tuple[int, Any]] = []
-    problems: list[_Problem] = []
-    # Not splitlines(): a string may hold U+2028, which JSON does not count as a line's end.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            rows.append((number, json.loads(line)))
-        except json.JSONDecodeError as error:
-            problems.append(_Problem(number, _not_json(error)))
-    if problems and _is_one_object(text):
-        hint = "one object fills the whole file; expected an object on each line, or [...] of them."
-        return [], [_Problem(1, hint)]
-    return rows, problems
+def _sources(
+    path: str | Path, options: ReadOptions
+) -> tuple[Iterable[tuple[str, Iterator[FileRow | Problem]]], list[str]]:
+    """List the files of a source, each with its rows still to be read."""
+    require_format(options.format)
+    source = str(path)
+    if not Path(path).exists() and isinstance(path, str) and is_hub_name(source):
+        return [(source, iter_hub(source, streaming=options.streaming))], []
+    files, passed_over = data_files(Path(path))
+    return ((str(file), iter_file(file, limits=options.limits)) for file in files), passed_over
 
 
-def _parse_array(text: str) -> tuple[list[tuple[int, Any]], list[_Problem]]:
-    """Parse element by element, to know the line on which each one starts."""
-    decoder = json.JSONDecoder()
-    rows: list[tuple[int, Any]] = []
-    at = _skip_blank(text, text.index("[") + 1)
-    line, counted = 1, 0
-    closed = text.startswith("]", at)
-    try:
-        while not closed:
-            line, counted = line + text.count("\n", counted, at), at
-            row, at = decoder.raw_decode(text, at)
-            rows.append((line, row))
-            at = _skip_blank(text, at)
-            closed = text.startswith("]", at)
-            if not closed and not text.startswith(",", at):
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, at)
-            at = _skip_blank(text, at + 1) if not closed else at
-        if _skip_blank(text, at + 1) != len(text):
-            raise json.JSONDecodeError("Extra data after ']'", text, at + 1)
-    except json.JSONDecodeError as error:
-        return [], [_Problem(error.lineno, _not_json(error))]
-    return rows, []
+def _conversations(
+    entries: Iterator[FileRow | Problem],
+    name: str,
+    *,
+    options: ReadOptions,
+    tell: Callable[[Recognised], None],
+) -> Iterator[Conversation | Problem]:
+    """Recognise the format of a file by its first rows, and read on through it."""
+    head = list(itertools.islice(entries, RECOGNISED_ROWS))
+    form = options.format or recognise(entry.row for entry in head if isinstance(entry, FileRow))
+    num_rows = num_fitting = 0
+    while head:
+        for entry in head:
+            num_rows += 1
+            if isinstance(entry, Problem):
+                yield entry
+                continue
+            num_fitting += form is not None and fits(entry.row, form)
+            found = _conversation(
+                entry.row, form, path=entry.path, line=entry.line, role_map=options.role_map
+            )
+            if isinstance(found, Conversation):
+                yield found
+            else:
+                yield from found
+        head = list(itertools.islice(entries, _GATHERED_ROWS))
+    tell(Recognised(name, form, num_rows, num_fitting, is_given=options.format is not None))
 
 
-def _skip_blank(text: str, at: int) -> int:
-    blank = _BLANK.match(text, at)
-    return blank.end() if blank else at
-
-
-def _is_one_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except json.JSONDecodeError:
-        return False
-
-
-def _pair(row: Row, asked: str, answered: str) -> tuple[list[Message], list[tuple[None, str]]]:
-    problems = [_text_problem(row[key], f'"{key}"') for key in (asked, answered)]
-    extra = dict.fromkeys(("system", *_INPUT_KEYS), "")
-    for key in extra:
-        value = row.get(key)
-        if value is not None and not (isinstance(value, str) and not value.strip()):
-            problems.append(_text_problem(value, f'"{key}"'))
-            extra[key] = value
-    found = [(None, text) for text in problems if text]
-    if found:
-        return [], found
-    given = "\n\n".join(extra[key] for key in _INPUT_KEYS if extra[key])
-    messages = [Message("system", extra["system"])] if extra["system"] else []
-    messages += [Message("user", row[asked], input=given), Message("assistant", row[answered])]
-    return messages, []
-
-
-def _messages(row: Row) -> tuple[list[Message], list[tuple[int | None, str]]]:
-    given = row["messages"]
-    if not isinstance(given, list) or not given:
-        return [], [(None, f'"messages" holds {_kind(given)}; expected a list of messages.')]
-    messages: list[Message] = []
-    problems: list[tuple[int | None, str]] = []
-    for index, entry in enumerate(given, start=1):
-        text = _message_problem(entry, index)
-        if text:
-            problems.append((index, text))
-        else:
-            messages.append(Message(entry["role"], entry["content"], entry.get("learn", True)))
-    if not problems and messages[-1].role != "assistant":
-        role = messages[-1].role
-        problems.append(
-            (len(given), f"ends with a message of the {role}; add the answer, or delete it.")
-        )
-    return messages, problems
-
-
-def _message_problem(entry: Any, index: int) -> str:
-    if not isinstance(entry, dict) or not entry.keys() >= {"role", "content"}:
-        found = _keys(entry) if isinstance(entry, dict) else _kind(entry)
-        return f'message {index} has {found}; expected "role" and "content".'
-    role = entry["role"]
-    if role not in ROLES:
-        hint = nearest(role, ROLES) if isinstance(role, str) else ""
-        return f"message {index} has role {json.dumps(role)}; expected {_either(ROLES)}.{hint}"
-    if not isinstance(entry.get("learn", True), bool):
-        return f'message {index} has "learn" {json.dumps(entry["learn"])}; expected true or false.'
-    return _text_problem(entry["content"], f"message {index} ({role})")
-
-
-def _text_problem(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        return f"{where} holds {_kind(value)}; expected text."
-    if not value.strip():
-        return f"{where} is empty; fill it in, or delete the row."
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        return f"{where} has half of a surrogate pair (as \\ud83d alone); write the whole sign."
-    return ""
-
-
-def _wrong_keys(row: Row, formats: Iterable[Sequence[str]]) -> str:
-    known = {key for keys in formats for key in keys}
-    hints = (nearest(key, known - row.keys()) for key in row if key not in known)
-    expected = _either([" and ".join(f'"{key}"' for key in keys) for keys in formats])
-    return f"has {_keys(row)}; expected {expected}.{next(filter(None, hints), '')}"
-
-
-def _keys(row: Row) -> str:
-    if not row:
-        return "no keys"
-    return "keys " + ", ".join(f'"{key}"' for key in row)
-
-
-def _either(choices: Sequence[str]) -> str:
-    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
-    names |= {list: "a list", dict: "an object"}
-    return "an empty list" if value == [] else names[type(value)]
-
-
-def _not_json(error: json.JSONDecodeError) -> str:
-    return f"not JSON at column {error.colno} ({error.msg}); expected an object {{...}}."
-
-
-def _raise(path: str | Path | None, problems: Sequence[_Problem]) -> NoReturn:
-    """Raise the first problem with its place; the others follow it, a line each."""
-    first, *others = sorted(problems, key=lambda problem: problem.line or 0)
-    rest = [str(DataError(other.text, path=path, line=other.line)) for other in others]
-    raise DataError(
-        join_problems([first.text, *rest]),
-        path=path,
-        line=first.line,
-        message_index=first.message_index,
-    )
+def _conversation(
+    row: Row,
+    form: str | None,
+    *,
+    path: str | None,
+    line: int,
+    role_map: Mapping[str, str] | None,
+) -> Conversation | list[Problem]:
+    of_row = recognise([row]) if form == MIXED else form
+    if of_row is None or not fits(row, of_row):
+        return [misfit(row, form, path, line)]
+    return read_row(row, of_row, path=path, line=line, role_map=role_map)

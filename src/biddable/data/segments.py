@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
-from biddable.data.conversation import Message
+from biddable.data.control_text import any_of, strings_of
+from biddable.data.conversation import Conversation, Message
 from biddable.errors import TemplateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Learn = Literal["answers", "last_answer", "all"]
+ControlText = Literal["escape", "refuse"]
+History = Literal["expand", "refuse"]
+Tools = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,8 @@ class ChatTemplate(ABC):
         answer_prefix: what stands between the prompt and the answer's text; it is learned.
         answer_suffix: what stands between the answer's text and the stop; it is learned.
         markers: marks of this template that are ordinary text; ``escape`` keeps content off them.
+        control_tokens: the tokens that no text of a row ever becomes.
+        control_text: what becomes of a text that spells a marker: escaped, or refused.
     """
 
     name: str
@@ -49,21 +62,31 @@ class ChatTemplate(ABC):
     answer_prefix: str = ""
     answer_suffix: str = ""
     markers: tuple[str, ...] = ()
+    control_tokens: frozenset[str]
+    control_text: ControlText
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, control_text: ControlText) -> None:
+        """Note the tokenizer's special tokens, and what opens and ends a plain text."""
+        self.control_text = control_text
+        self.control_tokens = frozenset(special_tokens(tokenizer))
+        self._document = (str(tokenizer.bos_token or ""), str(tokenizer.eos_token or ""))
 
     @abstractmethod
-    def render(self, messages: Sequence[Message]) -> list[Segment]:
+    def render(self, messages: Sequence[Message], *, tools: Tools = ()) -> list[Segment]:
         """Render a conversation that ends with an answer, up to and with its stop.
 
         Raises:
-            TemplateError: the last message is not an answer, or this form cannot show one of them.
+            TemplateError: the last message is not an answer, this form cannot show one of them, or
+                it shows an answer otherwise once the conversation goes on.
         """
 
     @abstractmethod
-    def render_prompt(self, messages: Sequence[Message]) -> list[Segment]:
+    def render_prompt(self, messages: Sequence[Message], *, tools: Tools = ()) -> list[Segment]:
         """Render the segments of ``render`` that come before the last answer.
 
         Args:
             messages: with or without the last answer.
+            tools: the functions that may be called.
 
         Raises:
             TemplateError: this form cannot show one of the messages.
@@ -74,12 +97,55 @@ class ChatTemplate(ABC):
     def definition(self) -> str:
         """Tell all that the template does, for a hash of it."""
 
+    @property
+    def stop_texts(self) -> tuple[str, ...]:
+        """Name every control token that ends an answer of some kind, ``stop_text`` first."""
+        return (self.stop_text,)
+
+    def render_rows(
+        self, conversation: Conversation, *, learn: Learn = "answers"
+    ) -> list[list[Segment]]:
+        """Render a row as what is learned from it: one rendering, or one for each answer.
+
+        Args:
+            conversation: ends with an answer, or is a plain text, all of which is learned.
+            learn: the answers that are marked so, the last answer only, or everything.
+
+        Raises:
+            TemplateError: this form cannot show the conversation.
+        """
+        if conversation.text is not None:
+            return [self._render_text(conversation.text)]
+        messages = conversation.messages
+        if learn == "last_answer":
+            messages = (*(replace(m, learn=False) for m in messages[:-1]), *messages[-1:])
+        if learn == "all":
+            whole = self._render_whole(messages, conversation.tools)
+            return [[replace(segment, learned=True) for segment in whole]]
+        return self._render_answers(messages, conversation.tools)
+
+    def spells_control(self, conversation: Conversation) -> bool:
+        """Tell whether a row spells a control token or a marker of this template."""
+        said: list[Any] = [conversation.text, list(conversation.tools)]
+        said += [[self._said(m), m.input, dict(m.extra)] for m in conversation.messages]
+        return any(self._spelled_pattern.search(text) for text in strings_of(said))
+
     def escape(self, text: str) -> str:
         r"""Put a backslash before each marker that content spells, so that it cannot act as one.
 
         ``read_answer`` takes it away again. (``inst``: ``[/INST]`` becomes ``\[/INST]``.)
+
+        Raises:
+            TemplateError: the text spells a marker, and that is to be refused.
         """
-        return self._marker_pattern.sub(r"\\\g<0>", text) if self.markers else text
+        if not self.markers:
+            return text
+        if self.control_text == "refuse" and (found := any_of(self.markers).search(text)):
+            raise TemplateError(
+                f'a text spells {found[0]!r}, a mark of template "{self.name}" that is ordinary'
+                ' text; reword it, or set data.control_text to "escape".'
+            )
+        return self._marker_pattern.sub(r"\\\g<0>", text)
 
     def read_answer(self, output: str) -> str:
         """Take out of generated text what the template adds to an answer.
@@ -94,9 +160,37 @@ class ChatTemplate(ABC):
         pattern = self._marker_pattern
         return pattern.sub(lambda m: m[0].removeprefix("\\"), output) if self.markers else output
 
-    @property
+    def _said(self, message: Message) -> str:
+        return message.content
+
+    def _render_answers(self, messages: Sequence[Message], tools: Tools) -> list[list[Segment]]:
+        return [self.render(messages, tools=tools)]
+
+    def _render_whole(self, messages: Sequence[Message], tools: Tools) -> list[Segment]:
+        return self.render(messages, tools=tools)
+
+    def _render_text(self, text: str) -> list[Segment]:
+        start, end = self._document
+        segments = [
+            Segment(start, learned=True, special=True),
+            Segment(text, learned=True),
+            Segment(end, learned=True, special=True),
+        ]
+        return [segment for segment in segments if segment.text]
+
+    @cached_property
     def _marker_pattern(self) -> re.Pattern[str]:
-        return re.compile(r"\\*(?:" + "|".join(map(re.escape, self.markers)) + ")")
+        return re.compile(rf"\\*(?:{any_of(self.markers).pattern})")
+
+    @cached_property
+    def _spelled_pattern(self) -> re.Pattern[str]:
+        return any_of([*self.control_tokens, *self.markers])
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """Name the tokens that a tokenizer calls special."""
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return added | set(map(str, tokenizer.all_special_tokens))
 
 
 def require_answer(messages: Sequence[Message]) -> None:

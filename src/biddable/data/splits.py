@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from biddable.data.conversation import Conversation
+from biddable.data.wording import question_of, same_text
 
 T = TypeVar("T")
 
@@ -32,3 +37,45 @@ def split_rows(
         random.Random(shuffle_seed).shuffle(shuffled)
     cut = len(shuffled) - (held_out_rows or 0)
     return shuffled[: max(cut, 0)], shuffled[max(cut, 0) :]
+
+
+def split_by_hash(keys: Sequence[str], *, held_out: float) -> list[bool]:
+    """Choose the rows to hold out by a hash of what each is about, and of nothing else.
+
+    A row's side does not depend on the other rows, so it stays when rows are added, moved or
+    deleted; and rows with the same key are on the same side.
+
+    Args:
+        keys: what each row is about, see ``content_key`` and ``group_key``.
+        held_out: share of the keys, between 0 and 1.
+
+    Returns:
+        True for the rows that are held out.
+
+    Example:
+        >>> split_by_hash(["Paris", "Rome", "Paris"], held_out=0.5)
+        [True, False, True]
+    """
+    return [_position(key) < held_out for key in keys]
+
+
+def content_key(conversation: Conversation) -> str:
+    """Give the first question as it is compared: all rows that open with it go together."""
+    return same_text(question_of(conversation))
+
+
+def group_key(row: Mapping[str, Any], key: str) -> str | None:
+    """Give the value of a row's key as text; None if the row has none.
+
+    Example:
+        >>> group_key({"entity": "country:France"}, "entity")
+        '"country:France"'
+    """
+    value = row.get(key)
+    return None if value is None else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _position(key: str) -> float:
+    """Place a key between 0 and 1, the same on every machine."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

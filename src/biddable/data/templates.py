@@ -1,4 +1,4 @@
-"""Offer the chat templates by name: ``inst``, ``alpaca``, ``chatml`` and the tokenizer's own."""
+"""Offer the chat templates: three of our own, those of known families, a tokenizer's, a user's."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biddable.data.conversation import Message
+from biddable.data.jinja_rendering import JinjaRenderer
+from biddable.data.jinja_template import JinjaTemplate
 from biddable.data.segments import (
     ChatTemplate,
+    ControlText,
+    History,
     Segment,
+    Tools,
     join_plain,
     require_answer,
     without_answer,
 )
-from biddable.data.tokenizer_template import TokenizerTemplate
 from biddable.errors import TemplateError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "FAMILIES",
     "TEMPLATE_NAMES",
     "AlpacaTemplate",
     "ChatMLTemplate",
     "ChatTemplate",
     "InstTemplate",
+    "JinjaTemplate",
     "Segment",
-    "TokenizerTemplate",
     "get_template",
+    "saved_name",
     "template_hash",
 ]
 
@@ -48,7 +56,10 @@ class _TurnTemplate(ChatTemplate):
 
     roles: tuple[str, ...] = ("system", "user")
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, control_text: ControlText = "escape"
+    ) -> None:
+        super().__init__(tokenizer, control_text=control_text)
         if tokenizer.eos_token is None:
             raise TemplateError(
                 f'template "{self.name}" ends an answer with the tokenizer\'s end-of-text token,'
@@ -57,15 +68,23 @@ class _TurnTemplate(ChatTemplate):
         self.bos_text = str(tokenizer.bos_token or "")
         self.stop_text = str(tokenizer.eos_token)
 
-    def render(self, messages: Sequence[Message]) -> list[Segment]:
+    def render(self, messages: Sequence[Message], *, tools: Tools = ()) -> list[Segment]:
         require_answer(messages)
-        return [*self.render_prompt(messages), *self._answer(messages[-1])]
+        _require_text_only(messages[-1], len(messages), self.name)
+        prompt = self.render_prompt(messages, tools=tools)
+        return [*prompt, *self._answer(messages[-1])]
 
-    def render_prompt(self, messages: Sequence[Message]) -> list[Segment]:
+    def render_prompt(self, messages: Sequence[Message], *, tools: Tools = ()) -> list[Segment]:
+        if tools:
+            raise TemplateError(
+                f'template "{self.name}" cannot show tools; use one that does ("qwen", "mistral"'
+                " or the tokenizer's own), or write them into a system message."
+            )
         segments = [Segment(self.bos_text, learned=False, special=True)] if self.bos_text else []
         turn: list[Message] = []
         is_first = True
         for index, message in enumerate(without_answer(messages), start=1):
+            _require_text_only(message, index, self.name)
             if message.role == "assistant":
                 segments += [*self._prompt(turn, is_first=is_first), *self._answer(message)]
                 turn, is_first = [], False
@@ -151,14 +170,17 @@ class ChatMLTemplate(_TurnTemplate):
 
     _START, _END = "<|im_start|>", "<|im_end|>"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, *, control_text: ControlText = "escape"
+    ) -> None:
         """Find which markers are control tokens of this vocabulary.
 
         Raises:
             TemplateError: the tokenizer has no end-of-text token.
         """
-        super().__init__(tokenizer)
+        super().__init__(tokenizer, control_text=control_text)
         self._control = {m for m in (self._START, self._END) if is_control(m, tokenizer)}
+        self.control_tokens |= self._control
         self.markers = tuple(m for m in (self._START, self._END) if m not in self._control)
         if self._END in self._control:
             self.stop_text = self._END
@@ -186,38 +208,128 @@ class ChatMLTemplate(_TurnTemplate):
 _TEMPLATES: dict[str, type[_TurnTemplate]] = {
     template.name: template for template in (InstTemplate, AlpacaTemplate, ChatMLTemplate)
 }
-TEMPLATE_NAMES = (*_TEMPLATES, "tokenizer")
+# The control tokens that each family cannot be written without, where they are not the tokenizer's
+# own end of text.
+FAMILIES = {
+    "llama-3": ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    "mistral": ("[INST]", "[/INST]"),
+    "gemma": ("<start_of_turn>", "<end_of_turn>"),
+    "phi-3": ("<|user|>", "<|assistant|>", "<|end|>"),
+    "zephyr": (),
+    "qwen": ("<|im_start|>", "<|im_end|>"),
+}
+_NEEDS_END = ("mistral", "phi-3", "zephyr")
+TEMPLATE_NAMES = (*_TEMPLATES, *FAMILIES, "tokenizer")
+_SUFFIXES = (".jinja", ".jinja2", ".j2")
 
 
-def get_template(name: str | None, tokenizer: PreTrainedTokenizerBase) -> ChatTemplate:
+def get_template(
+    name: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    control_text: ControlText = "escape",
+    history: History = "expand",
+) -> ChatTemplate:
     """Make a template fit for a tokenizer.
 
     Args:
-        name: ``inst``, ``alpaca``, ``chatml`` or ``tokenizer`` (its own Jinja template). None: the
-            tokenizer's own if it has one, else ``inst``.
+        name: ``inst``, ``alpaca`` or ``chatml``; a family (``llama-3``, ``mistral``, ``gemma``,
+            ``phi-3``, ``zephyr``, ``qwen``); ``tokenizer`` (its own Jinja template); or the path of
+            a Jinja file (``*.jinja``). None: the tokenizer's own if it has one, else ``inst``.
         tokenizer: gives the control tokens, and its own template.
+        control_text: whether a text that spells a mark of the template, where that is ordinary
+            text, is escaped or refused.
+        history: whether a row whose answers are shown otherwise once the conversation goes on
+            becomes a row for each answer, or is refused.
 
     Raises:
-        TemplateError: the name is unknown, or the tokenizer lacks what the template needs.
+        TemplateError: the name is unknown, the file cannot be used, or the tokenizer lacks what the
+            template needs.
     """
     if name is None:
         name = "tokenizer" if tokenizer.chat_template else "inst"
+    if name in _TEMPLATES:
+        return _TEMPLATES[name](tokenizer, control_text=control_text)
+    renderer = _renderer(name, tokenizer)
+    return JinjaTemplate(name, renderer, tokenizer, control_text=control_text, history=history)
+
+
+def _renderer(name: str, tokenizer: PreTrainedTokenizerBase) -> JinjaRenderer:
     if name == "tokenizer":
-        return TokenizerTemplate(tokenizer)
-    if name not in _TEMPLATES:
-        raise TemplateError(
-            f'unknown template "{name}"; known: {", ".join(TEMPLATE_NAMES)}.'
-            f"{nearest(name, TEMPLATE_NAMES)}"
+        if not tokenizer.chat_template:
+            raise TemplateError(
+                'the tokenizer has no chat template of its own; use "inst", "alpaca" or "chatml".'
+            )
+        return JinjaRenderer(
+            str(tokenizer.get_chat_template()),
+            tokenizer,
+            what="the tokenizer's chat template",
+            tool_source=str(tokenizer.get_chat_template(tools=[{}])),
         )
-    return _TEMPLATES[name](tokenizer)
+    if name in FAMILIES:
+        _require_tokens(name, tokenizer)
+        source = files("biddable").joinpath("assets", "templates", f"{name}.jinja")
+        return JinjaRenderer(
+            source.read_text(encoding="utf-8"), tokenizer, what=f'template "{name}"'
+        )
+    if name.endswith(_SUFFIXES) or "/" in name:
+        return JinjaRenderer(_read_file(name), tokenizer, what=name)
+    raise TemplateError(
+        f'unknown template "{name}"; known: {", ".join(TEMPLATE_NAMES)}, or a file'
+        f" ({', '.join(_SUFFIXES)}).{nearest(name, TEMPLATE_NAMES)}"
+    )
+
+
+def _require_tokens(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    missing = [repr(token) for token in FAMILIES[name] if not is_control(token, tokenizer)]
+    if name in _NEEDS_END and tokenizer.eos_token is None:
+        missing.append("an end-of-text token")
+    if missing:
+        raise TemplateError(
+            f'template "{name}" is written with control tokens that this vocabulary lacks:'
+            f" {', '.join(missing)}. Use the tokenizer's own template, or one that needs none:"
+            ' "inst", "alpaca" or "chatml".'
+        )
+
+
+def _read_file(name: str) -> str:
+    path = Path(name)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        beside = [entry.name for entry in path.parent.glob("*.j*")] if path.parent.is_dir() else []
+        raise TemplateError(
+            f"{name}: no such file; give the path of a Jinja chat template."
+            f"{nearest(path.name, beside)}"
+        ) from None
+    except UnicodeDecodeError:
+        raise TemplateError(f"{name}: not UTF-8; save the file as UTF-8.") from None
+    except OSError as error:
+        raise TemplateError(f"{name}: cannot be read: {error.strerror}.") from error
 
 
 def template_hash(template: ChatTemplate) -> str:
     """Hash what a template does (SHA-256, hex), so that runs with another text are told apart."""
-    return hashlib.sha256(f"{template.name}\n{template.definition}".encode()).hexdigest()
+    name = saved_name(template)
+    return hashlib.sha256(f"{name}\n{template.definition}".encode()).hexdigest()
+
+
+def saved_name(template: ChatTemplate) -> str:
+    """Name a template as a run folder knows it: a user's file becomes the tokenizer's own."""
+    return template.name if template.name in TEMPLATE_NAMES else "tokenizer"
 
 
 def is_control(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether a text is one token of its own in the vocabulary, and not the unknown one."""
     token_id = tokenizer.convert_tokens_to_ids(text)
     return token_id is not None and tokenizer.convert_ids_to_tokens(token_id) == text
+
+
+def _require_text_only(message: Message, number: int, name: str) -> None:
+    """Refuse what a form of our own would leave out in silence."""
+    shown = ("tool_calls", "reasoning_content", "thinking", "reasoning")
+    if lost := [key for key in shown if message.extra.get(key)]:
+        raise TemplateError(
+            f'message {number} has {lost[0]}, which template "{name}" cannot show; use one that'
+            ' does ("qwen" or "mistral" for tool calls, or the tokenizer\'s own), or take it out.'
+        )

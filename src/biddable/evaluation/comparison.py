@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.console import Console
 
-from biddable.data.builtin import builtin_names
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
 from biddable.evaluation.report import read_losses, render_report, write_text
@@ -33,7 +32,7 @@ from biddable.models.loading import LoadedModel, load
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
-SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on a built-in suite, and elsewhere
+SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on mimic, and elsewhere
 CHANGES = ("fixed", "broken", "both", "neither")
 
 
@@ -73,7 +72,7 @@ def compare(
         suite: as ``load_suite`` takes it.
         template: how the instruct model, and the base for comparison, are asked; None for the one
             that the instruct model was trained with.
-        max_new_tokens: most ids of an answer; None for 128 on a built-in suite, 256 elsewhere.
+        max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
         on_event: told about each stage.
@@ -89,7 +88,7 @@ def compare(
     samples = load_suite(suite)
     shots = fewshot_examples(suite)
     if max_new_tokens is None:
-        max_new_tokens = SHORT_ANSWER if str(suite) in builtin_names() else LONG_ANSWER
+        max_new_tokens = answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
     base_model = load(base) if isinstance(base, str) else base
     tuned = load(instruct) if isinstance(instruct, str) else instruct
@@ -114,6 +113,11 @@ def compare(
     if out is not None:
         write_comparison(result, sides, out=out, run_folder=tuned.source)
     return result
+
+
+def answer_limit(suite: str | Path) -> int:
+    """Give the most ids of an answer where none is set: mimic's answers are short."""
+    return SHORT_ANSWER if str(suite) == "mimic" else LONG_ANSWER
 
 
 def _ask_all(

@@ -51,13 +51,21 @@ def suite_of(model: str, folder: str | Path) -> str:
 
 
 def _held_out_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    settings, file = manifest["config"]["data"], manifest["data"]["held_out"]
-    rows = read_rows(file["file"])
-    if hash_file(file["file"]) != file["sha256"]:
-        raise DataError(
-            "has changed since the run, so what it held out is not known; name a suite.",
-            path=file["file"],
-        )
+    settings, described = manifest["config"]["data"], manifest["data"]["held_out"]
+    files = described.get("files") or [described]  # a run of 0.1.0 names one
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for file in files:
+        if file["sha256"] is None:
+            raise EvaluationError(
+                f"{file['file']}: from the hub, where it may change, so what the run held out is"
+                " not known; name a suite."
+            )
+        rows += read_rows(file["file"])
+        if hash_file(file["file"]) != file["sha256"]:
+            raise DataError(
+                "has changed since the run, so what it held out is not known; name a suite.",
+                path=file["file"],
+            )
     _, held_out = split_rows(
         [row for _, row in rows],
         held_out_rows=settings["held_out_rows"],

@@ -15,6 +15,7 @@ import torch
 from biddable.data.batching import collate
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoding import Example, encode_all
+from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.behaviour import Behaviour, judge
@@ -182,7 +183,9 @@ def _prepare(
     shots: Sequence[tuple[str, str]] | None,
 ) -> _Prepared:
     if prompt_form == "template":
-        form = get_template(template or loaded.template, loaded.tokenizer)
+        form = get_template(
+            template or loaded.template, loaded.tokenizer, control_text=loaded.control_text
+        )
         prepared = _prepare_template(loaded, samples, form)
     else:
         given = fewshot_examples() if shots is None else shots
@@ -195,7 +198,7 @@ def _prepare_template(
     loaded: LoadedModel, samples: Sequence[Sample], template: ChatTemplate
 ) -> _Prepared:
     tokenizer = loaded.tokenizer
-    stop_id: int = tokenizer.convert_tokens_to_ids(template.stop_text)  # type: ignore[assignment]
+    stop_id = stop_ids(template, tokenizer)[0]
     conversations = [
         Conversation(
             (
@@ -215,7 +218,8 @@ def _prepare_template(
             for token_id, learned in zip(example.input_ids, example.loss_mask, strict=True)
         ]
         examples.append(Example(example.input_ids, mask))
-    return _Prepared(prompts, examples, {stop_id} | loaded.end_ids(), template)
+    ends = {*stop_ids(template, tokenizer), *loaded.end_ids()}
+    return _Prepared(prompts, examples, ends, template)
 
 
 def _prepare_plain(

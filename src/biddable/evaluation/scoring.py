@@ -10,8 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from biddable.data.builtin import builtin_names
-from biddable.evaluation.comparison import LONG_ANSWER, SCHEMA, SHORT_ANSWER, scores
+from biddable.evaluation.comparison import SCHEMA, answer_limit, scores
 from biddable.evaluation.report import write_text
 from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
 from biddable.evaluation.suites import fewshot_examples, load_suite
@@ -38,7 +37,7 @@ def score(
         suite: as ``load_suite`` takes it.
         prompt_form: None for ``template`` where one is given or known, else ``bare``.
         template: None for the model's own.
-        max_new_tokens: most ids of an answer; None for 128 on a built-in suite, 256 elsewhere.
+        max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
         on_event: told about each stage.
@@ -51,10 +50,10 @@ def score(
         DataError: the suite cannot be read.
         CheckpointError: the results cannot be written.
     """
-    samples, is_built_in = load_suite(suite), str(suite) in builtin_names()
+    samples = load_suite(suite)
     loaded = load(model) if isinstance(model, str) else model
     form = prompt_form or ("template" if template or loaded.template else "bare")
-    max_new_tokens = max_new_tokens or (SHORT_ANSWER if is_built_in else LONG_ANSWER)
+    max_new_tokens = max_new_tokens or answer_limit(suite)
     outcomes = evaluate(
         loaded,
         samples,

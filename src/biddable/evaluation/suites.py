@@ -13,7 +13,8 @@ from typing import Any, get_args
 
 from biddable.data.builtin import builtin_names, builtin_path, create_instruction_dataset
 from biddable.data.conversation import Message
-from biddable.data.readers import Row, conversations_from_rows, read_rows
+from biddable.data.files import Row
+from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.checks import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
@@ -37,8 +38,8 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     """Load a suite.
 
     Args:
-        name_or_path: ``mimic`` for the built-in held-out items, or a file: of items, rows that
-            have a ``check``, or of instructions in any format that can be trained on.
+        name_or_path: ``mimic`` or ``starter`` for built-in held-out items, or a file: of items,
+            rows that have a ``check``, or of instructions in any format that can be trained on.
 
     Returns:
         The samples in file order.
@@ -51,6 +52,11 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     rows = read_rows(path)
     if any("check" in row for _, row in rows):
         return samples_from_rows(rows, path=str(path))
+    conversations = conversations_from_rows(rows, path=str(path))
+    if any(conversation.text is not None for conversation in conversations):
+        raise EvaluationError(
+            f"{path}: rows of plain text ask nothing; name a file of instructions."
+        )
     return [
         Sample(
             id=str(conversation.line),
@@ -60,7 +66,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
             messages=conversation.messages[:-1],
             source=conversation.source,
         )
-        for conversation in conversations_from_rows(rows, path=str(path))
+        for conversation in conversations
     ]
 
 
@@ -95,8 +101,8 @@ def fewshot_examples(suite: str | Path = "") -> list[tuple[str, str]]:
     """Give the three fixed examples that a prompt of a suite is opened with.
 
     Args:
-        suite: for a built-in one they are short rows of its training split, each of another
-            category; for a file they are general ones.
+        suite: for a built-in one they are short rows of one turn of its training split, each of
+            another category and none of them refused; for a file they are general ones.
 
     Returns:
         Pairs of instruction and response, never of the items that are judged.
@@ -107,7 +113,8 @@ def fewshot_examples(suite: str | Path = "") -> list[tuple[str, str]]:
     for row in create_instruction_dataset(str(suite), "train"):
         pair = (row["instruction"], row["response"])
         is_short = len("".join(pair)) <= _MAX_SHOT_CHARS and "\n" not in "".join(pair)
-        if is_short and len(shots) < NUM_SHOTS:
+        is_plain = row.get("kind") != "harmful" and len(row.get("messages", ())) <= 2
+        if is_short and is_plain and len(shots) < NUM_SHOTS:
             shots.setdefault(str(row.get("category")), pair)
     return list(shots.values())
 

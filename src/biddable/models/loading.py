@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.lora import ADAPTER_CONFIG, load_adapter, merge_lora, read_adapter_config
 
@@ -53,6 +54,12 @@ class LoadedModel:
     source: str
     template: str | None = None
     manifest: dict[str, Any] | None = None
+
+    @property
+    def control_text(self) -> ControlText:
+        """Say what becomes of texts that spell a mark of the template, as in the training."""
+        described = (self.manifest or {}).get("template") or {}
+        return "refuse" if described.get("control_text") == "refuse" else "escape"
 
     def end_ids(self) -> set[int]:
         """Collect the ids by which the model itself says that a text has ended."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from biddable.data.conversation import Message
 from biddable.data.encoding import encode_prompt
+from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import get_template
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
@@ -53,18 +54,20 @@ def answer(
         DataError: the prompt is longer than the model can read.
     """
     tokenizer = loaded.tokenizer
-    form = None if template is None else get_template(template, tokenizer)
-    stop_ids = loaded.end_ids()
+    form = None
+    if template is not None:
+        form = get_template(template, tokenizer, control_text=loaded.control_text)
+    ends = loaded.end_ids()
     if form is None:
         ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
     else:
         prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
-        stop_ids |= {tokenizer.convert_tokens_to_ids(form.stop_text)}  # type: ignore[arg-type]
+        ends |= set(stop_ids(form, tokenizer))
     (found,) = generate(
         loaded.model,
         [prompt_ids],
-        stop_ids=stop_ids,
+        stop_ids=ends,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,

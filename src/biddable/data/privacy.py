@@ -1,0 +1,134 @@
+"""Find what should not be learned by heart: keys and passwords, e-mail addresses, phone numbers.
+
+What is found is shown by its first signs only, so that a report can be passed on.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+# Keys that name their maker: nothing else is written like them.
+_KEYS = {
+    "AWS key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "Anthropic key": r"\bsk-ant-[A-Za-z0-9_-]{20,}",
+    "OpenAI key": r"\bsk-(?:proj-|svcacct-)?(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{20,}",
+    "GitHub token": r"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "GitLab token": r"\bglpat-[A-Za-z0-9_-]{20,}",
+    "Hugging Face token": r"\bhf_[A-Za-z0-9]{30,}",
+    "Google key": r"\bAIza[0-9A-Za-z_-]{35}",
+    "Slack token": r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}",
+    "Stripe key": r"\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}",
+    "SendGrid key": r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
+    "npm token": r"\bnpm_[A-Za-z0-9]{36}\b",
+    "PyPI token": r"\bpypi-AgE[A-Za-z0-9_-]{50,}",
+    "Telegram bot token": r"\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b",
+    "JSON web token": r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+    "private key": r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----",
+    "password in a URL": r"\b[a-z][a-z0-9+]{2,12}://[^\s:/@]{1,64}:[^\s:/@<>{}$*]{4,64}@[\w.-]+",
+}
+_ANY_KEY = re.compile("|".join(f"({pattern})" for pattern in _KEYS.values()))
+_ASSIGNED = re.compile(
+    r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|auth[_-]?key|private[_-]?key)"
+    r"[\"']?\s*(?:[:=]|=>|:=)\s*[\"']?([A-Za-z0-9+/_=.~!@#$%^&*-]{12,})",
+    re.IGNORECASE,
+)
+_MADE_UP = re.compile(
+    r"your|example|sample|placeholder|change|insert|x{4}|\*{3}|\.{3}|1234567|abcdef|secret|token"
+    r"|passw|getenv|environ|process\.|config|\(",
+    re.IGNORECASE,
+)
+# Cheap to look for, and without one of them no pattern above can match.
+_HINTS = re.compile(
+    r"AKIA|ASIA|sk-|gh[pousr]_|github_pat_|glpat-|hf_|AIza|xox|k_live_|k_test_|SG\.|npm_|pypi-|:AA"
+    r"|eyJ|-----BEGIN|://[^\s/]*@"
+)
+_EMAIL = re.compile(
+    r"(?<![\w.+%/@-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.)+"
+    r"[A-Za-z]{2,24}(?![\w@-])"
+)
+_PHONE = re.compile(
+    r"(?<![\w.+/=-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}"
+    r"|\+\d{10,14}|(?:\+?1[ .-])?\(\d{3}\) ?\d{3}[-. ]\d{4}|(?:1-)?\d{3}-\d{3}-\d{4})(?![\w-]|\.\d)"
+)
+_MIN_BITS = 3.3  # a sign, on average; words and counters are below it
+
+
+def private_findings(text: str) -> Iterator[tuple[str, str]]:
+    """Say what a text gives away.
+
+    Args:
+        text: of one message.
+
+    Returns:
+        Pairs of code (``secret``, ``email-address``, ``phone-number``) and what was found.
+
+    Example:
+        >>> list(private_findings("Write to jane.roe@firm.org"))[0][0]
+        'email-address'
+    """
+    secret = find_secret(text)
+    if secret:
+        kind, value = secret
+        yield (
+            "secret",
+            f"holds a {kind} ({_masked(value)}); take it out, and revoke it if it is real.",
+        )
+        text = text.replace(value, "")  # what stands before its @ is no one's address
+    if "@" in text:
+        yield from _told("email-address", "e-mail address", _EMAIL.findall(text))
+    if "-" in text or "+" in text or "(" in text:
+        numbers = [number for number in _PHONE.findall(text) if 9 <= _num_digits(number) <= 15]
+        yield from _told("phone-number", "phone number", numbers)
+
+
+def find_secret(text: str) -> tuple[str, str] | None:
+    """Find the first key, token or password of a text.
+
+    Returns:
+        Its kind and its value; None if there is none.
+
+    Example:
+        >>> find_secret("password = 'changeme-please-now'") is None
+        True
+    """
+    if _HINTS.search(text):
+        found = _ANY_KEY.search(text)
+        if found:
+            return list(_KEYS)[(found.lastindex or 1) - 1], found[0]
+    for assigned in _ASSIGNED.finditer(text) if "=" in text or ":" in text else ():
+        value = assigned[1]
+        if not _MADE_UP.search(value) and _looks_random(value):
+            return "password or key", value
+    return None
+
+
+def _looks_random(value: str) -> bool:
+    has_both = any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+    return has_both and _bits_a_sign(value) >= _MIN_BITS
+
+
+def _bits_a_sign(value: str) -> float:
+    shares = [count / len(value) for count in Counter(value).values()]
+    return -sum(share * math.log2(share) for share in shares)
+
+
+def _num_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
+
+
+def _told(code: str, name: str, found: list[str]) -> Iterator[tuple[str, str]]:
+    if found:
+        count = f"{len(found)} {name}{'es' if name[-1] == 's' else 's'}" if len(found) > 1 else name
+        first = _masked(found[0])
+        article = "" if len(found) > 1 else ("an " if name[0] == "e" else "a ")
+        yield (
+            code,
+            f"holds {article}{count} ({first}); take it out, or put a made-up one in its place.",
+        )
+
+
+def _masked(value: str) -> str:
+    return value[: min(4, len(value) // 3)] + "…"

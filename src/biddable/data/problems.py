@@ -1,0 +1,95 @@
+"""Say what is wrong with a row: where it stands, what was found, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal, NoReturn
+
+from biddable.errors import DataError, join_problems
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Hold one finding about one row.
+
+    Attributes:
+        code: short and stable, for programs: ``empty-text``, ``near-duplicate``.
+        message: what was found, what is allowed, what to do.
+        path: the file, if there is one.
+        line: 1-based line in that file.
+        message_index: 1-based message in that row, where it is about one.
+        severity: whether the row cannot be learned from, or is to be looked at.
+    """
+
+    code: str
+    message: str
+    path: str | None = None
+    line: int | None = None
+    message_index: int | None = None
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        """Put the place in front.
+
+        Example:
+            >>> str(Problem("empty-text", "empty response.", path="train.jsonl", line=412))
+            'train.jsonl:412: empty response.'
+        """
+        return str(DataError(self.message, path=self.path, line=self.line))
+
+
+def kind_of(value: Any) -> str:
+    """Say what a value is, in words.
+
+    Example:
+        >>> kind_of(3), kind_of([]), kind_of({"a": 1})
+        ('a number', 'an empty list', 'an object')
+    """
+    if value is None:
+        return "null"
+    names = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    names |= {list: "a list", dict: "an object"}
+    kind = type(value)
+    return "an empty list" if value == [] else names.get(kind, f"a value of type {kind.__name__}")
+
+
+def keys_of(row: Mapping[str, Any]) -> str:
+    """List a row's keys for a message.
+
+    Example:
+        >>> keys_of({"prompt": 1, "reply": 2})
+        'keys "prompt", "reply"'
+    """
+    return "keys " + ", ".join(f'"{key}"' for key in row) if row else "no keys"
+
+
+def either(choices: Sequence[str]) -> str:
+    """List what is allowed.
+
+    Example:
+        >>> either(["system", "user", "assistant"])
+        'system, user or assistant'
+    """
+    return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def raise_all(problems: Sequence[Problem], *, path: str | PathLike[str] | None = None) -> NoReturn:
+    """Raise the first problem with its place; the others follow it, a line each.
+
+    Args:
+        problems: at least one, in the order of the rows.
+        path: the file of those that name none.
+
+    Raises:
+        DataError: always.
+    """
+    first, *others = problems
+    rest = [str(DataError(p.message, path=p.path or path, line=p.line)) for p in others]
+    raise DataError(
+        join_problems([first.message, *rest]),
+        path=first.path or path,
+        line=first.line,
+        message_index=first.message_index,
+    )

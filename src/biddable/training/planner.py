@@ -1,0 +1,283 @@
+"""Say before the first step what a run would learn, and whether its base can learn it.
+
+It does what `run_training` does up to the training, by the same functions, and counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from biddable.config import RunConfig
+from biddable.data.conversation import Conversation
+from biddable.data.encoded import EncodedRows
+from biddable.data.encoding import Example, Overflow, encode_all
+from biddable.errors import CheckpointError
+from biddable.models.readiness import Readiness
+from biddable.training.checkpoint import require_unused
+from biddable.training.preparation import Prepared, prepare
+from biddable.training.trainer import peak_learning_rate, planned_steps
+
+_SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
+_REFUSED = ("✗", "bold red")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Count what the length limit takes from a part of the rows.
+
+    Attributes:
+        num_rows: of the part.
+        p50: of the rows' lengths in tokens, as are the next ones.
+        p95: 95 % are no longer.
+        p99: 99 % are no longer.
+        longest: the longest row.
+        limit: ids a row may have; None for no limit.
+        overflow: what happens to longer rows.
+        num_over: rows over the limit.
+        num_lost_tokens: ids that would be learned and stand in those rows.
+        num_lost_stops: stop tokens among them.
+    """
+
+    num_rows: int
+    p50: int
+    p95: int
+    p99: int
+    longest: int
+    limit: int | None
+    overflow: Overflow
+    num_over: int
+    num_lost_tokens: int
+    num_lost_stops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Hold what a run would do.
+
+    Attributes:
+        readiness: of the base.
+        method: what trains, in words.
+        ledgers: of each part, ``train`` first.
+        num_tokens: ids in the rows that are kept for training.
+        num_loss_tokens: those that are learned.
+        num_kept: rows that are kept for training.
+        num_stopped: of those, the rows in which the stop token is learned.
+        num_steps: optimizer steps, all epochs.
+        num_step_tokens: ids that the steps run through.
+        num_step_loss_tokens: those that they learn.
+        num_step_unique_tokens: ids that are left where rows of a micro-batch share their starts.
+        learning_rate: its peak.
+        learning_rate_reason: why.
+        refusals: why the run would be refused; empty if it would not.
+    """
+
+    readiness: Readiness
+    method: str
+    ledgers: dict[str, Ledger]
+    num_tokens: int
+    num_loss_tokens: int
+    num_kept: int
+    num_stopped: int
+    num_steps: int
+    num_step_tokens: int
+    num_step_loss_tokens: int
+    num_step_unique_tokens: int
+    learning_rate: float
+    learning_rate_reason: str
+    refusals: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it for a program to read."""
+        return {"ready": not self.refusals, **asdict(self)}
+
+
+def plan_run(config: RunConfig) -> Plan:
+    """Read, encode and count all that a config would train, and train nothing.
+
+    Args:
+        config: the run.
+
+    Returns:
+        The plan; what the run would be refused for is in it, not raised, as far as the rows could
+        be read and encoded at all.
+
+    Raises:
+        BiddableError: the rows, the model, the template or the method is not usable.
+    """
+    prepared = prepare(config)
+    readiness, rows = prepared.readiness, prepared.read()
+    encoded = {"train": _encode(rows.train, prepared)}
+    if rows.held_out:
+        encoded["held_out"] = _encode(rows.held_out, prepared)
+    ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
+    kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
+    steps = planned_steps(kept, settings=config.training, seed=prepared.seed) if kept else None
+    rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
+    num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
+    refusals = [str(p) for p in readiness.problems if p.severity == "error"]
+    refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
+    try:
+        require_unused(prepared.output)
+    except CheckpointError as error:
+        refusals.append(str(error))
+    return Plan(
+        readiness=readiness,
+        method=prepared.method,
+        ledgers=ledgers,
+        num_tokens=sum(len(example.input_ids) for example in kept),
+        num_loss_tokens=sum(_num_learned(example) for example in kept),
+        num_kept=len(kept),
+        num_stopped=num_stopped,
+        num_steps=len(steps) if steps else 0,
+        num_step_tokens=steps.num_tokens if steps else 0,
+        num_step_loss_tokens=steps.num_loss_tokens if steps else 0,
+        num_step_unique_tokens=steps.num_unique_tokens if steps else 0,
+        learning_rate=rate,
+        learning_rate_reason=reason,
+        refusals=refusals,
+    )
+
+
+def plan_table(plan: Plan) -> RenderableType:
+    """Lay a plan out for the terminal."""
+    parts: list[RenderableType] = [Text("Readiness of the base", style="bold"), _facts(plan)]
+    parts += [Text("Lengths in tokens, and what the limit takes", style="bold"), _lengths(plan)]
+    parts += [Text("The training", style="bold"), _training(plan)]
+    if plan.refusals:
+        shown = {str(problem) for problem in plan.readiness.problems}
+        rest = [reason for reason in plan.refusals if reason not in shown]
+        why = ":" if rest else ", for what is marked ✗ above."
+        parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
+        parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
+    else:
+        parts.append(Text("This run can start: biddable train", style="bold green"))
+    return Group(*parts)
+
+
+def percentile(ordered: Sequence[int], share: float) -> int:
+    """Take the smallest value that a share of all values does not exceed.
+
+    Args:
+        ordered: the values, rising.
+        share: 0 to 1.
+
+    Example:
+        >>> [percentile([3, 5, 8, 900], share) for share in (0.5, 0.75, 0.99)]
+        [5, 8, 900]
+    """
+    return ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+
+def _encode(rows: Iterable[Conversation], prepared: Prepared) -> list[Example]:
+    """Encode a part of the rows without a limit; what the limit takes is counted afterwards."""
+    tokenizer, learn = prepared.loaded.tokenizer, prepared.learn
+    return encode_all(list(rows), prepared.template, tokenizer, max_seq_len=None, learn=learn)[0]
+
+
+def _fits(example: Example, prepared: Prepared) -> bool:
+    return prepared.max_seq_len is None or len(example.input_ids) <= prepared.max_seq_len
+
+
+def _ledger(examples: Sequence[Example], prepared: Prepared) -> Ledger:
+    lengths = sorted(len(example.input_ids) for example in examples)
+    over = [example for example in examples if not _fits(example, prepared)]
+    stop_id = prepared.readiness.stop_id
+    return Ledger(
+        num_rows=len(examples),
+        p50=percentile(lengths, 0.5),
+        p95=percentile(lengths, 0.95),
+        p99=percentile(lengths, 0.99),
+        longest=lengths[-1],
+        limit=prepared.max_seq_len,
+        overflow=prepared.overflow,
+        num_over=len(over),
+        num_lost_tokens=sum(_num_learned(example) for example in over),
+        num_lost_stops=sum(_num_stops(example, stop_id) for example in over),
+    )
+
+
+def _refusals(ledgers: dict[str, Ledger], *, num_kept: int, num_stopped: int) -> list[str]:
+    found = [
+        f"{part}: {ledger.num_over:,} of {ledger.num_rows:,} rows are over {ledger.limit:,} tokens,"
+        ' and data.overflow is "error". Shorten them, raise data.max_seq_len, or set it to "drop".'
+        for part, ledger in ledgers.items()
+        if ledger.num_over and ledger.overflow == "error"
+    ]
+    limits = {part: f"{ledger.limit:,}" for part, ledger in ledgers.items() if ledger.limit}
+    found += [
+        f"{part}: every row is over {limits[part]} tokens; none is left. Raise data.max_seq_len."
+        for part, ledger in ledgers.items()
+        if ledger.num_over == ledger.num_rows and ledger.overflow == "drop"
+    ]
+    if num_kept and not num_stopped:
+        found.append("train: no row teaches the stop token, so the model would not stop.")
+    return found
+
+
+def _num_learned(example: Example) -> int:
+    return sum(example.loss_mask[1:])  # nothing predicts the first
+
+
+def _num_stops(example: Example, stop_id: int) -> int:
+    pairs = zip(example.input_ids, example.loss_mask, strict=True)
+    return sum(1 for token_id, is_learned in pairs if is_learned and token_id == stop_id)
+
+
+def _facts(plan: Plan) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    for fact in plan.readiness.facts:
+        sign, style = _SIGNS.get(fact.verdict, _REFUSED)
+        text = Text(fact.text)
+        if fact.advice:
+            text.append(f"\n{fact.advice}", style="italic")
+        table.add_row(" ", Text(sign, style=style), text)
+    return Padding(table, (0, 0, 1, 0))
+
+
+def _lengths(plan: Plan) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  part")
+    for name in ("rows", "p50", "p95", "p99", "longest", "limit", "over", "lost", "stops"):
+        table.add_column(name, justify="right")
+    for part, ledger in plan.ledgers.items():
+        numbers = (ledger.num_rows, ledger.p50, ledger.p95, ledger.p99, ledger.longest)
+        lost = (ledger.num_over, ledger.num_lost_tokens, ledger.num_lost_stops)
+        limit = "none" if ledger.limit is None else f"{ledger.limit:,}"
+        cells = [*(f"{n:,}" for n in numbers), limit, *(f"{n:,}" for n in lost)]
+        table.add_row(f"  {part.replace('_', ' ')}", *cells)
+    over = sum(ledger.num_over for ledger in plan.ledgers.values())
+    policy = next(iter(plan.ledgers.values())).overflow
+    deed = {"drop": "are dropped whole; no answer is cut", "error": "are an error"}[policy]
+    told = (
+        f"  the rows over the limit {deed}; lost: tokens that would be learned, and stops in them"
+        if over
+        else "  no row is over the limit"
+    )
+    return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))
+
+
+def _training(plan: Plan) -> RenderableType:
+    share = 100 * plan.num_loss_tokens / max(plan.num_tokens, 1)
+    rate, reason = f"{plan.learning_rate:g}", plan.learning_rate_reason
+    lines = {
+        "what trains": plan.method,
+        "template": f"{plan.readiness.template}, ends with {plan.readiness.stop_text}",
+        "trained tokens": f"{plan.num_loss_tokens:,} of {plan.num_tokens:,} ({share:.1f} %)",
+        "stop learned": f"in {plan.num_stopped:,} of {plan.num_kept:,} rows",
+        "steps": f"{plan.num_steps:,}, over {plan.num_step_tokens:,} tokens,"
+        f" {plan.num_step_loss_tokens:,} of them learned; {plan.num_step_unique_tokens:,} are left"
+        " where rows share their starts",
+        "learning rate": reason if reason.startswith(rate) else f"{rate} ({reason})",
+    }
+    table = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        table.add_row(f"  {name}", Text(text))
+    return Padding(table, (0, 0, 1, 0))

@@ -1,0 +1,134 @@
+"""The plan: what it counts is what training then does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from biddable.config import RunConfig, parse_config
+from biddable.errors import ConfigError
+from biddable.training.finetune import run_training
+from biddable.training.planner import plan_run, plan_table
+from tests.tiny import tiny_model, tiny_tokenizer
+
+ROWS = [{"instruction": f"Say {n}.", "response": "word " * n} for n in range(1, 13)]
+
+
+@pytest.fixture
+def config_of(tmp_path: Path) -> Callable[..., RunConfig]:
+    tiny_model().save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def config(data: dict[str, object] | None = None, **changes: object) -> RunConfig:
+        values = {
+            "model": str(tmp_path / "base"),
+            "data": {"train": str(path), **(data or {})},
+            "template": "inst",
+            "training": {"epochs": 2, "batch_size": 5},
+            "output": "run",
+        }
+        return parse_config(values | changes)
+
+    return config
+
+
+def shown(plan):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(plan_table(plan))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_plan_counts_what_training_then_does(config_of, method):
+    config = config_of({"held_out_rows": 4, "shuffle_seed": 1, "max_seq_len": 60}, method=method)
+    plan = plan_run(config)
+    assert plan.refusals == []
+    assert not Path("run").exists()
+    results = json.loads((run_training(config) / "manifest.json").read_text())["results"]
+    assert (plan.num_steps, plan.num_step_tokens, plan.num_step_loss_tokens) == (
+        results["steps"],
+        results["tokens"],
+        results["loss_tokens"],
+    )
+    assert plan.learning_rate == results["learning_rate"]
+    assert plan.num_stopped == plan.num_kept
+
+
+def test_the_ledger_names_what_the_limit_takes(config_of):
+    plan = plan_run(config_of({"max_seq_len": 40}))
+    ledger = plan.ledgers["train"]
+    assert 0 < ledger.num_over < 12
+    assert ledger.num_over == ledger.num_lost_stops == 12 - plan.num_kept
+    assert ledger.num_lost_tokens > ledger.num_over
+    assert ledger.p50 <= ledger.p95 <= ledger.p99 <= ledger.longest
+    assert ledger.longest > ledger.limit == 40
+    text = shown(plan)
+    assert "the rows over the limit are dropped whole" in text
+    assert "This run can start" in text
+
+
+def test_a_limit_that_is_an_error_refuses_and_still_shows_the_ledger(config_of):
+    plan = plan_run(config_of({"max_seq_len": 40, "overflow": "error"}))
+    assert plan.ledgers["train"].num_over > 0
+    (refusal,) = plan.refusals
+    assert 'data.overflow is "error"' in refusal
+    assert refusal in " ".join(shown(plan).split())
+
+
+def test_a_limit_that_leaves_no_row_refuses(config_of):
+    plan = plan_run(config_of({"max_seq_len": 3}))
+    assert (plan.num_kept, plan.num_steps) == (0, 0)
+    assert "every row is over 3 tokens" in plan.refusals[0]
+
+
+def test_a_folder_in_the_way_refuses(config_of):
+    Path("run").mkdir()
+    Path("run", "config.json").write_text("{}")
+    assert "run" in plan_run(config_of()).refusals[0]
+
+
+def chatml_base(folder: Path) -> str:
+    tokenizer = tiny_tokenizer(extra_special_tokens=("<|im_start|>", "<|im_end|>"))
+    model = tiny_model(vocab_size=302, tie=True)
+    with torch.no_grad():
+        weight = model.get_input_embeddings().weight
+        weight[-2:] = weight[:-2].mean(dim=0)
+    model.save_pretrained(folder / "chatml")
+    tokenizer.save_pretrained(folder / "chatml")
+    return str(folder / "chatml")
+
+
+def test_an_unlearnable_stop_is_refused_in_the_plan_and_before_the_first_step(config_of, tmp_path):
+    config = config_of(model=chatml_base(tmp_path), template="chatml", method="lora")
+    plan = plan_run(config)
+    assert "<|im_end|>" in plan.refusals[0]
+    assert "✗ the stop token <|im_end|>" in shown(plan)
+    assert shown(plan).count("can never be learned") == 1  # told once, above
+    assert "would be refused, for what is marked ✗ above" in shown(plan)
+    with pytest.raises(ConfigError, match="can never be learned"):
+        run_training(config, on_event=lambda event: pytest.fail(str(event)))
+    assert not Path("run").exists()
+
+
+def test_without_a_template_the_run_goes_on_with_a_stop_that_works(config_of, tmp_path):
+    model = chatml_base(tmp_path)
+    path = tmp_path / "chatml" / "chat_template.jinja"
+    path.write_text(
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    events = []
+    folder = run_training(
+        config_of(model=model, template=None, method="lora"), on_event=events.append
+    )
+    (method,) = [event for event in events if event["event"] == "method"]
+    assert "could not be learned" in method["notes"][0]
+    assert json.loads((folder / "manifest.json").read_text())["template"]["name"] == "inst"
