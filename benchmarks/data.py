@@ -8,8 +8,11 @@ Every turn is a process of its own with empty caches, on two cores. The sides ta
 - ours: from the file of rows (reading included) to the finished cache entry.
 - tokenizer: the tokenizer's own batch encoding of the same rendered text, on all cores, whichever
   of its two ways is faster: the call, or the batch method of its backend.
-- trl: SFTTrainer's preparation of a prompt-completion dataset that is in memory already, with two
-  processes, loss on the completion only, and no truncation (which would cost it two more passes).
+- trl: from the same file to a dataset that SFTTrainer can train on, all with two processes:
+  `datasets` reads it and maps the rows to prompts and completions, then the trainer prepares them,
+  loss on the completion only. Both sides have a limit of 1,024 tokens: TRL's own, and no row
+  reaches it. Two other figures are kept beside it: without the limit, which spares TRL two passes,
+  and of the trainer's part alone, which starts from prompts that are in memory.
 
 Then our second start on the same file, and the memory that a million rows take, from the file to
 the plan of an epoch: the sum over all our processes of the memory that each has to itself or
@@ -41,18 +44,23 @@ from benchmarks.rows import make_rows  # noqa: E402 - a script finds its neighbo
 RESULT = ROOT / "benchmarks" / "results" / "data.json"
 NUM_ROWS = 52_000
 TEMPLATE = "alpaca"
-OPTIONS = {"max_seq_len": None, "overflow": "error", "learn": "answers"}
+OPTIONS = {"max_seq_len": 1024, "overflow": "error", "learn": "answers"}
 NUM_CORES = 2
+PER_PAIR = (
+    "ratio_vs_trl",
+    "ratio_vs_trl_unlimited",
+    "ratio_vs_trl_prepare_only",
+    "share_of_tokenizer",
+)
 Figures = dict[str, Any]
 
 
 def load_tokenizer() -> Any:
-    """Build GPT-2's tokenizer from the test data, or take mimic's where that is absent."""
+    """Build GPT-2's tokenizer from `$BIDDABLE_TEST_DATA`, or take mimic's where that is absent."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    data = Path(os.environ.get("BIDDABLE_TEST_DATA", ROOT.parent / "shared" / "data"))
-    folder = data / "gpt2_tokenizer"
+    folder = Path(os.environ.get("BIDDABLE_TEST_DATA", "")) / "gpt2_tokenizer"
     if not folder.is_dir():
         return AutoTokenizer.from_pretrained(ROOT / "src" / "biddable" / "assets" / "mimic")
     vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
@@ -138,51 +146,66 @@ def tokenizer_alone(path: Path) -> Figures:
     return {"seconds": min(seconds.values()), "num_rows": len(texts), **seconds}
 
 
-def trl(path: Path) -> Figures:
-    """Let SFTTrainer prepare the same rows; only its preparation is timed."""
-    from datasets import Dataset, disable_progress_bars
+def trl(path: Path, *, max_length: int | None = 1024) -> Figures:
+    """Let `datasets` read and format the file, and SFTTrainer prepare it; imports do not count."""
+    from datasets import disable_progress_bars, load_dataset
     from transformers import GPT2Config, GPT2LMHeadModel
     from trl import SFTConfig, SFTTrainer
 
+    from biddable.data.conversation import Message
     from biddable.data.templates import get_template
 
     disable_progress_bars()
     tokenizer = load_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token
     template = get_template(TEMPLATE, tokenizer)
-    rows = []
-    for conversation in read(path):
-        prompt = "".join(s.text for s in template.render_prompt(conversation.messages))
-        completion = conversation.messages[-1].content + tokenizer.eos_token
-        rows.append({"prompt": prompt, "completion": completion})
-    seconds = []
+    forms = {}
+    for has_input in (False, True):
+        message = Message("user", "{instruction}", input="{input}" if has_input else "")
+        forms[has_input] = "".join(s.text for s in template.render_prompt([message]))
+
+    def shape(row: Figures) -> Figures:
+        prompt = forms[bool(row["input"])].format(**row)
+        return {"prompt": prompt, "completion": row["output"] + tokenizer.eos_token}
+
+    preparing = []
 
     class Timed(SFTTrainer):
         def _prepare_dataset(self, *arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
             prepared = super()._prepare_dataset(*arguments, **named)
-            seconds.append(time.perf_counter() - started)
+            preparing.append(time.perf_counter() - started)
             return prepared
 
     size = {"n_embd": 8, "n_layer": 1, "n_head": 1, "vocab_size": len(tokenizer)}
+    model = GPT2LMHeadModel(GPT2Config(**size))
+    started = time.perf_counter()
+    rows = load_dataset("json", data_files=str(path), split="train")
+    rows = rows.map(shape, num_proc=NUM_CORES, remove_columns=rows.column_names)
+    reading = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         trainer = Timed(
-            model=GPT2LMHeadModel(GPT2Config(**size)),
+            model=model,
             args=SFTConfig(
                 output_dir=folder,
                 dataset_num_proc=NUM_CORES,
                 completion_only_loss=True,
-                max_length=None,
+                max_length=max_length,
                 use_cpu=True,
                 bf16=False,
                 report_to=[],
             ),
-            train_dataset=Dataset.from_list(rows),
+            train_dataset=rows,
             processing_class=tokenizer,
         )
     first = trainer.train_dataset[0]
     assert {"input_ids", "labels"} <= first.keys(), first.keys()
-    return {"seconds": sum(seconds), "num_rows": len(trainer.train_dataset)}
+    prepared = sum(preparing)
+    return {
+        "seconds": reading + prepared,
+        "prepare_only": prepared,
+        "num_rows": len(trainer.train_dataset),
+    }
 
 
 def memory(path: Path) -> Figures:
@@ -222,7 +245,13 @@ def _pss(pid: int) -> int:
     return 0
 
 
-SIDES = {"ours": ours, "tokenizer": tokenizer_alone, "trl": trl, "memory": memory}
+SIDES = {
+    "ours": ours,
+    "tokenizer": tokenizer_alone,
+    "trl": trl,
+    "trl_unlimited": partial(trl, max_length=None),
+    "memory": memory,
+}
 
 
 def run(side: str, rows: Path, *, cache: Path) -> Figures:
@@ -254,8 +283,8 @@ def measure(folder: Path, *, num_rows: int, num_large: int, num_turns: int) -> F
     pairs: list[Figures] = []
     first: Figures = {}
     for turn in range(num_turns):
-        seconds = {}
-        for side in ("ours", "tokenizer", "trl"):
+        seconds, figures = {}, {}
+        for side in ("ours", "tokenizer", "trl_unlimited", "trl"):
             first = run(side, rows, cache=folder / f"{side}-{turn}") if side == "ours" else first
             figures = first if side == "ours" else run(side, rows, cache=folder / f"{side}-{turn}")
             assert figures["num_rows"] == num_rows, figures
@@ -264,6 +293,8 @@ def measure(folder: Path, *, num_rows: int, num_large: int, num_turns: int) -> F
             {
                 "rows_per_s": {side: round(num_rows / s) for side, s in seconds.items()},
                 "ratio_vs_trl": round(seconds["trl"] / seconds["ours"], 2),
+                "ratio_vs_trl_unlimited": round(seconds["trl_unlimited"] / seconds["ours"], 2),
+                "ratio_vs_trl_prepare_only": round(figures["prepare_only"] / seconds["ours"], 2),
                 "share_of_tokenizer": round(seconds["tokenizer"] / seconds["ours"], 3),
             }
         )
@@ -273,7 +304,7 @@ def measure(folder: Path, *, num_rows: int, num_large: int, num_turns: int) -> F
     held = run("memory", large, cache=folder / "large")
     return {
         "num_rows": num_rows,
-        **{name: spread(pairs, name) for name in ("ratio_vs_trl", "share_of_tokenizer")},
+        **{name: spread(pairs, name) for name in PER_PAIR},
         "rows_per_s": {
             side: statistics.median(pair["rows_per_s"][side] for pair in pairs)
             for side in pairs[0]["rows_per_s"]

@@ -2,6 +2,8 @@
 
     python benchmarks/experiments.py examples epochs learn lora --seeds 0 1 2
 
+    python benchmarks/experiments.py --plot docs/experiments.svg    draws what the files hold
+
 Every run starts from the embedded base and is scored on the built-in held-out items of the rings
 entity and wording, none of which shares an entity with any training row. Each experiment has its
 file, benchmarks/results/experiments-NAME.json, written run by run, so that what was cut off goes on
@@ -116,14 +118,49 @@ def write(what: str, machine: dict[str, str], record: dict[str, Any]) -> None:
         path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 
 
+def plot(path: Path) -> None:
+    """Draw following against what was varied, a dot for each seed and a line through the means."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "biddable"  # the same picture gives the same file
+    from matplotlib import pyplot
+
+    shown = {"examples": "num_examples", "epochs": "epochs", "lora": "rank"}
+    labels = {"examples": "examples", "epochs": "epochs (800 examples)", "lora": "LoRA's rank"}
+    figure, panels = pyplot.subplots(1, len(shown), figsize=(10, 3.2), sharey=True)
+    for panel, (what, key) in zip(panels, shown.items(), strict=True):
+        runs = json.loads((RESULTS / f"experiments-{what}.json").read_text())["runs"]
+        by_value: dict[float, list[float]] = {}
+        for record in runs:
+            by_value.setdefault(record["plan"][key], []).append(100 * record["following"])
+        values = sorted(by_value)
+        means = [sum(by_value[value]) / len(by_value[value]) for value in values]
+        panel.plot(values, means, color="#14746f")
+        for value in values:
+            rates = by_value[value]
+            panel.plot([value] * len(rates), rates, "o", color="#b5722a", markersize=4)
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(values, [f"{value:g}" for value in values])
+        panel.set_xlabel(labels[what])
+        panel.grid(axis="y", color="#dddddd")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("following, %")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Run what is asked and not there yet."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=EXPERIMENTS)
+    parser.add_argument("what", nargs="*", help=", ".join(EXPERIMENTS))
+    parser.add_argument("--plot", type=Path, help="write a picture of what is there")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
+    if unknown := set(args.what) - set(EXPERIMENTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(EXPERIMENTS)}")
     machine = {"torch": torch.__version__, "python": platform.python_version()}
     machine["cores"] = str(os.cpu_count())
     RESULTS.mkdir(exist_ok=True)
@@ -134,6 +171,8 @@ def main() -> None:
                 sys.stderr.write(json.dumps(record) + "\n")
                 write(what, machine, record)
         print((RESULTS / f"experiments-{what}.json").read_text())
+    if args.plot:
+        plot(args.plot)
 
 
 if __name__ == "__main__":

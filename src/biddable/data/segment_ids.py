@@ -47,6 +47,7 @@ class SegmentIds:
         self._controls = _control_ids(control_tokens, tokenizer)
         self._opening = self._find_opening()
         self._reopens = bool(self._opening) and self._opens_after_control()
+        self._is_even = not (self._eats_after or self._eats_before or self._opening)
         controls: set[str] = set()
         plain: dict[_Text, bool] = {}
         for row in rendered:
@@ -76,8 +77,14 @@ class SegmentIds:
             return f"the row opens with {start[0]!r} twice; the template should write it once."
         return ""
 
-    def _texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, _Text]]:
-        """Give each segment with its text as it is encoded.
+    def _texts(self, segments: Sequence[Segment]) -> Iterable[tuple[Segment, _Text]]:
+        """Give each segment with its text as it is encoded."""
+        if self._is_even:  # the same wherever it stands
+            return [(segment, (segment.text, True)) for segment in segments]
+        return self._placed_texts(segments)
+
+    def _placed_texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, _Text]]:
+        """Give each segment with its text as it is encoded in its place.
 
         Some vocabularies have tokens that swallow the blanks beside them. An answer keeps its own.
         """

@@ -126,9 +126,12 @@ class ChatTemplate(ABC):
 
     def spells_control(self, conversation: Conversation) -> bool:
         """Tell whether a row spells a control token or a marker of this template."""
-        said: list[Any] = [conversation.text, list(conversation.tools)]
-        said += [[self._said(m), m.input, dict(m.extra)] for m in conversation.messages]
-        return any(self._spelled_pattern.search(text) for text in strings_of(said))
+        said = [conversation.text or "", *strings_of(conversation.tools)]
+        for message in conversation.messages:
+            said += (self._said(message), message.input)
+            if message.extra:
+                said += strings_of(message.extra)
+        return any(map(self._spelled_pattern.search, said))
 
     def escape(self, text: str) -> str:
         r"""Put a backslash before each marker that content spells, so that it cannot act as one.
@@ -138,7 +141,7 @@ class ChatTemplate(ABC):
         Raises:
             TemplateError: the text spells a marker, and that is to be refused.
         """
-        if not self.markers:
+        if not any(marker in text for marker in self.markers):
             return text
         if self.control_text == "refuse" and (found := any_of(self.markers).search(text)):
             raise TemplateError(
