@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,8 +17,15 @@ from biddable.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from biddable.data.check import CheckReport, Ruler
+    from biddable.data.readers import ReadOptions
 
 DataFile = Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')]
+ReadAs = Annotated[
+    str | None, typer.Option("--from", help="The format of the rows; none: it is recognised.")
+]
+RoleNames = Annotated[
+    list[str] | None, typer.Option("--role", help="What a side is called in them: bot=assistant.")
+]
 ROWS_IN_TERMINAL = 3
 MAX_ROWS_ON_PAGE = 2000
 MANY_ROWS = 4_000  # from here on, several processes look, and no tokenizer is guessed
@@ -44,15 +53,16 @@ def data_show(
     search: Annotated[str | None, typer.Option(help="Show only rows that hold this text.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Mark the borders of tokens.")] = False,
     html: Annotated[str | None, typer.Option(help="Write a page that can be searched.")] = None,
+    read_as: ReadAs = None,
+    role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Show rows as the model sees them, what it learns marked, and the share of that."""
-    from biddable.data.builtin import builtin_names, builtin_path
     from biddable.data.readers import read_conversations
 
     if html:
         require_page(html)
-    rows = read_conversations(builtin_path(file) if file in builtin_names() else file)
+    rows = read_conversations(_data_path(file), options=_read_options(read_as, role))
     require_models(model)
     from biddable.data.encoding import encode_all
     from biddable.data.preview import find_rows, preview, preview_page
@@ -85,35 +95,18 @@ def data_convert(
     source: Annotated[str, typer.Argument(metavar="A", help="A data file, folder or hub name.")],
     target: Annotated[str, typer.Argument(metavar="B", help="The file; its ending says the kind.")],
     to: Annotated[str, typer.Option(help="The format of its rows.")] = "messages",
-    read_as: Annotated[
-        str | None, typer.Option("--from", help="The format of A; none: it is recognised.")
-    ] = None,
-    role: Annotated[
-        list[str] | None, typer.Option(help="What a side is called in A: bot=assistant.")
-    ] = None,
+    read_as: ReadAs = None,
+    role: RoleNames = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite B.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write rows in another format: jsonl, json, csv (also with .gz or .zst) or parquet."""
-    from pathlib import Path
-
-    from biddable.data.builtin import builtin_names, builtin_path
     from biddable.data.convert import convert
-    from biddable.data.readers import ReadOptions
 
     if Path(target).exists() and not replace:
         raise ConfigError(f"{target}: is there already; choose another name, or add --replace.")
-    pairs = [entry.partition("=") for entry in role or []]
-    wrong = [name for name, _, mapped in pairs if mapped not in ROLES]
-    if wrong:
-        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(ROLES)}.")
-    options = ReadOptions(read_as, {name: mapped for name, _, mapped in pairs})
-    found = convert(
-        builtin_path(source) if source in builtin_names() else source,
-        target,
-        to=to,
-        options=options,
-    )
+    options = _read_options(read_as, role)
+    found = convert(_data_path(source), target, to=to, options=options)
     if as_json:
         print_json(asdict(found))
         return
@@ -152,6 +145,8 @@ def data_check(
     strict: Annotated[
         bool, typer.Option("--strict", help="Let warnings fail the check too.")
     ] = False,
+    read_as: ReadAs = None,
+    role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for what spoils training: broken rows, duplicates, leaks, secrets, cut answers.
@@ -164,9 +159,10 @@ def data_check(
     from biddable.data.writing import refuse_existing
 
     refuse_existing([Path(fix)] if fix else [])
-    rows = checking.read_for_check(_data_path(file))
+    read = partial(checking.read_for_check, options=_read_options(read_as, role))
+    rows = read(_data_path(file))
     against = checking.Against(
-        held_out=checking.read_for_check(_data_path(held_out)) if held_out else None,
+        held_out=read(_data_path(held_out)) if held_out else None,
         entity_key=entity_key,
         benchmark=[item for path in benchmark or () for item in checking.read_benchmark(path)],
     )
@@ -209,6 +205,16 @@ def _data_path(file: str) -> str:
     from biddable.data.builtin import builtin_names, builtin_path
 
     return str(builtin_path(file)) if file in builtin_names() else file
+
+
+def _read_options(read_as: str | None, roles: Sequence[str] | None) -> ReadOptions:
+    from biddable.data.readers import ReadOptions
+
+    pairs = [entry.partition("=") for entry in roles or []]
+    wrong = [name for name, _, mapped in pairs if mapped not in ROLES]
+    if wrong:
+        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(ROLES)}.")
+    return ReadOptions(read_as, {name: mapped for name, _, mapped in pairs})
 
 
 def _processes(num_rows: int) -> int:

@@ -172,6 +172,24 @@ def test_a_limit_is_taken_without_a_model(cli: Cli, rows: Path) -> None:
     assert told["truncation"]["rows_over"] == 12
 
 
+def test_format_and_roles_can_be_told(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_text(
+        '{"conversations": [{"from": "customer", "value": "Hi"},'
+        ' {"from": "gpt", "value": "Yes."}]}\n'
+        '{"instruction": "Who?", "response": "Me, of course."}\n'
+    )
+    assert (
+        "(--role customer=user)"
+        in cli("data", "check", path, "--from", "mixed").err
+        + cli("data", "check", path, "--from", "mixed").out
+    )
+    told = ("--from", "mixed", "--role", "customer=user")
+    assert json.loads(cli("data", "check", path, *told, "--json").out)["rows"] == 2
+    assert "2 of 2 rows shown" in cli("data", "show", path, *told).out
+    assert cli("data", "show", path, "--role", "customer=nobody").code == 1
+
+
 def test_built_in_rows_can_be_checked(cli: Cli) -> None:
     ran = cli("data", "check", "mimic", "--json")
     told = json.loads(ran.out)

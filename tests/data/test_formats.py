@@ -90,9 +90,9 @@ def test_role_map_names_other_sides() -> None:
     assert read({"messages": messages}, role_map={"model": "assistant"}).messages == (USER, ANSWER)
     assert problems_of(row) == [
         'a:1: message 1 has role "ai_user"; expected human, gpt, system, function_call or'
-        " observation. Map it with data.role_map: {ai_user: assistant}.",
+        " observation. Map it with data.role_map: {ai_user: ROLE} (--role ai_user=ROLE).",
         'a:1: message 2 has role "bot"; expected human, gpt, system, function_call or'
-        " observation. Map it with data.role_map: {bot: assistant}.",
+        " observation. Map it with data.role_map: {bot: assistant} (--role bot=assistant).",
     ]
 
 

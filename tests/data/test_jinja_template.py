@@ -125,7 +125,7 @@ def test_what_the_template_refuses_is_reported() -> None:
 
 def test_a_conversation_must_open_with_a_question() -> None:
     _, template = with_template(CHATML)
-    with pytest.raises(TemplateError, match="refuses the conversation"):
+    with pytest.raises(TemplateError, match="opens with an answer; put what it answers in front"):
         template.render([assistant("b")])
 
 
@@ -142,6 +142,15 @@ def test_a_content_that_is_rewritten_is_refused() -> None:
     assert template.render([user("banana"), assistant("c")])  # generation gets the same
     with pytest.raises(TemplateError, match="leaves out what message 2 says, or says it otherwise"):
         template.render([user("b"), assistant("banana")])
+
+
+@pytest.mark.parametrize("cut", ["m.content[:12]", "m.content.split('\\n')[0]"])
+def test_a_question_that_is_cut_is_refused(cut: str) -> None:
+    shorter = f"({cut} if m.role == 'user' else m.content)"
+    _, template = with_template(CHATML.replace("m.content", shorter))
+    assert template.render([user("a"), assistant("b")])
+    with pytest.raises(TemplateError, match="leaves out what message 1 says, or says it otherwise"):
+        template.render([user("Tell me in one line.\nWhat is the time?"), assistant("Noon.")])
 
 
 def test_a_switch_in_a_text_may_be_taken_out() -> None:

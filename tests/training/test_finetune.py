@@ -103,9 +103,17 @@ def test_the_config_of_a_run_repeats_it(base, rows):
     assert weights[0] == weights[1]
 
 
-def test_the_builtin_rows_and_cuts(base, rows, tmp_path, monkeypatch):
+@pytest.fixture
+def other_rows(tmp_path):
+    path = tmp_path / "other.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in reversed(ROWS * 3)))
+    return str(path)
+
+
+def test_the_builtin_rows_and_cuts(base, rows, other_rows, monkeypatch):
+    splits = {"train": rows, "held_out": other_rows}
     monkeypatch.setattr(sources, "builtin_names", lambda: ["mimic"])
-    monkeypatch.setattr(sources, "builtin_path", lambda name, split: rows)
+    monkeypatch.setattr(sources, "builtin_path", lambda name, split: splits[split])
     data = {"train": "mimic", "held_out": "mimic", "train_rows": 3, "shuffle_seed": 0}
     folder = run_training(config_of(base, data))
     described = json.loads((folder / "manifest.json").read_text())["data"]
@@ -133,8 +141,17 @@ def test_a_second_run_reads_no_rows_and_comes_to_the_same(base, rows, monkeypatc
     assert weights[0] == weights[1]
 
 
-def test_large_sources_are_read_one_by_one_and_come_to_the_same(base, rows, monkeypatch):
-    data = {"train": rows, "held_out": rows}
+def test_what_is_learned_is_not_held_out_as_well(base, rows, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes((tmp_path / "rows.jsonl").read_bytes())
+    with pytest.raises(ConfigError, match=r"copy\.jsonl holds what data.train holds"):
+        run_training(config_of(base, {"train": rows, "held_out": str(copy)}))
+
+
+def test_large_sources_are_read_one_by_one_and_come_to_the_same(
+    base, rows, other_rows, monkeypatch
+):
+    data = {"train": rows, "held_out": other_rows}
     first, before = told(config_of(base, data))
     monkeypatch.setattr(sources, "_LARGE", 0)
     monkeypatch.setattr(preparation, "read_sources", None)

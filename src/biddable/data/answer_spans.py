@@ -23,6 +23,9 @@ from biddable.data.jinja_rendering import (
 )
 from biddable.errors import TemplateError
 
+_CUT = 8  # so many characters of a line are shown by no chance
+_SWITCH = re.compile(r"(?<!\S)/\w+")
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -71,6 +74,11 @@ class AnswerFinder:
         Raises:
             TemplateError: the template does not show the answer as what follows its prompt.
         """
+        if index == 0:
+            raise TemplateError(
+                "the conversation opens with an answer; put what it answers in front, or set"
+                ' "learn": false.'
+            )
         first = None
         for options in (self.options, {}, *self._renderer.options):
             prompt = self._renderer.text(chat.upto(index), is_prompt=True, options=options)
@@ -160,8 +168,10 @@ class AnswerFinder:
     def _require_shown(self, chat: Chat, index: int, answer: Answer) -> None:
         """Refuse a template that leaves out what a row says, or says it otherwise."""
         for number, message in enumerate(chat.messages[:index]):
-            is_shown = message["role"] == "assistant" or _shows(answer.prompt, message["content"])
-            if not is_shown and not self._matters(chat.upto(index), number, answer):
+            if message["role"] == "assistant" or _shows_all(answer.prompt, message["content"]):
+                continue
+            is_cut = _cuts(answer.prompt, message["content"])
+            if is_cut or not self._matters(chat.upto(index), number, answer):
                 raise TemplateError(self._left_out(f"what message {number + 1} says"))
         for tool in chat.tools:
             name = (tool.get("function") or tool).get("name", "")
@@ -194,11 +204,33 @@ class AnswerFinder:
 
 
 def _shows(rendered: str, said: Any) -> bool:
-    """Tell whether a text shows the last line of what was said, as it is or in JSON."""
-    lines = said.split("\n") if isinstance(said, str) else ()
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    forms = (last, *(json.dumps(last, ensure_ascii=safe)[1:-1] for safe in (False, True)))
-    return any(form in rendered for form in forms)
+    """Tell whether a text shows the last line of what was said."""
+    return all(_shows_line(rendered, line) for line in _lines(said)[-1:])
+
+
+def _shows_all(rendered: str, said: Any) -> bool:
+    """Tell whether a text shows every line of what was said."""
+    return all(_shows_line(rendered, line) for line in _lines(said))
+
+
+def _cuts(rendered: str, said: Any) -> bool:
+    """Tell whether a text shows a part of what was said; switches such as /no_think may go."""
+    lines = _lines(_SWITCH.sub("", said) if isinstance(said, str) else "")
+    shown = [_shows_line(rendered, line) for line in lines]
+    starts = [_shows_line(rendered, line[:_CUT]) for line in lines if len(line) > _CUT]
+    return not all(shown) and (any(shown) or any(starts))
+
+
+def _shows_line(rendered: str, line: str) -> bool:
+    """Tell whether a text holds a line, as it is or in JSON."""
+    if line in rendered:
+        return True
+    return any(json.dumps(line, ensure_ascii=safe)[1:-1] in rendered for safe in (False, True))
+
+
+def _lines(said: Any) -> list[str]:
+    stripped = (line.strip() for line in said.split("\n")) if isinstance(said, str) else ()
+    return [line for line in stripped if line]
 
 
 def _num_shared(one: str, other: str) -> int:

@@ -38,7 +38,7 @@ from biddable.data.lengths import (
 )
 from biddable.data.near import Signature, common_pairs, signer
 from biddable.data.problems import Problem
-from biddable.data.readers import examine, read_rows
+from biddable.data.readers import ReadOptions, examine, read_rows
 from biddable.data.segments import ChatTemplate
 from biddable.data.wording import answer_of, prompt_of, whole_text
 from biddable.errors import DataError
@@ -149,18 +149,19 @@ class CheckReport:
         }
 
 
-def read_for_check(path: str | Path) -> Rows:
+def read_for_check(path: str | Path, *, options: ReadOptions = ReadOptions()) -> Rows:
     """Read what can be read of a file, and say what is wrong with the rest.
 
     Args:
         path: the file, or a folder of files.
+        options: the format, if it is not to be recognised, and the roles.
 
     Raises:
         DataError: there is no such file, or a folder holds none that can be read.
     """
     name = str(path)
     try:
-        reading = examine(path)
+        reading = examine(path, options=options)
     except DataError as error:
         if not Path(path).is_file():
             raise

@@ -21,6 +21,14 @@ SHAREGPT_ROLES = {
     **dict.fromkeys(("observation", "function_response", "tool"), "tool"),
 }
 _SHAREGPT_SHOWN = ("human", "gpt", "system", "function_call", "observation")
+# What is meant by names that nobody has to use; said in messages only, never assumed.
+_LIKELY_ROLES = {
+    **SHAREGPT_ROLES,
+    **dict.fromkeys(("prompter", "customer", "student", "instruction"), "user"),
+    **dict.fromkeys(("bot", "model", "ai", "agent", "output"), "assistant"),
+    **dict.fromkeys(("developer", "context"), "system"),
+    **dict.fromkeys(("function", "tool_response", "tool_result"), "tool"),
+}
 _SIDES = (("role", "content"), ("from", "value"))
 _INPUT_KEYS = ("input", "context")
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
@@ -224,7 +232,10 @@ class _RowReading:
         shown = _SHAREGPT_SHOWN if self.is_sharegpt else ROLES
         hint = ""
         if isinstance(name, str):
-            hint = nearest(name, shown) or f" Map it with data.role_map: {{{name}: assistant}}."
+            role = _LIKELY_ROLES.get(name.lower(), "ROLE")
+            hint = nearest(name, shown) or (
+                f" Map it with data.role_map: {{{name}: {role}}} (--role {name}={role})."
+            )
         text = f"message {index} has role {json.dumps(name, default=repr)}; expected"
         self.say("bad-role", f"{text} {either(shown)}.{hint}", index)
         return None

@@ -286,6 +286,12 @@ def _read_apart(
     apart = read_held_out(name, data)
     files["held_out"] = apart.describe()
     summaries.append(("held_out", apart.reading.summary()))
+    learned = {file.get("sha256") for file in files["train"]} - {None}
+    if any(file.get("sha256") in learned for file in files["held_out"]):
+        raise ConfigError(
+            f"data.held_out: {name} holds what data.train holds, so what is learned would be"
+            " measured; name another file, or set data.held_out_rows."
+        )
     return apart.reading.conversations
 
 
