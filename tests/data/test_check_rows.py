@@ -164,6 +164,23 @@ def test_the_order_of_roles(found: list[str], turns: tuple[Message, ...]) -> Non
     assert codes(talk(*turns)) == found
 
 
+@pytest.mark.parametrize(
+    ("found", "function"),
+    [
+        ([], {"name": "get", "arguments": '{"at": 1}'}),
+        ([], {"name": "get", "arguments": {"at": 1}}),
+        (["bad-call"], {"name": "get", "arguments": "{bad json"}),
+        (["bad-call"], {"name": "get", "arguments": "[1]"}),
+        (["bad-call"], {"name": "nosuch", "arguments": "{}"}),
+    ],
+)
+def test_calls_can_be_made(found: list[str], function: dict[str, object]) -> None:
+    call = Message("assistant", "", extra={"tool_calls": [{"id": "a1", "function": function}]})
+    turns = (USER, call, result("a1"), ANSWER)
+    tools = ({"type": "function", "function": {"name": "get", "parameters": {}}},)
+    assert codes(Conversation(turns, "rows.jsonl", 7, tools=tools)) == found
+
+
 def test_a_message_of_a_long_talk_is_named_by_its_number() -> None:
     [[problem]] = look_at_rows([talk(USER, ANSWER, USER, Message("assistant", "TODO"))])
     assert problem.message_index == 4

@@ -5,6 +5,7 @@ What a row shares with other rows is looked at in duplicates, leaks and lengths.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -103,6 +104,8 @@ def _look_at(row: Conversation, controls: re.Pattern[str] | None) -> Iterator[Pr
     if row.text is None and not is_learned:
         text = 'nothing in it is learned; give it an answer without "learn": false, or delete it.'
         yield _problem(row, "nothing-learned", text, is_error=True)
+    for text, index in _call_findings(row):
+        yield _problem(row, "bad-call", text, index=index, is_error=False)
     for index, message in enumerate(row.messages, start=1):
         where = _name(row, index, message)
         for code, text in _message_findings(row, index, message, controls=controls):
@@ -143,6 +146,29 @@ def _role_findings(messages: Sequence[Message]) -> Iterator[tuple[str, str, int]
             text = f"messages {index - 1} and {index} are both of the {role}; join them, or add"
             yield "role-order", f"{text} what was said between them.", index
         previous = role
+
+
+def _call_findings(row: Conversation) -> Iterator[tuple[str, int]]:
+    """Find calls that no program could make: broken arguments, a function that is not offered."""
+    offered = {str((tool.get("function") or tool).get("name")) for tool in row.tools}
+    for index, message in enumerate(row.messages, start=1):
+        calls = message.extra.get("tool_calls")
+        for call in calls if isinstance(calls, (list, tuple)) else ():
+            function = call.get("function", call) if isinstance(call, dict) else {}
+            name, arguments = function.get("name"), function.get("arguments")
+            if isinstance(arguments, str) and not _is_json_object(arguments):
+                text = f"message {index} calls {name} with arguments that are no JSON object; mend"
+                yield f"{text} them, or a model learns to write such calls.", index
+            if offered and name is not None and name not in offered:
+                text = f"message {index} calls {name}, which is not among the row's tools; offer it"
+                yield f"{text}, or correct the name.", index
+
+
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _is_called(messages: Sequence[Message], at: int) -> bool:
