@@ -133,7 +133,7 @@ def test_data_show_finds_rows_and_marks_tokens(cli: Cli, base: Path, rows: Path)
     assert ran.code == 0
     assert "rows.jsonl:11" in ran.out
     assert "rows.jsonl:2 " not in ran.out
-    assert "2 of 2 found in 12 rows shown" in ran.out
+    assert "2 of 12 rows found, 2 of them shown" in ran.out
     assert "│" in ran.out
 
 

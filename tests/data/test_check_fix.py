@@ -62,6 +62,11 @@ def test_rows_without_prompt_or_answer_go() -> None:
     ]
 
 
+def test_signs_that_cannot_be_seen_are_no_answer() -> None:
+    kept, changes = fix({"instruction": "Go.", "output": "\u200b\u200b"})
+    assert (kept, len(changes)) == ([], 1)
+
+
 def test_a_call_without_text_stays() -> None:
     call = {"role": "assistant", "content": "", "tool_calls": [{"id": "a"}]}
     assert fix({"messages": [{"role": "user", "content": "Hi"}, call]})[1] == []

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from biddable.data.check_rows import CONTROL
+from biddable.data.check_rows import CONTROL, INVISIBLE
 from biddable.data.files import Row
 from biddable.data.problems import Problem
 from biddable.data.wording import even_blanks
@@ -112,7 +112,7 @@ def _mend_turns(turns: Sequence[Any], key: str) -> tuple[list[Any], list[str]]:
 def _lacks_answer(row: Row) -> bool:
     for keys in (_ASKED, _ANSWERED):
         texts = [row[key] for key in keys if isinstance(row.get(key), str)]
-        if texts and not any(texts):
+        if texts and all(map(INVISIBLE.fullmatch, texts)):
             return True
     for key, inner in _TURNS.items():
         turns = row.get(key)
@@ -120,7 +120,8 @@ def _lacks_answer(row: Row) -> bool:
             last = turns[-1] if turns else {}
             text = last.get(inner) if isinstance(last, Mapping) else None
             calls = isinstance(last, Mapping) and last.get("tool_calls")
-            return not turns or (text == "" and not calls)
+            is_empty = isinstance(text, str) and bool(INVISIBLE.fullmatch(text))
+            return not turns or (is_empty and not calls)
     return False
 
 

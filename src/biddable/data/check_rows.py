@@ -33,7 +33,7 @@ _LATE = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š
 _MOJIBAKE = re.compile(
     f"(?<![A-ZÀ-Þ])[ÃÂ][{_LATE}]|â€[{_LATE}]|ðŸ[{_LATE}]|ï»¿|(?:[à-ï][{_LATE}]{{2}}){{2,}}"
 )
-_INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2028-\u202f\u2060\ufeff]*")
+INVISIBLE = re.compile(r"[\s\u200b-\u200f\u2028-\u202f\u2060\ufeff]*")
 _PLACEHOLDER = re.compile(
     r"\s*(?:<?\s*no ?(?:in|out)put\s*>?|nan|null|undefined|n/a|tbd|todo|lorem ipsum\b.*)[.!]?\s*",
     re.IGNORECASE | re.DOTALL,
@@ -117,7 +117,7 @@ def _look_at(row: Conversation, controls: re.Pattern[str] | None) -> Iterator[Pr
 def _message_findings(
     row: Conversation, index: int, message: Message, *, controls: re.Pattern[str] | None
 ) -> Iterator[Finding]:
-    if _INVISIBLE.fullmatch(message.text) and not _calls(message):
+    if INVISIBLE.fullmatch(message.text) and not _calls(message):
         yield "empty-text", "is empty; fill it in, or delete the row."
     yield from _text_findings(message.text, controls)
     if message.role != "assistant" or not message.learn:

@@ -111,8 +111,10 @@ def preview(
         shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
         shown += [_marked(example, tokenizer, borders=borders), Text("")]
     num_shown = min(limit, len(found))
-    of = f"{len(found)} found in " if len(found) < report.num_kept else ""
-    more = f"{num_shown} of {of}{report.num_kept} rows shown. All: {report.summary()}"
+    shown = f"{num_shown} of {report.num_kept} rows shown."
+    if len(found) < report.num_kept:
+        shown = f"{len(found)} of {report.num_kept} rows found, {num_shown} of them shown."
+    more = f"{shown} All: {report.summary()}"
     return Group(*shown, *(Text(line) for line in report.dropped), Text(more))
 
 

@@ -123,7 +123,7 @@ def _told(code: str, name: str, found: list[str]) -> Iterator[tuple[str, str]]:
     if found:
         count = f"{len(found)} {name}{'es' if name[-1] == 's' else 's'}" if len(found) > 1 else name
         first = _masked(found[0])
-        article = "" if len(found) > 1 else ("an " if name[0] == "e" else "a ")
+        article = "" if len(found) > 1 else ("an " if name[0] in "eAO" else "a ")
         yield (
             code,
             f"holds {article}{count} ({first}); take it out, or put a made-up one in its place.",
