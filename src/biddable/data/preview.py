@@ -110,11 +110,11 @@ def preview(
     for example in found[:limit]:
         shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
         shown += [_marked(example, tokenizer, borders=borders), Text("")]
-    num_shown = min(limit, len(found))
-    shown = f"{num_shown} of {report.num_kept} rows shown."
-    if len(found) < report.num_kept:
-        shown = f"{len(found)} of {report.num_kept} rows found, {num_shown} of them shown."
-    more = f"{shown} All: {report.summary()}"
+    num_shown, num_all = min(limit, len(found)), report.num_examples or report.num_kept
+    told = f"{num_shown} of {num_all} rows shown."
+    if len(found) < num_all:
+        told = f"{len(found)} of {num_all} rows found, {num_shown} of them shown."
+    more = f"{told} All: {report.summary()}"
     return Group(*shown, *(Text(line) for line in report.dropped), Text(more))
 
 
