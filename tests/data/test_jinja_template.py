@@ -144,6 +144,13 @@ def test_a_content_that_is_rewritten_is_refused() -> None:
         template.render([user("b"), assistant("banana")])
 
 
+def test_every_mark_of_ordinary_text_is_escaped_by_itself() -> None:
+    _, template = with_template(LLAMA2)
+    said = template.escape("<<SYS>> [INST] <</SYS>> [/INST]")
+    assert said == r"\<<SYS>> \[INST] \<</SYS>> \[/INST]"
+    assert template.read_answer(said) == "<<SYS>> [INST] <</SYS>> [/INST]"
+
+
 @pytest.mark.parametrize("cut", ["m.content[:12]", "m.content.split('\\n')[0]"])
 def test_a_question_that_is_cut_is_refused(cut: str) -> None:
     shorter = f"({cut} if m.role == 'user' else m.content)"
