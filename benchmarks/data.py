@@ -2,6 +2,7 @@
 
     python benchmarks/data.py            print the figures as JSON
     python benchmarks/data.py --write    and keep them in benchmarks/results/data.json
+    python benchmarks/data.py --profile 16384    print where our own time goes
 
 Every turn is a process of its own with empty caches, on two cores. The sides take turns:
 
@@ -21,6 +22,7 @@ shares (PSS), and the largest RSS of the one that was started.
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -33,6 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +248,42 @@ def _pss(pid: int) -> int:
     return 0
 
 
+def profile(num_rows: int) -> None:
+    """Print where our time goes, on one core, each stage in microseconds a row."""
+    import cProfile
+    import pstats
+
+    from biddable.data.encoded import EncodedRows
+    from biddable.data.encoding import encode_chunk
+    from biddable.data.shards import _pack, _unpack
+    from biddable.data.templates import get_template
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    gc.disable()  # as in the processes that encode
+    tokenizer = load_tokenizer()
+    encode = partial(
+        encode_chunk, template=get_template(TEMPLATE, tokenizer), tokenizer=tokenizer, **OPTIONS
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_rows(Path(folder) / "rows.jsonl", num_rows)
+        stages = ("read", "pack", "encode", "flatten")
+        marks = [time.perf_counter()]
+        rows = list(read(path))
+        marks.append(time.perf_counter())
+        rows = _unpack(_pack(rows))
+        marks.append(time.perf_counter())
+        profiler = cProfile.Profile()
+        with profiler:
+            made = [encode(rows[start : start + 2048]) for start in range(0, num_rows, 2048)]
+        marks.append(time.perf_counter())
+        for examples, _ in made:
+            EncodedRows.of(examples)
+        marks.append(time.perf_counter())
+    for name, (start, end) in zip(stages, pairwise(marks), strict=True):
+        print(f"{name}: {1e6 * (end - start) / num_rows:.1f} us a row")
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(15)
+
+
 SIDES = {
     "ours": ours,
     "tokenizer": tokenizer_alone,
@@ -304,7 +343,7 @@ def measure(folder: Path, *, num_rows: int, num_large: int, num_turns: int) -> F
     held = run("memory", large, cache=folder / "large")
     return {
         "num_rows": num_rows,
-        **{name: spread(pairs, name) for name in PER_PAIR},
+        **{name: median_of(pairs, name) for name in PER_PAIR},
         "rows_per_s": {
             side: statistics.median(pair["rows_per_s"][side] for pair in pairs)
             for side in pairs[0]["rows_per_s"]
@@ -323,7 +362,7 @@ def measure(folder: Path, *, num_rows: int, num_large: int, num_turns: int) -> F
     }
 
 
-def spread(pairs: list[Figures], name: str) -> float:
+def median_of(pairs: list[Figures], name: str) -> float:
     """Take the median over the pairs."""
     return float(statistics.median(pair[name] for pair in pairs))
 
@@ -341,10 +380,14 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=NUM_ROWS, help="rows that the sides encode")
     parser.add_argument("--rows-1m", type=int, default=1_000_000, help="rows of the memory's turn")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--profile", type=int, metavar="ROWS", help="print where our time goes")
     parser.add_argument("--write", action="store_true", help=f"keep them in {RESULT.name}")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.profile:
+        profile(options.profile)
+        return
     if options.side:
         before = sum(os.times()[:4])
         figures = SIDES[options.side](options.rows)

@@ -330,7 +330,7 @@ def _text_markers(probes: Sequence[str], tokens: re.Pattern[str]) -> tuple[str, 
     # A mark within a longer one keeps content off both; what else stands in that is a mark too.
     shortest = {m for m in markers if not any(n != m and n in m for n in markers)}
     rests = (piece.strip() for m in markers for piece in any_of(shortest).split(m))
-    return tuple(sorted(shortest | {rest for rest in rests if _is_marker(rest)}, key=len))
+    return tuple(sorted(shortest | {rest for rest in rests if _is_marker(rest)}))
 
 
 def _is_marker(line: str) -> bool:
