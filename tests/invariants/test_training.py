@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from biddable.config import TrainingConfig
+from biddable.config_training import TrainingConfig
 from biddable.data.batching import collate
 from biddable.data.encoding import Example
 from biddable.models.lora import apply_lora, lora_layers, merge_lora

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from biddable.config import TrainingConfig
+from biddable.config_training import TrainingConfig
 from biddable.data.batching import BatchPlan, Step, collate, plan_batches
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
