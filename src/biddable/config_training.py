@@ -55,6 +55,11 @@ class TrainingConfig(Section):
     micro_batch_size: Count | None = Field(
         None, description="rows per forward pass; none: grouped by length"
     )
+    layout: Literal["tree", "padded"] = Field(
+        "tree",
+        description="rows of a forward pass share their common starts where the model allows it,"
+        " or are padded; the gradient is the same",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )
