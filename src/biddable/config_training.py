@@ -60,6 +60,11 @@ class TrainingConfig(Section):
         description="rows of a forward pass share their common starts where the model allows it,"
         " or are padded; the gradient is the same",
     )
+    activation_cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        8.0,
+        description="what frozen lower layers give is kept on disk up to this size and not run"
+        " again; 0: never",
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="how the learning rate falls after the warm-up"
     )

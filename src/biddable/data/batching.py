@@ -248,6 +248,32 @@ def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> i
     )
 
 
+def group_by_starts(
+    rows: EncodedRows, ordered: Sequence[int], size: int | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """Cut rows into groups whose trees are not too large for a forward pass.
+
+    Args:
+        rows: the examples.
+        ordered: numbers of rows, as `sort_rows` has them.
+        size: rows in a group; None: as many as have ``MICRO_BATCH_TOKENS`` unique tokens.
+
+    Returns:
+        The groups, in order.
+    """
+    groups: list[list[int]] = []
+    num_nodes = 0
+    for row, shared in zip(ordered, shared_lengths(rows, ordered).tolist(), strict=True):
+        length = int(rows.lengths[row])
+        num_nodes += length - shared
+        if groups and (num_nodes <= MICRO_BATCH_TOKENS if size is None else len(groups[-1]) < size):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+            num_nodes = length
+    return tuple(tuple(group) for group in groups)
+
+
 class _Order:
     """Say which rows make up a step, holding the order of one epoch at a time."""
 
@@ -281,7 +307,7 @@ class _Order:
     def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:
         if trees_of is not None:
             rows = sort_rows(trees_of, self.rows(number))
-            groups = _tree_micro_batches(rows, trees_of, self._micro_batch_size)
+            groups = group_by_starts(trees_of, rows, self._micro_batch_size)
         else:
             rows = sorted(self.rows(number), key=self._lengths.__getitem__)
             groups = _micro_batches(rows, self._lengths, self._micro_batch_size)
@@ -302,23 +328,6 @@ def _micro_batches(
             groups[-1].append(row)
         else:
             groups.append([row])
-    return tuple(tuple(group) for group in groups)
-
-
-def _tree_micro_batches(
-    ordered: Sequence[int], rows: EncodedRows, size: int | None
-) -> tuple[tuple[int, ...], ...]:
-    """Group rows that are sorted by their ids, each group's tree within the limit."""
-    groups: list[list[int]] = []
-    num_nodes = 0
-    for row, shared in zip(ordered, shared_lengths(rows, ordered).tolist(), strict=True):
-        length = int(rows.lengths[row])
-        num_nodes += length - shared
-        if groups and (num_nodes <= MICRO_BATCH_TOKENS if size is None else len(groups[-1]) < size):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-            num_nodes = length
     return tuple(tuple(group) for group in groups)
 
 

@@ -93,8 +93,14 @@ class TreeBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Branch:
-    """Say which nodes a row adds, ``start`` to ``end``, and all nodes on its way from the root."""
+class Branch:
+    """Say which nodes belong to a row.
+
+    Attributes:
+        start: the first node that it adds to the tree.
+        end: one past the last.
+        path: all nodes on its way from the root, (T,).
+    """
 
     start: int
     end: int
@@ -178,8 +184,7 @@ def build_tree(rows: EncodedRows, numbers: Sequence[int]) -> TreeBatch:
     if not len(numbers):
         raise ValueError("a tree needs at least one row.")
     ordered = sort_rows(rows, numbers)
-    shared = shared_lengths(rows, ordered)
-    branches = list(_branches(rows, ordered, shared))
+    branches = list(walk(rows, ordered))
     num_nodes = branches[-1].end
     depths, parents = np.zeros(num_nodes, np.int64), np.full(num_nodes, -1)
     origins, weights = np.zeros(num_nodes, np.int64), np.zeros(num_nodes, np.int64)
@@ -208,13 +213,20 @@ def build_tree(rows: EncodedRows, numbers: Sequence[int]) -> TreeBatch:
     )
 
 
-def _branches(rows: EncodedRows, ordered: Sequence[int], shared: Numbers) -> Iterator[_Branch]:
+def walk(rows: EncodedRows, ordered: Sequence[int]) -> Iterator[Branch]:
+    """Go through the rows of a tree in order and say which of its nodes are theirs.
+
+    Args:
+        rows: the examples.
+        ordered: numbers of rows, as `sort_rows` has them.
+    """
+    shared = shared_lengths(rows, ordered)
     path = np.zeros(0, np.int64)
     num_nodes = 0
     for number, common in zip(ordered, shared.tolist(), strict=True):
         end = num_nodes + int(rows.lengths[number]) - common
         path = np.concatenate([path[:common], np.arange(num_nodes, end)])
-        yield _Branch(num_nodes, end, path)
+        yield Branch(num_nodes, end, path)
         num_nodes = end
 
 
@@ -229,10 +241,10 @@ def _subtree_ends(depths: Numbers) -> Numbers:
     return ends
 
 
-def _group(branches: Sequence[_Branch], num_nodes: int) -> tuple[tuple[Branches, ...], Tensor]:
+def _group(branches: Sequence[Branch], num_nodes: int) -> tuple[tuple[Branches, ...], Tensor]:
     """Put branches into one call as long as filling them up costs less than another call."""
     ordered = sorted(branches, key=lambda b: (-(b.end - b.start), -len(b.path), b.start))
-    groups: list[list[_Branch]] = []
+    groups: list[list[Branch]] = []
     for branch in ordered:
         size, length = branch.end - branch.start, len(branch.path)
         if groups:
@@ -256,7 +268,7 @@ def _group(branches: Sequence[_Branch], num_nodes: int) -> tuple[tuple[Branches,
     return tuple(calls), torch.from_numpy(restore)
 
 
-def _call(group: Sequence[_Branch]) -> Branches:
+def _call(group: Sequence[Branch]) -> Branches:
     num_queries = max(branch.end - branch.start for branch in group)
     num_keys = max(len(branch.path) for branch in group)
     queries = np.zeros((len(group), num_queries), np.int64)

@@ -99,16 +99,28 @@ def tree_attention(model: nn.Module, tree: TreeBatch) -> Iterator[None]:
 
 
 def why_no_trees(model: nn.Module) -> str | None:
-    """Find out whether a model's rows may share their common starts, by trying it on a few ids.
+    """Find out whether a model's rows may share their common starts in training.
 
     Args:
         model: a transformers causal LM, as it is going to be trained.
 
     Returns:
-        Why not, in words; None if they may: the states of a tree are those of its rows one by one.
+        Why not, in words; None if they may.
     """
     if noise := _noise(model):
         return f"{noise} would be shared between rows"
+    return why_not_exact(model)
+
+
+def why_not_exact(model: nn.Module) -> str | None:
+    """Find out, on a few ids, whether the states of a tree are those of its rows one by one.
+
+    Args:
+        model: a transformers causal LM; tried without its dropout.
+
+    Returns:
+        Why not, in words; None if they are.
+    """
     if not isinstance(model, PreTrainedModel):
         return f"{type(model).__name__} is no transformers model"
     vocab_size = model.config.get_text_config(decoder=True).vocab_size
@@ -195,20 +207,26 @@ def _by_branches(
     softcap: float | None,
 ) -> Tensor:
     """Attend branch by branch: the cost is that of the rows' own lengths."""
-    repeats = query.shape[1] // key.shape[1]
+    is_grouped = query.shape[1] != key.shape[1]
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
     parts = []
     for call, seen in zip(mask.tree.branches, mask.masks, strict=True):
-        q = _take(query, call.queries)  # (G, H, S, D)
-        k, v = (_take(states, call.keys, repeats) for states in (key, value))  # (G, H, L, D)
+        q = _take(query, call.queries).transpose(1, 2)  # (G, H, S, D)
+        k, v = (_take(states, call.keys).transpose(1, 2) for states in (key, value))  # (G, H, L, D)
         if softcap is None:
             out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=seen, is_causal=seen is None, scale=scaling
+                q,
+                k,
+                v,
+                attn_mask=seen,
+                is_causal=seen is None,
+                scale=scaling,
+                enable_gqa=is_grouped,
             )
         else:
             out = _capped(q, k, v, seen=seen, scaling=scaling, softcap=softcap)
         parts.append(out.transpose(1, 2).flatten(0, 1))  # (G * S, H, D)
-    return torch.cat(parts).index_select(0, mask.tree.restore)[None]
+    return _take(torch.cat(parts), mask.tree.restore)[None]
 
 
 def _by_blocks(
@@ -236,13 +254,14 @@ def _by_blocks(
         scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return out.transpose(1, 2)
+    transposed: Tensor = out.transpose(1, 2)
+    return transposed
 
 
-def _take(states: Tensor, nodes: Tensor, repeats: int = 1) -> Tensor:
-    """Gather (N, H, D) states by (G, S) nodes, as (G, H * repeats, S, D)."""
-    taken = states.index_select(0, nodes.flatten()).unflatten(0, nodes.shape)
-    return taken.repeat_interleave(repeats, dim=2).transpose(1, 2)
+def _take(states: Tensor, nodes: Tensor) -> Tensor:
+    """Gather (N, H, D) states by nodes of any shape; as an embedding, whose gradient is fast."""
+    taken: Tensor = F.embedding(nodes, states.flatten(1)).unflatten(-1, states.shape[1:])
+    return taken
 
 
 def _capped(
@@ -254,6 +273,8 @@ def _capped(
     scaling: float | None,
     softcap: float,
 ) -> Tensor:
+    repeats = q.shape[1] // k.shape[1]
+    k, v = (states.repeat_interleave(repeats, dim=1) for states in (k, v))
     scores = q @ k.transpose(2, 3) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = softcap * torch.tanh(scores / softcap)
     if seen is None:

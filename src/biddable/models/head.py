@@ -7,7 +7,7 @@ by its result for one call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,15 +60,21 @@ class Body:
         if self.decoder is None:
             return states
         ids = torch.zeros((1, len(states)), dtype=torch.long, device=states.device)
-        with _replaced(self.decoder, self._output(last_hidden_state=states[None])):
+        output = self._output(last_hidden_state=states[None])
+        with replaced_output(self.decoder, lambda *_, **__: output):
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits[0]
 
 
 @contextmanager
-def _replaced(module: nn.Module, result: Any) -> Iterator[None]:
-    """Let a module give a result that is known."""
-    module.forward = lambda *args, **kwargs: result
+def replaced_output(module: nn.Module, compute: Callable[..., Any]) -> Iterator[None]:
+    """Let a module give what a function makes of its input, instead of running it.
+
+    Args:
+        module: any; it is as before when the context ends.
+        compute: called with what the module is called with.
+    """
+    module.forward = compute
     try:
         yield
     finally:

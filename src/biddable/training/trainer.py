@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,14 @@ import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan, Step
+from biddable.data.batching import Batch, BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import TreeBatch
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import accumulate_gradient, batch_loss
+from biddable.training.activations import Activations, open_activations
 from biddable.training.layout import PADDED, Layout
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 
@@ -182,6 +185,8 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
+        self.activation_cache_gb = settings.activation_cache_gb
+        self.activations: Activations | None = None
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -203,6 +208,14 @@ class _Run:
             }
         )
         self._measure(held_out, epoch=0)
+        self.activations, kept = open_activations(
+            self.model,
+            self.examples,
+            num_epochs=self.steps[len(self.steps) - 1].epoch + 1,
+            limit_gb=self.activation_cache_gb,
+        )
+        if kept:
+            self._tell({"event": "activations", "text": kept})
         self.model.train(True)
         for number, step in enumerate(self.steps):
             self._record({**self._take_step(number, step), "seconds": _since(started)})
@@ -221,7 +234,8 @@ class _Run:
         loss = 0.0
         for micro_batch in step.micro_batches:
             batch = self.layout.batch(self.examples, micro_batch, self.pad_id)
-            micro_loss = accumulate_gradient(self.model, batch, num_loss_tokens=num_loss_tokens)
+            with self._from_the_cut(batch, micro_batch):
+                micro_loss = accumulate_gradient(self.model, batch, num_loss_tokens=num_loss_tokens)
             self._require_finite(micro_loss, "loss", number, micro_batch)
             loss += micro_loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
@@ -244,6 +258,13 @@ class _Run:
             "num_tokens": num_tokens,
             "num_loss_tokens": num_loss_tokens,
         }
+
+    def _from_the_cut(
+        self, batch: Batch | TreeBatch, numbers: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if self.activations is None:
+            return nullcontext()
+        return self.activations.applied(batch, numbers)
 
     def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
         if not held_out:
