@@ -2,7 +2,7 @@
 
 Causal attention sees what came before and nothing else, so rows that begin alike have the same
 states as far as they do: one copy is enough, and no padding is needed. The loss and its gradient
-stay exactly those of the rows one by one (docs/decisions/0011). After the idea of Tree Training
+stay exactly those of the rows one by one (docs/decisions/0012). After the idea of Tree Training
 (arXiv 2511.00413), which needs kernels of its own; here the rows' branches are plain tensors.
 """
 
