@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
-from biddable.data.conversation import ROLES
+from biddable.data.conversation import CALLING, ROLES
 from biddable.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -211,9 +211,10 @@ def _read_options(read_as: str | None, roles: Sequence[str] | None) -> ReadOptio
     from biddable.data.readers import ReadOptions
 
     pairs = [entry.partition("=") for entry in roles or []]
-    wrong = [name for name, _, mapped in pairs if mapped not in ROLES]
+    known = (*ROLES, CALLING)
+    wrong = [name for name, _, mapped in pairs if mapped not in known]
     if wrong:
-        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(ROLES)}.")
+        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(known)}.")
     return ReadOptions(read_as, {name: mapped for name, _, mapped in pairs})
 
 

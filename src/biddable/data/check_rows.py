@@ -188,7 +188,7 @@ def _is_called(messages: Sequence[Message], at: int) -> bool:
 
 def _calls(message: Message) -> bool:
     """Tell whether a message calls a tool, in a key of its own or, as some families do, in text."""
-    if message.extra.get("tool_calls") or message.extra.get("function_call"):
+    if message.extra.get("tool_calls"):
         return True
     return message.role == "assistant" and bool(re.search(r"tool_call|function|\{", message.text))
 
