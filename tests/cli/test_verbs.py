@@ -137,6 +137,47 @@ def test_data_show_finds_rows_and_marks_tokens(cli: Cli, base: Path, rows: Path)
     assert "│" in ran.out
 
 
+def test_data_show_goes_on_where_a_row_cannot_be_shown(cli: Cli, base: Path, rows: Path) -> None:
+    lines = rows.read_text().splitlines()
+    lines[0] = json.dumps({"instruction": "Say it.", "response": " "})
+    lines[1] = json.dumps({"instruction": "Say [INST] it.", "response": "It."})
+    rows.write_text("\n".join(lines))
+    template = Path("picky.jinja")
+    template.write_text(
+        "{% for m in messages %}{% if 'Say 3' in m.content %}{{ raise_exception('no threes') }}"
+        "{% endif %}{{ m.role }}: {{ m.content }}{{ eos_token if m.role == 'assistant' }}\n"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    ran = cli("data", "show", rows, "--model", base, "--template", template, "--limit", 2)
+    assert ran.code == 1
+    assert "⟦ It.<|endoftext|>⟧" in ran.out
+    assert "rows.jsonl:4: " in ran.out
+    assert "no threes" in ran.out
+    assert 'rows.jsonl:1: "response" is empty' in ran.out
+    assert "10 of 12 rows kept (2 dropped)" in ran.out
+    assert ran.err == (
+        'biddable: rows that cannot be shown: 2; the first: rows.jsonl:1: "response" is empty;'
+        " fill it in, or delete the row.\n"
+    )
+    ran = cli("data", "show", rows, "--model", base, "--template", template, "--json")
+    found = json.loads(ran.out)
+    assert ran.code == 1
+    assert [error["line"] for error in found["errors"]] == [1, 4]
+
+
+def test_data_show_and_check_name_what_is_passed_over(cli: Cli, base: Path, rows: Path) -> None:
+    folder = Path("folder")
+    folder.mkdir()
+    rows.rename(folder / rows.name)
+    (folder / "notes.txt").write_text("x")
+    expected = "not data, passed over: folder/notes.txt"
+    assert expected in cli("data", "show", folder, "--model", base).err
+    assert expected in cli("data", "check", folder).out
+    found = json.loads(cli("data", "check", folder, "--json").out)
+    assert found["passed_over"] == ["folder/notes.txt"]
+    assert expected in cli("data", "convert", folder, "out.jsonl").err
+
+
 def test_data_show_writes_a_page(cli: Cli, base: Path, rows: Path) -> None:
     for limit in (12, 5):  # an older page is replaced
         ran = cli("data", "show", rows, "--model", base, "--html", "page.html", "--limit", limit)

@@ -296,6 +296,14 @@ def test_what_was_recognised_is_said() -> None:
     assert tuple(told) == reading.files
 
 
+def test_what_few_rows_are_is_not_called_recognised() -> None:
+    rows = [{name: "a" for name in keys} for keys in FORMATS.values()][2:]
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    reading = examine(lines("a.jsonl", chat, *rows))
+    expected = "a.jsonl: 6 rows, taken for messages, which only 1 of 6 rows are"
+    assert reading.summary() == expected
+
+
 def test_the_first_rows_alone_do_not_decide() -> None:
     first = {"instruction": "a", "output": "b"}
     rest = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}
@@ -303,8 +311,9 @@ def test_the_first_rows_alone_do_not_decide() -> None:
     assert reading.summary() == "a.jsonl: 1,000 rows, recognised as sharegpt (600 of 1,000)"
     assert [problem.line for problem in reading.problems] == list(range(1, 401))
     assert reading.problems[0].message == (
-        'has keys "instruction", "output"; expected "conversations". The row is alpaca, most are'
-        " sharegpt; keep them in two files, or read this one with the format mixed."
+        'has keys "instruction", "output"; expected "conversations". The row is of the format'
+        " alpaca, and the file was taken for sharegpt. Keep the two in files of their own, or have"
+        " each row read by itself: data.format: mixed (--from mixed)."
     )
     with pytest.raises(DataError, match=r"^a\.jsonl:1: has keys"):
         next(iter_conversations("a.jsonl"))

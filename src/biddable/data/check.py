@@ -60,12 +60,14 @@ class Rows:
         num_rows: rows in it, the unreadable ones too.
         conversations: the readable ones.
         problems: of the others.
+        passed_over: files of a folder that are not data.
     """
 
     path: str
     num_rows: int
     conversations: Sequence[Conversation]
     problems: Sequence[Problem] = ()
+    passed_over: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class CheckReport:
         languages: rows by the language of their answer, where it is sure.
         categories: rows by their own category.
         row_lengths: of each row that could be measured.
+        passed_over: files of the folder that are not data.
     """
 
     path: str
@@ -123,6 +126,7 @@ class CheckReport:
     languages: dict[str, int]
     categories: dict[str, int]
     row_lengths: list[RowLength]
+    passed_over: Sequence[str] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -139,13 +143,14 @@ class CheckReport:
         return {
             "file": self.path,
             "rows": self.num_rows,
-            "errors": [_plain(problem) for problem in self.errors],
-            "warnings": [_plain(problem) for problem in self.warnings],
+            "errors": [problem.as_dict() for problem in self.errors],
+            "warnings": [problem.as_dict() for problem in self.warnings],
             "counts": dict(Counter(problem.code for problem in self.problems).most_common()),
             "truncation": {name: getattr(self.truncation, name) for name in Truncation.__slots__},
             "lengths": self.lengths,
             "languages": self.languages,
             "categories": self.categories,
+            "passed_over": list(self.passed_over),
         }
 
 
@@ -166,7 +171,8 @@ def read_for_check(path: str | Path, *, options: ReadOptions = ReadOptions()) ->
         if not Path(path).is_file():
             raise
         return Rows(name, 0, (), [Problem("unreadable", _without_place(error), name, error.line)])
-    return Rows(name, reading.num_rows, reading.conversations, reading.problems)
+    found = (reading.num_rows, reading.conversations, reading.problems, reading.passed_over)
+    return Rows(name, *found)
 
 
 def read_benchmark(path: str | Path) -> list[Item]:
@@ -241,6 +247,7 @@ def check(
         languages=languages,
         categories=dict(categories.most_common()),
         row_lengths=known,
+        passed_over=rows.passed_over,
     )
 
 
@@ -304,11 +311,6 @@ def _exchange(row: Conversation) -> tuple[str, str]:
     """Give the last question and its answer."""
     asked = [message.content for message in row.messages if message.role == "user"]
     return (asked[-1] if asked else "", answer_of(row))
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    place = {"file": problem.path, "line": problem.line}
-    return {**place, "code": problem.code, "message": problem.message}
 
 
 def _without_place(error: DataError) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.data.check import CheckReport
+from biddable.data.files import tell_passed_over
 from biddable.data.lengths import Truncation
 from biddable.data.problems import Problem
 
@@ -26,9 +27,12 @@ def show_report(report: CheckReport, *, limit: int = 3) -> RenderableType:
     parts: list[RenderableType] = []
     for code, problems in by_code(report.problems):
         parts.append(_group(code, problems, limit=limit))
-    parts += [_lengths_table(report), Text(tell_truncation(report.truncation))]
+    if report.row_lengths:
+        parts += [_lengths_table(report), Text(tell_truncation(report.truncation))]
     if report.languages:
         parts.append(Text(f"languages of answers: {_shares(report.languages)}"))
+    if report.passed_over:
+        parts.append(Text(tell_passed_over(report.passed_over)))
     parts.append(Text(headline(report), style="bold"))
     return Group(*parts)
 
