@@ -76,6 +76,8 @@ def data_show(
     form = get_template(template or loaded.template, loaded.tokenizer)
     examples, report, problems = encode_for_preview(reading, form, loaded.tokenizer)
     _say_passed_over(reading.passed_over)
+    for note in form.notes:
+        say(note)
     found = find_rows(examples, loaded.tokenizer, search=search, start=start)
     if html:
         caption = f"template {form.name}, tokens of {model}"

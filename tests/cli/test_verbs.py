@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from biddable import create_instruction_dataset, demo
 from biddable.errors import CheckpointError
@@ -165,6 +166,21 @@ def test_data_show_goes_on_where_a_row_cannot_be_shown(cli: Cli, base: Path, row
     assert [error["line"] for error in found["errors"]] == [1, 4]
 
 
+def test_what_a_template_teaches_besides_is_told(cli: Cli, config: Config) -> None:
+    path = Path("headed.jinja")
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    run = config(template=str(path))
+    base = yaml.safe_load(run.read_text())["model"]
+    note = "'assistant: ' is learned with every answer"
+    shown = ("--model", base, "--template", path)
+    assert note in cli("data", "show", "rows.jsonl", *shown).err
+    assert note in cli("data", "check", "rows.jsonl", *shown).out
+    assert note in " ".join(cli("plan", run).out.split())
+    assert note in " ".join(cli("train", run).err.split())
+
+
 def test_data_show_and_check_name_what_is_passed_over(cli: Cli, base: Path, rows: Path) -> None:
     folder = Path("folder")
     folder.mkdir()
@@ -174,7 +190,7 @@ def test_data_show_and_check_name_what_is_passed_over(cli: Cli, base: Path, rows
     assert expected in cli("data", "show", folder, "--model", base).err
     assert expected in cli("data", "check", folder).out
     found = json.loads(cli("data", "check", folder, "--json").out)
-    assert found["passed_over"] == ["folder/notes.txt"]
+    assert found["notes"] == [expected]
     assert expected in cli("data", "convert", folder, "out.jsonl").err
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from biddable.data.check_rows import COMMON_CONTROLS, look_at_rows
 from biddable.data.conversation import Conversation
 from biddable.data.duplicates import duplicate_findings
+from biddable.data.files import tell_passed_over
 from biddable.data.language import detect_languages, language_findings
 from biddable.data.leaks import (
     Item,
@@ -115,7 +116,7 @@ class CheckReport:
         languages: rows by the language of their answer, where it is sure.
         categories: rows by their own category.
         row_lengths: of each row that could be measured.
-        passed_over: files of the folder that are not data.
+        notes: what else is to be known: files passed over, what the template does.
     """
 
     path: str
@@ -126,7 +127,7 @@ class CheckReport:
     languages: dict[str, int]
     categories: dict[str, int]
     row_lengths: list[RowLength]
-    passed_over: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -150,7 +151,7 @@ class CheckReport:
             "lengths": self.lengths,
             "languages": self.languages,
             "categories": self.categories,
-            "passed_over": list(self.passed_over),
+            "notes": list(self.notes),
         }
 
 
@@ -247,7 +248,7 @@ def check(
         languages=languages,
         categories=dict(categories.most_common()),
         row_lengths=known,
-        passed_over=rows.passed_over,
+        notes=_notes(rows, ruler),
     )
 
 
@@ -281,6 +282,11 @@ def _measure(
     return measure_tokens(
         conversations, ruler.template, ruler.tokenizer, max_seq_len=ruler.max_seq_len
     )
+
+
+def _notes(rows: Rows, ruler: Ruler | None) -> list[str]:
+    passed_over = [tell_passed_over(rows.passed_over)] if rows.passed_over else []
+    return [*passed_over, *(ruler.template.notes if ruler else ())]
 
 
 def _sign(texts: Sequence[str], pool: Executor | None) -> list[Signature]:

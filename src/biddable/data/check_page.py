@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from biddable.data.check import CheckReport
 from biddable.data.check_report import by_code, headline, tell_truncation
-from biddable.data.files import tell_passed_over
 from biddable.data.problems import Problem
 
 MAX_FINDINGS = 500  # of each code in the page; the rest are counted, and --json has them all
@@ -43,7 +42,6 @@ def render_page(report: CheckReport) -> str:
         report=report,
         headline=headline(report),
         told=tell_truncation(report.truncation),
-        passed_over=tell_passed_over(report.passed_over) if report.passed_over else "",
         histograms=[
             ("Prompts", draw_histogram([row.prompt for row in lengths])),
             ("Answers", draw_histogram([row.answer for row in lengths])),

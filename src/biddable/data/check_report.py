@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.data.check import CheckReport
-from biddable.data.files import tell_passed_over
 from biddable.data.lengths import Truncation
 from biddable.data.problems import Problem
 
@@ -31,8 +30,7 @@ def show_report(report: CheckReport, *, limit: int = 3) -> RenderableType:
         parts += [_lengths_table(report), Text(tell_truncation(report.truncation))]
     if report.languages:
         parts.append(Text(f"languages of answers: {_shares(report.languages)}"))
-    if report.passed_over:
-        parts.append(Text(tell_passed_over(report.passed_over)))
+    parts += [Text(f"note: {note}") for note in report.notes]
     parts.append(Text(headline(report), style="bold"))
     return Group(*parts)
 
