@@ -96,7 +96,8 @@ def data_show(
         console().print(table, highlight=False, soft_wrap=True)
     if problems:
         num_rows = len({(problem.path, problem.line) for problem in problems})
-        say(f"rows that cannot be shown: {num_rows:,}; the first: {problems[0]}")
+        count = "1 row" if num_rows == 1 else f"{num_rows:,} rows"
+        say(f"{problems[0]} ({count} cannot be shown)")
         raise typer.Exit(1)
 
 

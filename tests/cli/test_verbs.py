@@ -157,8 +157,8 @@ def test_data_show_goes_on_where_a_row_cannot_be_shown(cli: Cli, base: Path, row
     assert 'rows.jsonl:1: "response" is empty' in ran.out
     assert "10 of 12 rows kept (2 dropped)" in ran.out
     assert ran.err == (
-        'biddable: rows that cannot be shown: 2; the first: rows.jsonl:1: "response" is empty;'
-        " fill it in, or delete the row.\n"
+        'biddable: rows.jsonl:1: "response" is empty; fill it in, or delete the row.'
+        " (2 rows cannot be shown)\n"
     )
     ran = cli("data", "show", rows, "--model", base, "--template", template, "--json")
     found = json.loads(ran.out)

@@ -12,10 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from biddable.config import DataConfig, MethodConfig, RunConfig
-from biddable.data.cache import cache_key, encode_rows
+from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, Overflow, encode_all, encode_chunk
+from biddable.data.leaks import count_shared
 from biddable.data.segments import Learn
 from biddable.data.sources import (
     Source,
@@ -123,8 +124,10 @@ def prepare(config: RunConfig) -> Prepared:
     """
     read = cache(partial(_read_rows, config))
     sources = _hash_rows(config) if config.data.cache else None
-    if sources is None:
+    if sources is None or not were_read(sources):
         read()  # what is wrong with the rows is said before a model is loaded
+        if sources is not None:
+            note_read(sources)
     loaded = load(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the adapters' start
@@ -250,6 +253,7 @@ def _read_rows(config: RunConfig) -> Rows:
             summaries.append(("train", drawn))
     if data.held_out is not None:
         held_out = _read_apart(data.held_out, data, files, summaries)
+        summaries += _shared(rows[: data.train_rows], held_out, data.held_out)
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
         names = ", ".join(source.name for source in sources)
@@ -262,7 +266,10 @@ def _read_rows(config: RunConfig) -> Rows:
 
 
 def _stream_rows(config: RunConfig) -> Rows:
-    """Read rows that are learned as they stand one by one, for they might not fit in memory."""
+    """Read rows that are learned as they stand one by one, for they might not fit in memory.
+
+    They are read once to the end before any is given: a bad row is told before a model is loaded.
+    """
     data = config.data
     files: dict[str, list[dict[str, Any]]] = {"train": []}
     summaries: list[tuple[str, str]] = []
@@ -271,10 +278,13 @@ def _stream_rows(config: RunConfig) -> Rows:
         files["train"] += source.describe()
         summaries.append(("train", source.reading.summary()))
 
-    held_out: list[Conversation] = []
-    if data.held_out is not None:
-        held_out = _read_apart(data.held_out, data, files, summaries)
-    return Rows(stream_sources(data, tell=note), held_out, files, summaries)
+    apart = data.held_out
+    held_out = read_held_out(apart, data) if apart is not None else None
+    asked = held_out.reading.conversations if held_out is not None else []
+    shared = _shared(stream_sources(data, tell=note), asked, apart or "")
+    if held_out is not None:
+        _add_apart(held_out, files, summaries)
+    return Rows(stream_sources(data, tell=lambda source: None), asked, files, summaries + shared)
 
 
 def _read_apart(
@@ -284,15 +294,40 @@ def _read_apart(
     summaries: list[tuple[str, str]],
 ) -> list[Conversation]:
     apart = read_held_out(name, data)
+    _add_apart(apart, files, summaries)
+    return apart.reading.conversations
+
+
+def _add_apart(
+    apart: Source, files: dict[str, list[dict[str, Any]]], summaries: list[tuple[str, str]]
+) -> None:
+    """Note the held-out files, and refuse one that is learned."""
     files["held_out"] = apart.describe()
     summaries.append(("held_out", apart.reading.summary()))
     learned = {file.get("sha256") for file in files["train"]} - {None}
     if any(file.get("sha256") in learned for file in files["held_out"]):
-        raise ConfigError(
-            f"data.held_out: {name} holds what data.train holds, so what is learned would be"
-            " measured; name another file, or set data.held_out_rows."
-        )
-    return apart.reading.conversations
+        raise _learned_as_well(apart.name)
+
+
+def _shared(
+    train: Iterable[Conversation], held_out: list[Conversation], name: str
+) -> list[tuple[str, str]]:
+    """Say how many of the held-out rows are learned too, and refuse if all are."""
+    count, first = count_shared(train, held_out)
+    if count and count == len(held_out):
+        raise _learned_as_well(name)
+    told = (
+        f"{count:,} of its {len(held_out):,} rows are learned too, word for word, the first at"
+        f" {first}: what is measured on them is memory; data check --held-out names them"
+    )
+    return [("held_out", told)] if count else []
+
+
+def _learned_as_well(name: str) -> ConfigError:
+    return ConfigError(
+        f"data.held_out: {name} holds what data.train holds, so what is learned would be"
+        " measured; name another file, or set data.held_out_rows."
+    )
 
 
 def _lazily(read: Callable[[], Rows], part: str) -> Iterator[Conversation]:
