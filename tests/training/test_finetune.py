@@ -60,6 +60,20 @@ def test_finetune_by_name_with_frozen_layers(base):
     assert "freeze" in log.learning_rate_reason
 
 
+def test_finetune_refuses_what_can_never_stop():
+    loaded = load("mimic")
+    loaded.tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}
+    )
+    dataset = InstructionDataset(ROWS, loaded.tokenizer, template="chatml")
+    assert dataset.template.name == "chatml"
+    with pytest.raises(ConfigError, match=r"<\|im_end\|> has id \d+, and the model has \d+ rows"):
+        finetune_instruct_model(loaded, dataset, epochs=1)
+    loaded.model.resize_token_embeddings(len(loaded.tokenizer))
+    with pytest.raises(ConfigError, match=r"<\|im_end\|> .*can never be learned"):
+        finetune_instruct_model(loaded, dataset, epochs=1, num_frozen_layers=1)
+
+
 def test_finetune_a_loaded_model():
     loaded = LoadedModel(tiny_model(), tiny_tokenizer(), "tiny", "here")
     model, _ = finetune_instruct_model(loaded, InstructionDataset(ROWS, loaded.tokenizer), epochs=1)
