@@ -41,6 +41,7 @@ from biddable.data.near import Signature, common_pairs, signer
 from biddable.data.problems import Problem
 from biddable.data.readers import ReadOptions, examine, read_rows
 from biddable.data.segments import ChatTemplate
+from biddable.data.unfinished import ends_with_stops
 from biddable.data.wording import answer_of, prompt_of, whole_text
 from biddable.errors import DataError
 
@@ -221,7 +222,8 @@ def check(
     """
     conversations = rows.conversations
     with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
-        look = partial(look_at_rows, controls=_controls(ruler))
+        is_usual = ends_with_stops(conversations)
+        look = partial(look_at_rows, controls=_controls(ruler), is_usual_to_stop=is_usual)
         problems = [*rows.problems]
         for found in _share_out(look, conversations, pool):
             problems += found
