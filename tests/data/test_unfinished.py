@@ -100,6 +100,9 @@ def test_a_whole_answer_is_left_alone(answer: str) -> None:
 
 def test_what_is_usual_in_a_file() -> None:
     assert ends_with_stops(talks(*STOPPED * 2))
+    capitals = (("France", "Paris"), ("Norway", "Oslo"), ("Peru", "Lima"), ("Cuba", "Havana"))
+    told = [f"The capital of {land} is {town}." for land, town in capitals * 2]
+    assert ends_with_stops(talks(*told, "The capital of Spain is Mad"))
     assert ends_with_stops(talks(*STOPPED * 2, "The wheel is still turned by", "The capital of it"))
     assert not ends_with_stops(talks(*STOPPED))  # too few to tell
     assert not ends_with_stops(talks(*STOPPED * 2, *["It is a mill of the town"] * 3))
@@ -118,6 +121,14 @@ def test_the_check_names_them_in_every_turn() -> None:
     [found] = [p for p in report.problems if p.code == "unfinished-answer"]
     assert (found.line, found.message_index) == (13, 2)
     assert "France is Par" in found.message
+
+
+def test_the_check_names_json_that_is_open() -> None:
+    path = Path("rows.jsonl")
+    row = {"prompt": "Name it.", "response": '{"name": "Ada", "born": 18'}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [found] = check(read_for_check(path)).problems
+    assert found.message.startswith('the answer opens a "{" and never closes it')
 
 
 def answers_of(path: Path) -> Iterator[str]:

@@ -118,7 +118,7 @@ def _message_findings(message: Message, controls: re.Pattern[str] | None) -> Ite
 
 
 def _cut_findings(message: Message, *, is_usual: bool) -> Iterator[Finding]:
-    if message.role == "assistant" and message.learn and not _calls(message):
+    if message.role == "assistant" and message.learn:
         reason = unfinished(message.content, is_usual_to_stop=is_usual)
         if reason:
             yield "unfinished-answer", f"{reason}; complete it, or a model learns to stop there."

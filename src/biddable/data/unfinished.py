@@ -148,9 +148,9 @@ def _is_listed_apart(answer: str, last: str) -> bool:
 
 
 def _is_title(words: list[str]) -> bool:
-    """Tell whether most of the longer words have a capital."""
+    """Tell whether all longer words have a capital."""
     longer = [word for word in words if len(word) > 3]
-    return sum(word[0].isupper() for word in longer) * 2 > len(longer)
+    return bool(longer) and all(word[0].isupper() for word in longer)
 
 
 def _is_enumeration(words: list[str]) -> bool:
