@@ -124,7 +124,8 @@ def data_convert(
     for file in found.files:
         say(file.summary())
     _say_passed_over(found.passed_over)
-    typer.echo(f"{found.target}: {found.num_rows:,} rows written as {found.format}")
+    rows = "1 row" if found.num_rows == 1 else f"{found.num_rows:,} rows"
+    typer.echo(f"{found.target}: {rows} written as {found.format}")
 
 
 @app.command("check")

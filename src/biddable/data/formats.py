@@ -53,7 +53,7 @@ class Recognised:
             >>> Recognised("train.jsonl", "alpaca", 1100, 1099).summary()
             'train.jsonl: 1,100 rows, recognised as alpaca (1,099 of 1,100)'
         """
-        rows = f"{self.path}: {self.num_rows:,} rows"
+        rows = f"{self.path}: {self.num_rows:,} row{'' if self.num_rows == 1 else 's'}"
         if self.format is None:
             return f"{rows}, of no known format"
         how = "read" if self.is_given else "recognised"

@@ -137,7 +137,8 @@ def _num_digits(text: str) -> int:
 def _told_secrets(kind: str, values: list[str]) -> str:
     shown = ", ".join(map(_masked, values[:_MAX_SHOWN]))
     if len(values) == 1:
-        return f"holds a {kind} ({shown}); take it out, and revoke it if it is real."
+        article = "an" if kind[0] in "AO" else "a"
+        return f"holds {article} {kind} ({shown}); take it out, and revoke it if it is real."
     more = f" and {len(values) - _MAX_SHOWN} more" if len(values) > _MAX_SHOWN else ""
     count = f"{len(values)} secrets of the kind {kind}"
     return f"holds {count} ({shown}{more}); take them out, and revoke those that are real."

@@ -28,7 +28,7 @@ _LIKELY_ROLES = {
     **dict.fromkeys(("prompter", "customer", "student", "instruction"), "user"),
     **dict.fromkeys(("bot", "model", "ai", "agent", "output"), "assistant"),
     **dict.fromkeys(("developer", "context"), "system"),
-    **dict.fromkeys(("tool_response", "tool_result", "ipython"), "tool"),
+    **dict.fromkeys(("tool_response", "tool_result", "ipython", "env", "environment"), "tool"),
     **dict.fromkeys(("tool_call", "tool_use", "call"), CALLING),
 }
 _SIDES = (("role", "content"), ("from", "value"))
