@@ -7,7 +7,7 @@ from biddable.config import parse_config
 from biddable.data import sources
 from biddable.data.dataset import InstructionDataset
 from biddable.data.templates import get_template, template_hash
-from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
+from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError, TemplateError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
 from biddable.serving.answering import answer
@@ -189,6 +189,22 @@ def test_bad_rows_are_told_before_a_model_is_loaded(base, rows, monkeypatch, is_
     loaded = []
     monkeypatch.setattr(preparation, "load", loaded.append)
     with pytest.raises(DataError, match=r'rows\.jsonl:13: "response" is empty'):
+        run_training(config_of(base, rows))
+    assert loaded == []
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_rows_that_the_template_cannot_show_are_told_before_a_model_is_loaded(
+    base, rows, monkeypatch, is_large
+):
+    if is_large:
+        monkeypatch.setattr(sources, "_LARGE", 0)
+    with open(rows, "a") as file:
+        call = {"name": "look", "parameters": {}}
+        file.write(json.dumps({**ROWS[0], "tools": [call]}) + "\n")
+    loaded = []
+    monkeypatch.setattr(preparation, "load", loaded.append)
+    with pytest.raises(TemplateError, match=r"rows\.jsonl:13: .*cannot show tools"):
         run_training(config_of(base, rows))
     assert loaded == []
 

@@ -109,7 +109,7 @@ def cache_key(
 
 
 def note_read(sources: Sequence[str]) -> None:
-    """Note that all rows of some sources could be read, so that they need not be read to know it.
+    """Note that the rows of some sources were looked at, so that they need not be read for that.
 
     Raises:
         DataError: the cache cannot be written.
@@ -123,7 +123,7 @@ def note_read(sources: Sequence[str]) -> None:
 
 
 def were_read(sources: Sequence[str]) -> bool:
-    """Tell whether it was noted, by this version of the code, that the rows can be read."""
+    """Tell whether that was noted, by this version of the code."""
     return _note_of(sources).exists()
 
 

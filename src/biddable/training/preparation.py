@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ from biddable.data.sources import (
     stream_sources,
 )
 from biddable.data.splits import split_rows
-from biddable.data.templates import ChatTemplate
+from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
-from biddable.models.loading import LoadedModel, load
+from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.lora import apply_lora
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoint import require_free
+
+_FIRST_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Rows:
     """Hold the rows of a run before they are encoded, and the files that they are from.
 
     Attributes:
-        train: shuffled, split and drawn; an iterator where they might not fit in memory.
+        train: shuffled, split and drawn; read anew each time where they might not fit in memory.
         held_out: never learned.
         files: what was read, by part.
         summaries: the same in words, with its part.
@@ -52,6 +55,16 @@ class Rows:
     held_out: list[Conversation]
     files: dict[str, list[dict[str, Any]]]
     summaries: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Streamed(Iterable[Conversation]):
+    """Read rows one by one, as often as they are asked for."""
+
+    data: DataConfig
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return stream_sources(self.data, tell=lambda source: None)
 
 
 @dataclass(frozen=True)
@@ -124,10 +137,11 @@ def prepare(config: RunConfig) -> Prepared:
     """
     read = cache(partial(_read_rows, config))
     sources = _hash_rows(config) if config.data.cache else None
-    if sources is None or not were_read(sources):
-        read()  # what is wrong with the rows is said before a model is loaded
-        if sources is not None:
-            note_read(sources)
+    looked_at = sources and [*sources, config.model, str(config.template)]
+    if looked_at is None or not were_read(looked_at):
+        _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
+        if looked_at is not None:
+            note_read(looked_at)
     loaded = load(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the adapters' start
@@ -227,6 +241,20 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
     return "all parameters train"
 
 
+def _look_at_rows(config: RunConfig, rows: Rows) -> None:
+    """Show the first rows, all of which could be read, to the template; no weights are needed.
+
+    Raises:
+        TemplateError: there is no such template, or it cannot show some of them.
+    """
+    tokenizer, data = load_tokenizer(config.model), config.data
+    template = get_template(
+        config.template, tokenizer, control_text=data.control_text, history=data.history
+    )
+    first = list(islice(rows.train, _FIRST_ROWS))
+    encode_chunk(first, template, tokenizer, max_seq_len=None, learn=config.training.learn)
+
+
 def _hash_rows(config: RunConfig) -> list[str] | None:
     """Tell all that settles which rows a run has; None if a source is not on this machine."""
     data = config.data
@@ -284,7 +312,7 @@ def _stream_rows(config: RunConfig) -> Rows:
     shared = _shared(stream_sources(data, tell=note), asked, apart or "")
     if held_out is not None:
         _add_apart(held_out, files, summaries)
-    return Rows(stream_sources(data, tell=lambda source: None), asked, files, summaries + shared)
+    return Rows(_Streamed(data), asked, files, summaries + shared)
 
 
 def _read_apart(
