@@ -75,7 +75,7 @@ def unfinished(answer: str, *, is_usual_to_stop: bool = False) -> str:
 
     Example:
         >>> unfinished("It is the largest of all the lakes in the")
-        'ends in the middle of a sentence ("... f all the lakes in the")'
+        'ends in the middle of a sentence ("... all the lakes in the")'
     """
     if len(_FENCE.findall(answer)) % 2:
         return "opens a block of code (```) and never closes it"
