@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from biddable.config import MethodConfig, TrainingConfig
+from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.data.builtin import builtin_path
 from biddable.data.encoding import encode_all
 from biddable.data.readers import read_conversations

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import BaseModel
 
 import biddable
 from biddable import cli, config, errors
+from biddable.config_data import SourceConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
@@ -44,9 +46,7 @@ def config_page() -> str:
     rows = []
     for key, meaning in config.config_fields().items():
         section, _, leaf = key.rpartition(".")
-        model = {"data": config.DataConfig, "method": config.MethodConfig}.get(
-            section, config.TrainingConfig if section else config.RunConfig
-        )
+        model = config.SECTIONS.get(section, config.RunConfig)
         field = model.model_fields[leaf]
         default = "required" if field.is_required() else _code(field.default)
         rows.append(f"| `{key}` | {default} | {_cell(meaning)} |")
@@ -54,11 +54,11 @@ def config_page() -> str:
         NOTE + "# The config of a run\n\n"
         "What `biddable train CONFIG` reads. Paths are relative to where the command runs.\n\n"
         "| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "## A source of `data.train`\n\n" + _field_table(config.SourceConfig)
+        "## A source of `data.train`\n\n" + _field_table(SourceConfig)
     )
 
 
-def _field_table(section: type[config.BaseModel]) -> str:
+def _field_table(section: type[BaseModel]) -> str:
     rows = [
         f"| `{name}` | {'required' if field.is_required() else _code(field.default)} |"
         f" {_cell(field.description or '')} |"
@@ -155,7 +155,7 @@ def _prose(text: str | None) -> str:
 
 
 def _signature(thing: object) -> str:
-    if isinstance(thing, type) and issubclass(thing, config.BaseModel | Exception):
+    if isinstance(thing, type) and issubclass(thing, BaseModel | Exception):
         return ""
     if not callable(thing):
         return ""

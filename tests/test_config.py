@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biddable.config import DataConfig, RunConfig, config_fields, load_config, parse_config
+from biddable.config import RunConfig, config_fields, load_config, parse_config
+from biddable.config_data import DataConfig
 from biddable.errors import ConfigError
 
 LEAST = {"model": "mimic", "data": {"train": "rows.json"}, "output": "runs/a"}

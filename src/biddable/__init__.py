@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from biddable.errors import BiddableError, nearest
 
 if TYPE_CHECKING:
-    from biddable.config import DataConfig, MethodConfig, RunConfig, TrainingConfig, load_config
+    from biddable.config import RunConfig, load_config
+    from biddable.config_data import DataConfig
+    from biddable.config_training import MethodConfig, TrainingConfig
     from biddable.data.batching import plan_batches
     from biddable.data.builtin import create_instruction_dataset
     from biddable.data.dataset import InstructionDataset, format_instruction_example
@@ -58,12 +60,12 @@ __all__ = [
 
 _HOMES = {
     "ChatTemplate": "data.templates",
-    "DataConfig": "config",
+    "DataConfig": "config_data",
     "InstructionDataset": "data.dataset",
     "LoRALinear": "models.lora",
-    "MethodConfig": "config",
+    "MethodConfig": "config_training",
     "RunConfig": "config",
-    "TrainingConfig": "config",
+    "TrainingConfig": "config_training",
     "apply_lora": "models.lora",
     "compare": "evaluation.comparison",
     "compare_base_vs_instruct": "evaluation.comparison",

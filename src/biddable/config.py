@@ -11,199 +11,18 @@ import re
 import sys
 from collections.abc import Mapping
 from os import PathLike
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_serializer,
-    field_validator,
-)
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from biddable.config_data import DataConfig, SourceConfig
+from biddable.config_training import MethodConfig, TrainingConfig
+from biddable.config_values import Section, Seed, Text
 from biddable.config_yaml import Lines, read_yaml
 from biddable.errors import ConfigError, join_problems, nearest
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
-Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Text = Annotated[str, Field(min_length=1, strict=True)]
-Role = Literal["system", "user", "assistant", "tool", "function_call"]
-RowFormat = Literal[
-    "messages",
-    "sharegpt",
-    "alpaca",
-    "instruction-response",
-    "prompt-completion",
-    "prompt-response",
-    "text",
-    "mixed",
-]
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-
-class SourceConfig(_Section):
-    """Say where rows come from, how they are read, and how many of them are learned."""
-
-    path: Text = Field(
-        description='a data file, a folder of them, a hub name (org/name:split), or "mimic"'
-    )
-    weight: Positive = Field(
-        1.0, description="how often each row is learned in an epoch; 0.5 chooses half of them"
-    )
-    format: RowFormat | None = Field(None, description="instead of `data.format`")
-    role_map: dict[Text, Role] | None = Field(None, description="instead of `data.role_map`")
-
-
-class DataConfig(_Section):
-    """Say which rows are learned and which are held out; paths are relative to where you run."""
-
-    train: tuple[SourceConfig, ...] = Field(
-        description='a file, a folder, a hub name, "mimic" or "starter"; or a source; or a list'
-    )
-    held_out: Text | None = Field(
-        None, description="as a name in `train`; its loss is measured, it is never learned"
-    )
-    train_rows: Count | None = Field(
-        None, description="learn only the first N rows, counted after shuffling"
-    )
-    held_out_rows: Count | None = Field(
-        None, description="hold out the last N rows of `train`, counted after shuffling"
-    )
-    shuffle_seed: Seed | None = Field(
-        None, description="shuffle the file with this seed before it is cut; none: file order"
-    )
-    format: RowFormat | None = Field(
-        None, description="the rows' format; none: recognised; mixed: each row by itself"
-    )
-    role_map: dict[Text, Role] | None = Field(
-        None, description="what else the sides are called: {bot: assistant}"
-    )
-    streaming: Annotated[bool, Field(strict=True)] = Field(
-        False, description="read a data set of the hub while downloading it"
-    )
-    max_file_bytes: Count = Field(
-        8 * 2**30, description="what a compressed file may hold; more is refused"
-    )
-    max_line_bytes: Count = Field(64 * 2**20, description="the longest row; more is refused")
-    max_ratio: Count = Field(
-        200, description="how many times its size a compressed file may hold, past 256 MiB"
-    )
-    max_seq_len: Annotated[int, Field(ge=2, strict=True)] | None = Field(
-        None, description="longest row in tokens; none: what the model can read"
-    )
-    overflow: Literal["error", "drop"] = Field(
-        "drop", description="what happens to longer rows: refused, or dropped with a count"
-    )
-    cache: Annotated[bool, Field(strict=True)] = Field(
-        True, description="keep the encoded rows of a file for later runs (in ~/.cache)"
-    )
-    history: Literal["expand", "refuse"] = Field(
-        "expand",
-        description="rows whose template later shows an answer otherwise: one row for each answer,"
-        " or refused",
-    )
-    control_text: Literal["escape", "refuse"] = Field(
-        "escape",
-        description="texts that spell a plain-text mark of the template: escaped, or refused",
-    )
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _accept_plain_names(cls, value: Any) -> Any:
-        sources = value if isinstance(value, list | tuple) else [value]
-        if not sources:
-            raise ValueError("it should name at least one source")
-        return [{"path": source} if isinstance(source, str) else source for source in sources]
-
-    @field_serializer("train")
-    def _write_plainly(self, sources: tuple[SourceConfig, ...]) -> Any:
-        written = [source.model_dump(exclude_defaults=True) for source in sources]
-        plain = [entry["path"] if len(entry) == 1 else entry for entry in written]
-        return plain[0] if len(plain) == 1 else plain
-
-    @field_validator("held_out_rows")
-    @classmethod
-    def _is_the_only_held_out(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and info.data.get("held_out") is not None:
-            raise ValueError("it cannot stand beside data.held_out; remove one of the two")
-        return value
-
-
-class MethodConfig(_Section):
-    """Say which parameters are trained."""
-
-    name: Literal["full", "freeze", "lora"] = Field(
-        "full", description="all parameters, the upper layers only, or a low-rank adapter"
-    )
-    num_frozen_layers: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="freeze: how many lower layers stay as they are; none: half of them"
-    )
-    rank: Count = Field(8, description="lora: the adapter's size")
-    alpha: Positive | None = Field(
-        None, description="lora: the adapter's strength (scale = alpha / rank); none: the rank"
-    )
-    dropout: Share = Field(0.0, description="lora: share of the adapter's input dropped")
-    target_modules: Literal["all-linear"] | list[Text] = Field(
-        "all-linear", description="lora: names of the linear layers that get an adapter"
-    )
-
-    @field_validator("num_frozen_layers", "rank", "alpha", "dropout", "target_modules")
-    @classmethod
-    def _is_read_by_the_method(cls, value: Any, info: ValidationInfo) -> Any:
-        # A written default is no wish (a run's own config.yaml spells out all of them).
-        key, name = str(info.field_name), info.data.get("name")
-        owner = "freeze" if key == "num_frozen_layers" else "lora"
-        if name not in (None, owner) and value != cls.model_fields[key].default:
-            raise ValueError(
-                f'it has no effect with method "{name}"; remove it or set method.name: {owner}'
-            )
-        if value == []:
-            raise ValueError('it should name at least one layer, or be "all-linear"')
-        return value
-
-
-class TrainingConfig(_Section):
-    """Say how the chosen parameters are trained."""
-
-    epochs: Annotated[int, Field(gt=0, strict=True)] | Positive = Field(
-        3, description="passes over the rows; 0.5 is half a pass"
-    )
-    learning_rate: Positive | None = Field(
-        None, description="peak learning rate; none: chosen by size and method, and said"
-    )
-    batch_size: Count = Field(16, description="rows per optimizer step")
-    micro_batch_size: Count | None = Field(
-        None, description="rows per forward pass; none: grouped by length"
-    )
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="how the learning rate falls after the warm-up"
-    )
-    warmup_share: Share = Field(0.1, description="share of the steps that warm up")
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
-        0.0, description="AdamW's weight decay"
-    )
-    max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
-    learn: Literal["answers", "last_answer", "all"] = Field(
-        "answers", description="which tokens count in the loss; plain texts are learned whole"
-    )
-
-    @field_validator("micro_batch_size")
-    @classmethod
-    def _fits_the_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
-        batch_size = info.data.get("batch_size")
-        if value is not None and batch_size is not None and value > batch_size:
-            raise ValueError(f"it should be at most training.batch_size ({batch_size})")
-        return value
-
-
-class RunConfig(_Section):
+class RunConfig(Section):
     """Describe one run of ``biddable train``."""
 
     model: Text = Field(description="the base: a name, a folder, a GGUF file or a hub id")
@@ -231,7 +50,7 @@ class RunConfig(_Section):
         return value
 
 
-_SECTIONS: dict[str, type[_Section]] = {
+SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "method": MethodConfig,
     "training": TrainingConfig,
@@ -324,7 +143,7 @@ def config_fields() -> dict[str, str]:
     """
     fields: dict[str, str] = {}
     for name, field in RunConfig.model_fields.items():
-        section = _SECTIONS.get(name)
+        section = SECTIONS.get(name)
         if section is None:
             fields[name] = field.description or ""
             continue
@@ -340,7 +159,7 @@ def _describe(error: ValidationError, *, source: str, lines: Lines) -> list[str]
     for item in error.errors(include_url=False):
         # Below a field, pydantic appends the member of a union that it tried.
         loc = item["loc"]
-        depth = 1 if loc[0] not in _SECTIONS else 4 if loc[:2] == ("data", "train") else 2
+        depth = 1 if loc[0] not in SECTIONS else 4 if loc[:2] == ("data", "train") else 2
         key = tuple(map(str, loc[:depth]))
         is_known = item["type"] not in ("missing", "extra_forbidden")
         found[key] = f"found {_show(item['input'])}; " if is_known else ""
@@ -382,7 +201,7 @@ def _where_it_belongs(key: tuple[str, ...]) -> str:
     leaf = key[-1]
     if leaf in full_names or leaf in _OTHER_NAMES:
         return f'; write it as "{full_names.get(leaf) or _OTHER_NAMES[leaf]}"'
-    section = _SECTIONS.get(key[0], RunConfig) if len(key) > 1 else RunConfig
+    section = SECTIONS.get(key[0], RunConfig) if len(key) > 1 else RunConfig
     section = SourceConfig if len(key) > 2 else section
     hint = nearest(leaf, section.model_fields)
     if not hint:

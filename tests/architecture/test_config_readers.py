@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import ast
 
-from biddable.config import DataConfig, MethodConfig, RunConfig, TrainingConfig, config_fields
+from biddable.config import SECTIONS, RunConfig, config_fields
 from tests.architecture.source_tree import modules
 
-MODELS = {model.__name__: model for model in (RunConfig, DataConfig, MethodConfig, TrainingConfig)}
-SECTIONS = {"data": "DataConfig", "method": "MethodConfig", "training": "TrainingConfig"}
-PREFIXES = {model: f"{section}." for section, model in SECTIONS.items()} | {"RunConfig": ""}
+MODELS = {model.__name__: model for model in (RunConfig, *SECTIONS.values())}
+PREFIXES = {model.__name__: f"{section}." for section, model in SECTIONS.items()}
+PREFIXES["RunConfig"] = ""
 
 
 def test_every_field_has_exactly_one_reader() -> None:
-    found = readers({name: tree for name, tree in modules().items() if name != "config"})
+    found = readers(
+        {name: tree for name, tree in modules().items() if not name.startswith("config")}
+    )
     missing = [key for key in config_fields() if not found.get(key)]
     several = {key: sorted(names) for key, names in found.items() if len(names) > 1}
     assert (missing, several) == ([], {})
@@ -99,7 +101,8 @@ def _model_of(node: ast.expr, known: dict[str, str]) -> str | None:
     if isinstance(node, ast.Name):
         return known.get(node.id)
     if isinstance(node, ast.Attribute) and _model_of(node.value, known) == "RunConfig":
-        return SECTIONS.get(node.attr)
+        section = SECTIONS.get(node.attr)
+        return section and section.__name__
     if isinstance(node, ast.Call):  # config = load_config(path); settings = TrainingConfig(...)
         called = ast.unparse(node.func).rpartition(".")[2]
         if called in ("load_config", "parse_config"):

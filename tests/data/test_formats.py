@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biddable.config import DataConfig, Role, RowFormat, parse_config
+from biddable.config import parse_config
+from biddable.config_data import DataConfig, Role, RowFormat
 from biddable.data.conversation import CALLING, ROLES, Conversation, Message
 from biddable.data.formats import FORMATS, MIXED, recognise
 from biddable.data.json_rows import Limits

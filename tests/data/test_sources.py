@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from biddable.config import DataConfig, parse_config
+from biddable.config import parse_config
+from biddable.config_data import DataConfig
 from biddable.data.sources import draw, read_held_out, read_sources
 from biddable.errors import ConfigError, DataError
 

@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from biddable.config import TrainingConfig
+from biddable.config_training import TrainingConfig
 from biddable.errors import CheckpointError
 from biddable.training.metrics import JsonlWriter, ProgressBar
 from biddable.training.trainer import train

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from biddable.config import TrainingConfig
+from biddable.config_training import TrainingConfig
 from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import apply_lora

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from biddable.config import DataConfig, SourceConfig
+from biddable.config_data import DataConfig, SourceConfig
 from biddable.data.builtin import builtin_names, builtin_path
 from biddable.data.conversation import Conversation
 from biddable.data.files import passed_over

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from biddable.config import RunConfig, TrainingConfig
+from biddable.config import RunConfig
+from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from biddable.config import DataConfig, MethodConfig, RunConfig
+from biddable.config import RunConfig
+from biddable.config_data import DataConfig
+from biddable.config_training import MethodConfig
 from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows

@@ -10,19 +10,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from biddable.config import TrainingConfig
-from biddable.data.batching import BatchPlan, Step, collate, plan_batches
+from biddable.config_training import TrainingConfig
+from biddable.data.batching import Batch, BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import TreeBatch
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import batch_loss
+from biddable.models.loss import accumulate_gradient, batch_loss
+from biddable.training.activations import Activations, open_activations
+from biddable.training.layout import PADDED, Layout
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 
 Event = dict[str, Any]
@@ -97,9 +101,19 @@ def train(
 
 
 def held_out_loss(
-    model: nn.Module, examples: Sequence[Example], *, pad_id: int = 0
+    model: nn.Module,
+    examples: Sequence[Example],
+    *,
+    layout: Layout = PADDED,
+    pad_id: int = 0,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
+
+    Args:
+        model: a transformers causal LM.
+        examples: the rows.
+        layout: how they are laid out; the loss does not depend on it.
+        pad_id: fills shorter rows where they are padded.
 
     Returns:
         loss: nats per learned token.
@@ -108,19 +122,21 @@ def held_out_loss(
     was_training = model.training
     model.train(False)
     loss_sum, num_loss_tokens = 0.0, 0
-    lengths = EncodedRows.of(examples).lengths.tolist()
-    # one "step" over all rows: its micro-batches are sorted by length and limited in size
-    (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
+    rows = EncodedRows.of(examples)
+    # one "step" over all rows: its micro-batches are sorted and limited in size
+    (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
     with torch.no_grad():
-        for rows in step.micro_batches:
-            batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
+        for numbers in step.micro_batches:
+            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
     model.train(was_training)
     return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
 
 
-def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
+def planned_steps(
+    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
+) -> BatchPlan:
     """Plan the steps that `train` takes with these arguments."""
     return BatchPlan(
         rows,
@@ -128,6 +144,7 @@ def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> 
         micro_batch_size=settings.micro_batch_size,
         epochs=settings.epochs,
         seed=seed,
+        is_tree=layout.is_tree,
     )
 
 
@@ -153,7 +170,8 @@ class _Run:
     ) -> None:
         self.model, self.examples = model, examples
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        self.layout = Layout.choose(model, settings)
+        self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
@@ -167,6 +185,8 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
+        self.activation_cache_gb = settings.activation_cache_gb
+        self.activations: Activations | None = None
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -175,7 +195,7 @@ class _Run:
     def go(self, held_out: Sequence[Example]) -> TrainingLog:
         """Run all steps."""
         started = time.perf_counter()
-        self._tell({"event": "plan", **self.steps.describe()})
+        self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
         self._tell(
             {
                 "event": "start",
@@ -188,6 +208,14 @@ class _Run:
             }
         )
         self._measure(held_out, epoch=0)
+        self.activations, kept = open_activations(
+            self.model,
+            self.examples,
+            num_epochs=self.steps[len(self.steps) - 1].epoch + 1,
+            limit_gb=self.activation_cache_gb,
+        )
+        if kept:
+            self._tell({"event": "activations", "text": kept})
         self.model.train(True)
         for number, step in enumerate(self.steps):
             self._record({**self._take_step(number, step), "seconds": _since(started)})
@@ -205,11 +233,10 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for micro_batch in step.micro_batches:
-            batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
-            loss_sum, _ = batch_loss(self.model, batch)
-            micro_loss = loss_sum / num_loss_tokens  # the only division
+            batch = self.layout.batch(self.examples, micro_batch, self.pad_id)
+            with self._from_the_cut(batch, micro_batch):
+                micro_loss = accumulate_gradient(self.model, batch, num_loss_tokens=num_loss_tokens)
             self._require_finite(micro_loss, "loss", number, micro_batch)
-            micro_loss.backward()
             loss += micro_loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self._require_finite(norm, "gradient", number, rows)
@@ -232,10 +259,19 @@ class _Run:
             "num_loss_tokens": num_loss_tokens,
         }
 
+    def _from_the_cut(
+        self, batch: Batch | TreeBatch, numbers: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if self.activations is None:
+            return nullcontext()
+        return self.activations.applied(batch, numbers)
+
     def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
         if not held_out:
             return
-        loss, num_loss_tokens = held_out_loss(self.model, held_out, pad_id=self.pad_id)
+        loss, num_loss_tokens = held_out_loss(
+            self.model, held_out, layout=self.layout, pad_id=self.pad_id
+        )
         if not math.isfinite(loss):
             raise TrainingError(
                 f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
