@@ -23,10 +23,14 @@ from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import batch_loss
+from biddable.training.memory import peak_memory
+from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+# Called with the steps taken and whether an epoch ends there; its records are kept in the log.
+Samples = Callable[[int, bool], Sequence[Event]]
 
 
 @dataclass
@@ -34,7 +38,8 @@ class TrainingLog:
     """What happened in a run.
 
     Attributes:
-        records: one dict per step and per measurement of the held-out loss, in order.
+        records: one dict per step and per measurement of the held-out loss, in order, and those
+            of sample answers and notes; each with the ``seconds`` since the start.
         seconds: wall time, the held-out loss included.
         num_steps: optimizer steps.
         num_tokens: ids that were trained on, padding apart; a row counts once an epoch.
@@ -66,6 +71,7 @@ def train(
     seed: int = 0,
     on_event: OnEvent | None = None,
     pad_id: int = 0,
+    samples: Samples | None = None,
 ) -> TrainingLog:
     """Train a model in place.
 
@@ -77,6 +83,7 @@ def train(
         seed: order of rows, and dropout; the global random state is left as it was.
         on_event: called with every record as it is made, and once at the start and the end.
         pad_id: what shorter rows are filled with; any id, for padding is known by position.
+        samples: asked before the first step and after each one for records to keep, as answers.
 
     Returns:
         The log. The model is left in evaluation mode.
@@ -91,33 +98,50 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return run.go(held_out)
+            return run.go(held_out, samples or (lambda step, ends_epoch: ()))
         finally:
             model.train(False)
 
 
 def held_out_loss(
-    model: nn.Module, examples: Sequence[Example], *, pad_id: int = 0
+    model: nn.Module,
+    examples: Sequence[Example],
+    *,
+    pad_id: int = 0,
+    on_event: OnEvent | None = None,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
+
+    Args:
+        model: a transformers causal LM.
+        examples: the rows.
+        pad_id: what shorter rows are filled with.
+        on_event: is told if memory ran out and rows are measured in smaller groups.
 
     Returns:
         loss: nats per learned token.
         num_loss_tokens: how many there were.
     """
-    was_training = model.training
-    model.train(False)
-    loss_sum, num_loss_tokens = 0.0, 0
-    lengths = EncodedRows.of(examples).lengths.tolist()
+    rows = EncodedRows.of(examples)
+    lengths = rows.lengths.tolist()
     # one "step" over all rows: its micro-batches are sorted by length and limited in size
     (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
-    with torch.no_grad():
-        for rows in step.micro_batches:
-            batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
+    cuts = FittingCuts(rows, tell=on_event or (lambda event: None))
+
+    def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
+        loss_sum, num_loss_tokens = 0.0, 0
+        for group in micro_batches:
+            batch_sum, count = batch_loss(model, collate([examples[n] for n in group], pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
+        return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+
+    was_training = model.training
+    model.train(False)
+    with torch.no_grad():
+        measured = cuts.fit(step.micro_batches, add_up)
     model.train(was_training)
-    return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+    return measured
 
 
 def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
@@ -167,19 +191,23 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
+        self.is_auto = settings.micro_batch_size is None
+        self.cuts = FittingCuts(examples, tell=self._record)
+        self.started = time.perf_counter()
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
         )
 
-    def go(self, held_out: Sequence[Example]) -> TrainingLog:
+    def go(self, held_out: Sequence[Example], samples: Samples) -> TrainingLog:
         """Run all steps."""
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         self._tell({"event": "plan", **self.steps.describe()})
         self._tell(
             {
                 "event": "start",
                 "num_steps": len(self.steps),
+                "num_epochs": self.steps[-1].epoch + 1,
                 "num_examples": len(self.examples),
                 "num_parameters": sum(p.numel() for p in self.model.parameters()),
                 "num_trained_parameters": sum(p.numel() for p in self.trained),
@@ -188,13 +216,18 @@ class _Run:
             }
         )
         self._measure(held_out, epoch=0)
+        self._record_all(samples(0, True))
         self.model.train(True)
+        if self.is_auto:
+            self.cuts.choose_start(self.model, self.examples, steps=self.steps)
         for number, step in enumerate(self.steps):
-            self._record({**self._take_step(number, step), "seconds": _since(started)})
+            self._record(self._take_step(number, step))
             is_last = number + 1 == len(self.steps)
-            if is_last or self.steps[number + 1].epoch != step.epoch:
+            ends_epoch = is_last or self.steps[number + 1].epoch != step.epoch
+            if ends_epoch:
                 self._measure(held_out, epoch=step.epoch + 1)
-        self.log.seconds = _since(started)
+            self._record_all(samples(number + 1, ends_epoch))
+        self.log.seconds = _since(self.started)
         self._tell({"event": "end", "seconds": self.log.seconds})
         return self.log
 
@@ -202,15 +235,20 @@ class _Run:
         """Add up the gradient of a step's micro-batches, divided once, and apply it."""
         rows = [n for micro_batch in step.micro_batches for n in micro_batch]
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for micro_batch in step.micro_batches:
-            batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
-            loss_sum, _ = batch_loss(self.model, batch)
-            micro_loss = loss_sum / num_loss_tokens  # the only division
-            self._require_finite(micro_loss, "loss", number, micro_batch)
-            micro_loss.backward()
-            loss += micro_loss.item()
+
+        def add_up(micro_batches: Sequence[Group]) -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = 0.0
+            for micro_batch in micro_batches:
+                batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
+                loss_sum, _ = batch_loss(self.model, batch)
+                micro_loss = loss_sum / num_loss_tokens  # the only division
+                self._require_finite(micro_loss, "loss", number, micro_batch)
+                micro_loss.backward()
+                loss += micro_loss.item()
+            return loss
+
+        loss = self.cuts.fit(step.micro_batches, add_up)
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self._require_finite(norm, "gradient", number, rows)
         for group in self.optimizer.param_groups:
@@ -230,12 +268,15 @@ class _Run:
             "grad_norm": norm.item(),
             "num_tokens": num_tokens,
             "num_loss_tokens": num_loss_tokens,
+            "memory_bytes": peak_memory(self.trained[0].device),
         }
 
     def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
         if not held_out:
             return
-        loss, num_loss_tokens = held_out_loss(self.model, held_out, pad_id=self.pad_id)
+        loss, num_loss_tokens = held_out_loss(
+            self.model, held_out, pad_id=self.pad_id, on_event=self._record
+        )
         if not math.isfinite(loss):
             raise TrainingError(
                 f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
@@ -253,8 +294,13 @@ class _Run:
         )
 
     def _record(self, record: Event) -> None:
-        self.log.records.append(record)
-        self._tell(record)
+        timed = {**record, "seconds": _since(self.started)}
+        self.log.records.append(timed)
+        self._tell(timed)
+
+    def _record_all(self, records: Sequence[Event]) -> None:
+        for record in records:
+            self._record(record)
 
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
