@@ -94,7 +94,8 @@ class ProgressBar:
         elif kind == "sample":
             self._say(f"  {event['prompt']}", style="dim")
             end = "" if event["stopped"] else f" … (cut after {event['num_tokens']} tokens)"
-            self._say(f"  → {event['answer'].strip()}{end}")
+            answer = event["answer"].strip().replace("\n", "\n    ")
+            self._say(f"  → {answer}{end}")
         elif kind == "note":
             self._say(f"note: {event['text']}", style="yellow")
         elif kind == "end":
