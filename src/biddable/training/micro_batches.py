@@ -192,12 +192,12 @@ def activation_bytes(model: nn.Module, run: Callable[[], tuple[Tensor, Tensor]])
 
 
 def _random_state() -> list[Tensor]:
-    """Read the state that dropout draws from: this process's, then each GPU's."""
-    states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    """Read the state that dropout draws from: this process's, then its GPU's if it uses one."""
+    states = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
     return [torch.get_rng_state(), *states]
 
 
 def _set_random_state(states: Sequence[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
-        torch.cuda.set_rng_state_all(states[1:])
+        torch.cuda.set_rng_state(states[1])
