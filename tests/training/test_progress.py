@@ -75,7 +75,15 @@ def drawn(width):
     [
         (
             120,
-            ["loss 1.234", "held-out 1.500", "lr 8.0e-4", "1,234 tok/s", "456 learned/s", "1.2 GB"],
+            [
+                "loss 1.234",
+                "▁" * 12,
+                "held-out 1.500",
+                "lr 8.0e-4",
+                "1,234 tok/s",
+                "456 learned/s",
+                "1.2 GB",
+            ],
         ),
         (
             100,
@@ -96,8 +104,8 @@ def test_the_line_fits_and_gives_figures_up_one_by_one(width, figures):
 
 
 def test_where_there_is_room_a_bar_is_drawn():
-    assert drawn(120).count("━") == round(24 * 123 / 400)
-    assert drawn(120).count("─") == 24 - round(24 * 123 / 400)
+    assert drawn(140).count("━") == round(24 * 123 / 400)
+    assert drawn(140).count("─") == 24 - round(24 * 123 / 400)
     assert "━" not in drawn(12)
 
 

@@ -25,7 +25,7 @@ class Figures:
         step: steps that were taken.
         num_epochs: of the whole run.
         epoch: passes that are over.
-        loss: of the last steps, smoothed, nats a learned token; None before the first.
+        losses: after each step, that of the last ones, smoothed, nats a learned token.
         held_out: as last measured, nats a learned token.
         lr: of the last step.
         grad_norm: of the last step, before it was cut.
@@ -36,7 +36,7 @@ class Figures:
     def __init__(self) -> None:
         """Know nothing yet."""
         self.num_steps = self.step = self.num_epochs = self.epoch = self.memory_bytes = 0
-        self.loss: float | None = None
+        self.losses: list[float] = []
         self.held_out: float | None = None
         self.lr = self.grad_norm = self.seconds = 0.0
         self._loss_sum = self._loss_weight = 0.0
@@ -103,7 +103,7 @@ class Figures:
         self.memory_bytes = event.get("memory_bytes", 0)
         self._loss_sum = _LOSS_MEMORY * self._loss_sum + (1 - _LOSS_MEMORY) * event["loss"]
         self._loss_weight = _LOSS_MEMORY * self._loss_weight + 1 - _LOSS_MEMORY
-        self.loss = self._loss_sum / self._loss_weight
+        self.losses.append(self._loss_sum / self._loss_weight)
         if seconds is not None:
             new = (seconds, event["num_tokens"], event["num_loss_tokens"], 1)
             kept = (_PACE_MEMORY * old for old in self._pace)

@@ -20,6 +20,7 @@ from biddable.training.metrics import Figures, clock, short_count
 
 _GAP = 2  # columns between two figures
 _SHORTEST_BAR, _LONGEST_BAR = 4, 24
+_CURVE, _LEVELS = 12, "▁▂▃▄▅▆▇█"
 _PLAIN_SHARE, _PLAIN_SECONDS = 0.05, 10.0  # a plain line is written after this much, or this long
 _MOST_PLAIN_LINES = 100  # of those for time
 
@@ -104,7 +105,10 @@ class ProgressBar:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the line as wide as the terminal is now."""
-        chosen = fitting(self._parts(), options.max_width)
+        parts = self._parts()
+        if len(self._figures.losses) > 1 and not options.ascii_only:
+            parts.insert(2, Part(sparkline(self._figures.losses, _CURVE), 8, "magenta"))
+        chosen = fitting(parts, options.max_width)
         used = sum(len(part.text) + _GAP for part in chosen)
         room = min(options.max_width - used, _LONGEST_BAR)
         if room >= _SHORTEST_BAR and self._figures.num_steps:
@@ -119,8 +123,8 @@ class ProgressBar:
         """List the figures that are known, as they are shown from left to right."""
         figures = self._figures
         parts = [Part(f"{figures.step:,}/{figures.num_steps:,}", 0, "bold")]
-        if figures.loss is not None:
-            parts.append(Part(f"loss {figures.loss:.3f}", 1, "bold magenta"))
+        if figures.losses:
+            parts.append(Part(f"loss {figures.losses[-1]:.3f}", 1, "bold magenta"))
         if figures.held_out is not None:
             parts.append(Part(f"held-out {figures.held_out:.3f}", 3, "cyan"))
         if figures.step:
@@ -185,6 +189,24 @@ def fitting(parts: Sequence[Part], width: int) -> list[Part]:
         kept += 1
     chosen = ranked[: max(kept, 1)]
     return [part for part in parts if part in chosen]
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """Draw values as blocks between their least and their greatest.
+
+    Args:
+        values: at least one.
+        width: columns; values between those that are drawn are passed over.
+
+    Example:
+        >>> sparkline([9, 5, 3, 2, 1, 1], 12), sparkline(range(100), 4), sparkline([2, 2], 4)
+        ('█▄▂▁▁▁', '▁▃▆█', '▁▁')
+    """
+    count = min(width, len(values))
+    chosen = [values[round(n * (len(values) - 1) / max(count - 1, 1))] for n in range(count)]
+    least = min(chosen)
+    span = max(max(chosen) - least, 1e-6)  # less is rounding
+    return "".join(_LEVELS[int(7.99 * (value - least) / span)] for value in chosen)
 
 
 def short_rate(rate: float) -> str:
