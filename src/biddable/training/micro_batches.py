@@ -13,48 +13,55 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from biddable.data.batching import Step, collate
+from biddable.data.batching import Batch, Step
 from biddable.data.encoded import EncodedRows
+from biddable.data.trees import shared_lengths
 from biddable.errors import TrainingError
-from biddable.models.loss import batch_loss
+from biddable.models.head import Body
+from biddable.models.loss import MAX_LOGITS
 from biddable.training.memory import free_memory
 
 Group = tuple[int, ...]
 Result = TypeVar("Result")
 
-# The backward pass needs room beside what the forward pass keeps; found on Llama-type models.
-_ROOM_FOR_BACKWARD = 1.5
+# Attention in trees and the backward pass need room beside what the forward pass of one row keeps;
+# found on mimic, where 1.2 is enough for all parameters and 2.2 for an adapter.
+_ROOM_FOR_BACKWARD = 2.2
 _USABLE = 0.9  # of what is free; other programs live here too
 _STEPS_LOOKED_AT = 16  # for the planned size of micro-batches
+_COPIES_OF_LOGITS = 2  # themselves, and their gradient
 _STATES_PER_WEIGHT = 3  # its gradient and the optimizer's two moments
 
 
 class FittingCuts:
     """Hold the largest micro-batch that is tried, and make it smaller when memory runs out."""
 
-    def __init__(self, rows: EncodedRows, *, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, rows: EncodedRows, *, is_tree: bool, tell: Callable[[dict[str, Any]], None]
+    ) -> None:
         """Start without a limit.
 
         Args:
             rows: of which there are micro-batches.
-            tell: is given a ``note`` whenever these become smaller.
+            is_tree: the rows of a micro-batch stand as `sort_rows` has them, and what they have
+                in common at their start is run once; else they are padded to the longest.
+            tell: is given a ``note`` whenever micro-batches become smaller.
         """
-        self._rows, self._tell = rows, tell
-        self.limit: int | None = None  # padded ids in a micro-batch; None: as planned
+        self._rows, self._is_tree, self._tell = rows, is_tree, tell
+        self.limit: int | None = None  # tokens run in a micro-batch; None: as planned
 
-    def choose_start(self, model: nn.Module, rows: EncodedRows, *, steps: Sequence[Step]) -> None:
-        """Measure what a token takes on the shortest row, and set the first limit by it.
+    def choose_start(self, model: nn.Module, batch: Batch, *, steps: Sequence[Step]) -> None:
+        """Measure what a token takes in a forward pass, and set the first limit by it.
 
         Args:
             model: as it will be trained; nothing of it is changed.
-            rows: those that are learned.
+            batch: a small one, without padding.
             steps: the plan of the run.
         """
-        shortest = rows[int(rows.lengths.argmin())]
-        batch = collate([shortest])
-        num_bytes = activation_bytes(model, lambda: batch_loss(model, batch))
+        ids = batch.input_ids.to(next(model.parameters()).device)
+        num_bytes = activation_bytes(model, lambda: Body(model).states(input_ids=ids))
         groups = [group for step in steps[:_STEPS_LOOKED_AT] for group in step.micro_batches]
-        self.start_from(free_for_activations(model), num_bytes / batch.input_ids.numel(), groups)
+        self.start_from(free_for_activations(model), num_bytes / ids.numel(), groups)
 
     def start_from(self, num_free: int, bytes_per_token: float, groups: Sequence[Group]) -> None:
         """Set the first limit, if the planned micro-batches would not fit into the free memory.
@@ -80,23 +87,18 @@ class FittingCuts:
             groups: rows of each.
 
         Returns:
-            Micro-batches whose rows, filled up to the longest, come to at most the limit; a row
-            that is longer by itself stands alone.
+            Micro-batches of at most the limit; a row that is longer by itself stands alone.
         """
         if self.limit is None:
             return list(groups)
         cut: list[Group] = []
         for group in groups:
-            part: list[int] = []
-            longest = 0
-            for row in group:
-                length = int(self._rows.lengths[row])
-                if part and (len(part) + 1) * max(longest, length) > self.limit:
-                    cut.append(tuple(part))
-                    part, longest = [], 0
-                part.append(row)
-                longest = max(longest, length)
-            cut.append(tuple(part))
+            start = 0
+            for end in range(1, len(group)):
+                if self._size(group[start : end + 1]) > self.limit:
+                    cut.append(group[start:end])
+                    start = end
+            cut.append(group[start:])
         return cut
 
     def fit(self, groups: Sequence[Group], attempt: Callable[[Sequence[Group]], Result]) -> Result:
@@ -143,7 +145,11 @@ class FittingCuts:
         )
 
     def _size(self, group: Group) -> int:
-        return len(group) * int(self._rows.lengths[list(group)].max())
+        """Count the tokens that a micro-batch runs."""
+        lengths = self._rows.lengths[list(group)]
+        if self._is_tree:
+            return int(lengths.sum() - shared_lengths(self._rows, group).sum())
+        return len(group) * int(lengths.max())
 
     def _note(self, text: str) -> None:
         self._tell({"event": "note", "text": text})
@@ -156,19 +162,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_for_activations(model: nn.Module) -> int:
-    """Tell how many bytes are left once the gradients and the optimizer have theirs."""
+    """Tell how many bytes are left once gradients, optimizer and logits have theirs."""
     trained = [p for p in model.parameters() if p.requires_grad]
     num_bytes = sum(p.numel() * p.element_size() for p in trained)
     device = next(model.parameters()).device
-    return int(_USABLE * free_memory(device)) - _STATES_PER_WEIGHT * num_bytes
+    logits = _COPIES_OF_LOGITS * 4 * MAX_LOGITS
+    return int(_USABLE * free_memory(device)) - _STATES_PER_WEIGHT * num_bytes - logits
 
 
-def activation_bytes(model: nn.Module, run: Callable[[], tuple[Tensor, Tensor]]) -> int:
+def activation_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
     """Count what a backward pass would need after this forward pass; nothing is left changed.
 
     Args:
         model: its parameters are not counted.
-        run: a forward pass that ends in a loss.
+        run: a forward pass; what it returns is held until all is counted.
 
     Returns:
         Bytes of the tensors that autograd keeps, each counted once, with the room that the
@@ -185,9 +192,9 @@ def activation_bytes(model: nn.Module, run: Callable[[], tuple[Tensor, Tensor]])
 
     before = _random_state()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = run()  # held, so that no tensor is freed and its address used again
+        result = run()  # held, so that no tensor is freed and its address used again
     _set_random_state(before)
-    del loss
+    del result
     return int(_ROOM_FOR_BACKWARD * sum(kept.values()))
 
 

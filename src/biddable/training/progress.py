@@ -97,6 +97,8 @@ class ProgressBar:
             end = "" if event["stopped"] else f" … (cut after {event['num_tokens']} tokens)"
             answer = event["answer"].strip().replace("\n", "\n    ")
             self._say(f"  → {answer}{end}")
+        elif kind == "activations":
+            self._say(event["text"])
         elif kind == "note":
             self._say(f"note: {event['text']}", style="yellow")
         elif kind == "end":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +18,15 @@ import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan, Step, collate, plan_batches
+from biddable.data.batching import Batch, BatchPlan, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import TreeBatch
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import batch_loss
+from biddable.models.loss import accumulate_gradient, batch_loss
+from biddable.training.activations import Activations, open_activations
+from biddable.training.layout import PADDED, Layout
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
@@ -107,6 +111,7 @@ def held_out_loss(
     model: nn.Module,
     examples: Sequence[Example],
     *,
+    layout: Layout = PADDED,
     pad_id: int = 0,
     on_event: OnEvent | None = None,
 ) -> tuple[float, int]:
@@ -115,7 +120,8 @@ def held_out_loss(
     Args:
         model: a transformers causal LM.
         examples: the rows.
-        pad_id: what shorter rows are filled with.
+        layout: how they are laid out; the loss does not depend on it.
+        pad_id: fills shorter rows where they are padded.
         on_event: is told if memory ran out and rows are measured in smaller groups.
 
     Returns:
@@ -123,15 +129,14 @@ def held_out_loss(
         num_loss_tokens: how many there were.
     """
     rows = EncodedRows.of(examples)
-    lengths = rows.lengths.tolist()
-    # one "step" over all rows: its micro-batches are sorted by length and limited in size
-    (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
-    cuts = FittingCuts(rows, tell=on_event or (lambda event: None))
+    # one "step" over all rows: its micro-batches are sorted and limited in size
+    (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
+    cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=on_event or (lambda event: None))
 
     def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
         loss_sum, num_loss_tokens = 0.0, 0
-        for group in micro_batches:
-            batch_sum, count = batch_loss(model, collate([examples[n] for n in group], pad_id))
+        for numbers in micro_batches:
+            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
         return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
@@ -144,7 +149,9 @@ def held_out_loss(
     return measured
 
 
-def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
+def planned_steps(
+    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
+) -> BatchPlan:
     """Plan the steps that `train` takes with these arguments."""
     return BatchPlan(
         rows,
@@ -152,6 +159,7 @@ def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> 
         micro_batch_size=settings.micro_batch_size,
         epochs=settings.epochs,
         seed=seed,
+        is_tree=layout.is_tree,
     )
 
 
@@ -177,7 +185,8 @@ class _Run:
     ) -> None:
         self.model, self.examples = model, examples
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        self.layout = Layout.choose(model, settings)
+        self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
@@ -192,8 +201,10 @@ class _Run:
         ]
         self.max_grad_norm = settings.max_grad_norm
         self.is_auto = settings.micro_batch_size is None
-        self.cuts = FittingCuts(examples, tell=self._record)
+        self.cuts = FittingCuts(examples, is_tree=self.layout.is_tree, tell=self._record)
         self.started = time.perf_counter()
+        self.activation_cache_gb = settings.activation_cache_gb
+        self.activations: Activations | None = None
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -202,7 +213,7 @@ class _Run:
     def go(self, held_out: Sequence[Example], samples: Samples) -> TrainingLog:
         """Run all steps."""
         self.started = time.perf_counter()
-        self._tell({"event": "plan", **self.steps.describe()})
+        self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
         self._tell(
             {
                 "event": "start",
@@ -217,9 +228,17 @@ class _Run:
         )
         self._measure(held_out, epoch=0)
         self._record_all(samples(0, True))
+        self.activations, kept = open_activations(
+            self.model,
+            self.examples,
+            num_epochs=self.steps[-1].epoch + 1,
+            limit_gb=self.activation_cache_gb,
+        )
+        if kept:
+            self._tell({"event": "activations", "text": kept})
         self.model.train(True)
         if self.is_auto:
-            self.cuts.choose_start(self.model, self.examples, steps=self.steps)
+            self._choose_first_size()
         for number, step in enumerate(self.steps):
             self._record(self._take_step(number, step))
             is_last = number + 1 == len(self.steps)
@@ -240,11 +259,12 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             loss = 0.0
             for micro_batch in micro_batches:
-                batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
-                loss_sum, _ = batch_loss(self.model, batch)
-                micro_loss = loss_sum / num_loss_tokens  # the only division
+                batch = self.layout.batch(self.examples, micro_batch, self.pad_id)
+                with self._from_the_cut(batch, micro_batch):
+                    micro_loss = accumulate_gradient(
+                        self.model, batch, num_loss_tokens=num_loss_tokens
+                    )
                 self._require_finite(micro_loss, "loss", number, micro_batch)
-                micro_loss.backward()
                 loss += micro_loss.item()
             return loss
 
@@ -271,11 +291,28 @@ class _Run:
             "memory_bytes": peak_memory(self.trained[0].device),
         }
 
+    def _choose_first_size(self) -> None:
+        shortest = int(self.examples.lengths.argmin())
+        batch = collate([self.examples[shortest]], self.pad_id)
+        with self._from_the_cut(batch, [shortest]):
+            self.cuts.choose_start(self.model, batch, steps=self.steps)
+
+    def _from_the_cut(
+        self, batch: Batch | TreeBatch, numbers: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if self.activations is None:
+            return nullcontext()
+        return self.activations.applied(batch, numbers)
+
     def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
         if not held_out:
             return
         loss, num_loss_tokens = held_out_loss(
-            self.model, held_out, pad_id=self.pad_id, on_event=self._record
+            self.model,
+            held_out,
+            layout=self.layout,
+            pad_id=self.pad_id,
+            on_event=self._record,
         )
         if not math.isfinite(loss):
             raise TrainingError(
