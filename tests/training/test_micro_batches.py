@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from biddable.config_training import TrainingConfig
+from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.errors import TrainingError
@@ -71,6 +72,25 @@ def test_a_step_that_does_not_fit_is_taken_again_in_halves_and_comes_to_the_same
         assert ours == pytest.approx(theirs, rel=1e-10, abs=1e-12)
     weights = zip(model.parameters(), whole.parameters(), strict=True)
     assert all(torch.allclose(a, b, rtol=0, atol=1e-10) for a, b in weights)
+
+
+def test_a_start_that_all_rows_share_is_run_again_with_the_step(monkeypatch):
+    in_exact_doubles(monkeypatch)
+    start = list(range(20, 32))
+    examples = [
+        Example(start + row.input_ids, [False] * 12 + row.loss_mask, row.source)
+        for row in random_examples(16)
+    ]
+    plan = BatchPlan(examples, batch_size=8, micro_batch_size=5, is_tree=True)
+    assert all(step.trunk >= 12 for step in plan)
+    runs = []
+    for most in (10**9, 50):
+        model = tiny_model(dtype=torch.float64)
+        limited(model, most)
+        runs.append(run(model, examples=examples, micro_batch_size=5))
+    assert [len(notes) > 0 for _, notes in runs] == [False, True]
+    expected, found = ([record["loss"] for record in steps] for steps, _ in runs)
+    assert found == pytest.approx(expected, rel=1e-10)
 
 
 def test_the_failed_attempt_draws_nothing_from_the_random_state(monkeypatch):

@@ -21,10 +21,10 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import Batch, BatchPlan, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.data.trees import TreeBatch
+from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import accumulate_gradient, batch_loss
+from biddable.models.loss import Trunk, accumulate_gradient, batch_loss
 from biddable.training.activations import Activations, open_activations
 from biddable.training.layout import PADDED, Layout
 from biddable.training.memory import peak_memory
@@ -136,7 +136,7 @@ def held_out_loss(
     def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
         loss_sum, num_loss_tokens = 0.0, 0
         for numbers in micro_batches:
-            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id))
+            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id=pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
         return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
@@ -252,20 +252,26 @@ class _Run:
 
     def _take_step(self, number: int, step: Step) -> Event:
         """Add up the gradient of a step's micro-batches, divided once, and apply it."""
-        rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        rows = step.rows
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
 
         def add_up(micro_batches: Sequence[Group]) -> float:
             self.optimizer.zero_grad(set_to_none=True)
             loss = 0.0
+            trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
             for micro_batch in micro_batches:
-                batch = self.layout.batch(self.examples, micro_batch, self.pad_id)
+                batch = self.layout.batch(
+                    self.examples, micro_batch, pad_id=self.pad_id, trunk=step.trunk
+                )
                 with self._from_the_cut(batch, micro_batch):
                     micro_loss = accumulate_gradient(
-                        self.model, batch, num_loss_tokens=num_loss_tokens
+                        self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
                     )
                 self._require_finite(micro_loss, "loss", number, micro_batch)
                 loss += micro_loss.item()
+            if trunk is not None:
+                trunk.backward()
+                loss += trunk.loss.item()
             return loss
 
         loss = self.cuts.fit(step.micro_batches, add_up)
@@ -290,6 +296,11 @@ class _Run:
             "num_loss_tokens": num_loss_tokens,
             "memory_bytes": peak_memory(self.trained[0].device),
         }
+
+    def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
+        tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
+        with self._from_the_cut(tree, step.rows):
+            return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
 
     def _choose_first_size(self) -> None:
         shortest = int(self.examples.lengths.argmin())
