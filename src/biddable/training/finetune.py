@@ -18,9 +18,18 @@ from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import require_ready
-from biddable.training.checkpoint import RunRecord, save_run
-from biddable.training.preparation import EncodedParts, encode_parts, free_folder, prepare
-from biddable.training.trainer import TrainingLog, train
+from biddable.training.checkpoint import RunRecord, read_config_of, require_free, save_run
+from biddable.training.checkpoints import Checkpoints
+from biddable.training.identity import find_differences, identify_config, identify_run
+from biddable.training.preparation import (
+    EncodedParts,
+    Prepared,
+    checkpoints_of,
+    encode_parts,
+    prepare,
+)
+from biddable.training.run_state import TrainingLog
+from biddable.training.trainer import train
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -67,13 +76,18 @@ def finetune_instruct_model(
     return model, log
 
 
-def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
+def run_training(
+    config: RunConfig, *, resume: bool = False, on_event: OnEvent | None = None
+) -> Path:
     """Do what a config says and leave a run folder.
 
-    Nothing is written before training is over; an error or Ctrl-C leaves no folder.
+    While it runs it saves itself beside that folder, as ``checkpoints`` of the config says; nothing
+    else is written before training is over.
 
     Args:
         config: the run.
+        resume: go on with the run of this config that was cut off; one that was not yet saved
+            begins anew, and one that is whole already is left as it is.
         on_event: called with what was read ("source"), what the rows came to ("data"), what is
             trained ("method"), and every event of the trainer.
 
@@ -81,25 +95,47 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         The run folder.
 
     Raises:
+        RunStopped: a signal asked for it, and the run is saved.
         BiddableError: of the kind that fits; before the first step wherever that is possible.
     """
-    folder = free_folder(config)
     tell = on_event or (lambda event: None)
+    checkpoints = checkpoints_of(config)
+    if resume and _is_whole(checkpoints.output, config):
+        checkpoints.remove()
+        tell({"event": "resume", "summary": f"{checkpoints.output}: is whole already"})
+        return checkpoints.output
+    folder = require_free(checkpoints.output)
+    then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
     prepared = prepare(config)
     require_ready(prepared.readiness)
-    loaded, template = prepared.loaded, prepared.template
     data = encode_parts(prepared)
     _tell_rows(data, tell)
     notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
     tell({"event": "method", "summary": prepared.method, "notes": notes})
-    log = train(
-        loaded.model,
-        data.parts["train"],
-        settings=config.training,
-        held_out=data.parts["held_out"],
-        seed=prepared.seed,
-        on_event=on_event,
-    )
+    model, hashed = prepared.loaded.model, template_hash(prepared.template)
+    if checkpoints.can_save or then:
+        now = identify_run(config, model, template_hash=hashed, rows=data.parts)
+        checkpoints.begin(now, then=then)
+    with checkpoints.listening():
+        log = train(
+            model,
+            data.parts["train"],
+            settings=config.training,
+            held_out=data.parts["held_out"],
+            seed=prepared.seed,
+            on_event=on_event,
+            checkpoints=checkpoints,
+        )
+        _save_whole(folder, config, prepared=prepared, data=data, log=log)
+    checkpoints.remove()
+    return folder
+
+
+def _save_whole(
+    folder: Path, config: RunConfig, *, prepared: Prepared, data: EncodedParts, log: TrainingLog
+) -> None:
+    """Write the run folder."""
+    loaded, template = prepared.loaded, prepared.template
     _settle_conversation(loaded, template)
     settings = config.model_dump(mode="json")
     manifest = build_manifest(
@@ -109,12 +145,32 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         model=_describe_model(loaded),
         results=_describe_results(log),
     )
-    return save_run(
-        folder,
-        model=loaded.model,
-        tokenizer=loaded.tokenizer,
-        record=RunRecord(config=settings, manifest=manifest, log=log.records),
-    )
+    record = RunRecord(config=settings, manifest=manifest, log=log.records)
+    save_run(folder, model=loaded.model, tokenizer=loaded.tokenizer, record=record)
+
+
+def _find_cut_off(
+    checkpoints: Checkpoints, config: RunConfig, *, resume: bool, tell: OnEvent
+) -> dict[str, str]:
+    """Find what to go on from, and refuse at once what the config alone shows to be another run."""
+    if not resume:
+        checkpoints.require_none()
+        return {}
+    then = checkpoints.find(tell)
+    if then is None:
+        told = f"{checkpoints.folder}: holds nothing to resume; the run begins anew"
+        tell({"event": "resume", "summary": told})
+        return {}
+    checkpoints.require_same_run(then, identify_config(config))
+    return then
+
+
+def _is_whole(folder: Path, config: RunConfig) -> bool:
+    """Say whether the run folder is there, and of this config."""
+    made_by = read_config_of(folder)
+    if made_by is None:
+        return False
+    return not find_differences(identify_config(made_by), identify_config(config))
 
 
 def _tell_rows(data: EncodedParts, tell: OnEvent) -> None:
@@ -185,5 +241,8 @@ def _describe_results(log: TrainingLog) -> dict[str, Any]:
         "learning_rate": log.learning_rate,
         "learning_rate_reason": log.learning_rate_reason,
         "held_out_loss_before": losses[0] if losses else None,
-        "held_out_loss": losses[-1] if losses else None,
+        "held_out_loss": log.kept_held_out_loss,
+        "kept_step": log.kept_step,
+        "skipped_steps": log.num_skipped,
+        "resumed_at": log.resumed_at,
     }

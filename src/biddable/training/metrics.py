@@ -58,7 +58,8 @@ class ProgressBar:
         """Take in one event of the trainer; unknown ones are passed over."""
         kind = event["event"]
         if kind == "start":
-            self._progress.update(self._task, total=event["num_steps"])
+            self._num_tokens = event["num_tokens"]  # of the part before, where a run is resumed
+            self._progress.update(self._task, total=event["num_steps"], completed=event["step"])
             self._progress.console.print(
                 f"learning rate {event['learning_rate']:g} ({event['learning_rate_reason']}); "
                 f"{event['num_trained_parameters']:,} of {event['num_parameters']:,} parameters "

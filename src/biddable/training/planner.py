@@ -22,7 +22,7 @@ from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
-from biddable.training.preparation import Prepared, prepare
+from biddable.training.preparation import Prepared, checkpoints_of, prepare
 from biddable.training.trainer import peak_learning_rate, planned_steps
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
@@ -126,6 +126,7 @@ def plan_run(config: RunConfig) -> Plan:
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
     try:
         require_unused(prepared.output)
+        checkpoints_of(config).require_none()
     except CheckpointError as error:
         refusals.append(str(error))
     return Plan(

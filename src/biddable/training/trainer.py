@@ -8,11 +8,10 @@ step is cut into micro-batches changes nothing.
 from __future__ import annotations
 
 import math
-import time
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,41 +19,22 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import BatchPlan, Step, collate, plan_batches
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.errors import DataError, TrainingError
+from biddable.errors import ConfigError, DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import batch_loss
+from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
+from biddable.training.run_state import (
+    RunState,
+    TrainingLog,
+    cuda_devices,
+    load_trained,
+    trained_parameters,
+)
+from biddable.training.safekeeping import Safekeeping
 
-Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
-
-
-@dataclass
-class TrainingLog:
-    """What happened in a run.
-
-    Attributes:
-        records: one dict per step and per measurement of the held-out loss, in order.
-        seconds: wall time, the held-out loss included.
-        num_steps: optimizer steps.
-        num_tokens: ids that were trained on, padding apart; a row counts once an epoch.
-        num_loss_tokens: those of them that were learned.
-        learning_rate: the peak.
-        learning_rate_reason: how it was chosen.
-    """
-
-    records: list[Event] = field(default_factory=list)
-    seconds: float = 0.0
-    num_steps: int = 0
-    num_tokens: int = 0
-    num_loss_tokens: int = 0
-    learning_rate: float = 0.0
-    learning_rate_reason: str = ""
-
-    @property
-    def held_out_losses(self) -> list[float]:
-        """The held-out loss before training and after each epoch, nats a token."""
-        return [r["loss"] for r in self.records if r["event"] == "held_out"]
 
 
 def train(
@@ -66,6 +46,7 @@ def train(
     seed: int = 0,
     on_event: OnEvent | None = None,
     pad_id: int = 0,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainingLog:
     """Train a model in place.
 
@@ -73,33 +54,57 @@ def train(
         model: a transformers causal LM; its parameters with ``requires_grad`` are trained.
         examples: the rows; each has at least one learned token.
         settings: epochs, batch size, learning rate and the like.
-        held_out: rows whose loss is measured before training and after each epoch.
+        held_out: rows whose loss is measured before training and after each epoch, or as often as
+            the settings say.
         seed: order of rows, and dropout; the global random state is left as it was.
         on_event: called with every record as it is made, and once at the start and the end.
         pad_id: what shorter rows are filled with; any id, for padding is known by position.
+        checkpoints: where the run saves itself, and goes on from; None saves nothing.
 
     Returns:
         The log. The model is left in evaluation mode.
 
     Raises:
+        ConfigError: a setting needs held-out rows, and there are none.
         DataError: there are no examples, or one has nothing to learn.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
+        RunStopped: a signal asked for it, and the run is saved.
     """
     rows = EncodedRows.of(examples)
     _check(model, rows)
-    run = _Run(model, rows, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
-    with torch.random.fork_rng(devices=[]):
+    _check_settings(settings, held_out)
+    run = _Run(
+        model,
+        rows,
+        settings=settings,
+        held_out=held_out,
+        seed=seed,
+        on_event=on_event,
+        pad_id=pad_id,
+        checkpoints=checkpoints,
+    )
+    with torch.random.fork_rng(devices=cuda_devices(model)):
         torch.manual_seed(seed)
         try:
-            return run.go(held_out)
+            return run.go()
         finally:
             model.train(False)
 
 
 def held_out_loss(
-    model: nn.Module, examples: Sequence[Example], *, pad_id: int = 0
+    model: nn.Module,
+    examples: Sequence[Example],
+    *,
+    pad_id: int = 0,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
+
+    Args:
+        model: in either mode; it is left in it.
+        examples: the rows.
+        pad_id: what shorter rows are filled with.
+        before_batch: called before each; what it raises ends the measurement.
 
     Returns:
         loss: nats per learned token.
@@ -113,6 +118,7 @@ def held_out_loss(
     (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
     with torch.no_grad():
         for rows in step.micro_batches:
+            before_batch()
             batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
@@ -139,7 +145,7 @@ def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[floa
 
 
 class _Run:
-    """One call of `train`: what stays the same over its steps, and its log."""
+    """One call of `train`: what stays the same over its steps, and the state that does not."""
 
     def __init__(
         self,
@@ -147,15 +153,17 @@ class _Run:
         examples: EncodedRows,
         *,
         settings: TrainingConfig,
+        held_out: Sequence[Example],
         seed: int,
         on_event: OnEvent | None,
         pad_id: int,
+        checkpoints: Checkpoints | None,
     ) -> None:
-        self.model, self.examples = model, examples
+        self.model, self.examples, self.held_out = model, examples, held_out
         self.on_event, self.pad_id = on_event, pad_id
         self.steps = planned_steps(examples, settings=settings, seed=seed)
         rate, reason = peak_learning_rate(model, settings)
-        self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
+        self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
         self.learning_rates = [
             rate
             * schedule_factor(
@@ -167,112 +175,171 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
-        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.may_skip = settings.on_nonfinite == "skip"
+        self.held_out_every, self.patience = settings.held_out_every, settings.patience
+        self.keeps_best = settings.keep == "best"
+        self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
         )
+        self.safe = Safekeeping(
+            model,
+            self.optimizer,
+            checkpoints=checkpoints,
+            num_steps=len(self.steps),
+            tell=self._tell,
+        )
 
-    def go(self, held_out: Sequence[Example]) -> TrainingLog:
-        """Run all steps."""
-        started = time.perf_counter()
+    def go(self) -> TrainingLog:
+        """Run all steps that are left."""
         self._tell({"event": "plan", **self.steps.describe()})
+        state = self.state = self.safe.resume() or self.state
         self._tell(
             {
                 "event": "start",
+                "step": state.step,
+                "num_tokens": state.log.num_tokens,
                 "num_steps": len(self.steps),
                 "num_examples": len(self.examples),
                 "num_parameters": sum(p.numel() for p in self.model.parameters()),
                 "num_trained_parameters": sum(p.numel() for p in self.trained),
-                "learning_rate": self.log.learning_rate,
-                "learning_rate_reason": self.log.learning_rate_reason,
+                "learning_rate": state.log.learning_rate,
+                "learning_rate_reason": state.log.learning_rate_reason,
             }
         )
-        self._measure(held_out, epoch=0)
         self.model.train(True)
-        for number, step in enumerate(self.steps):
-            self._record({**self._take_step(number, step), "seconds": _since(started)})
-            is_last = number + 1 == len(self.steps)
-            if is_last or self.steps[number + 1].epoch != step.epoch:
-                self._measure(held_out, epoch=step.epoch + 1)
-        self.log.seconds = _since(started)
-        self._tell({"event": "end", "seconds": self.log.seconds})
-        return self.log
+        while True:
+            if self._is_to_measure():
+                self._measure()
+            if state.step == len(self.steps) or self._is_out_of_patience():
+                break
+            self._advance()
+            self.safe.save_if_due(state)
+        self.safe.save_if_due(state, is_last=True)
+        self._settle()
+        state.log.seconds = self.safe.seconds()
+        self._tell({"event": "end", "seconds": state.log.seconds})
+        return state.log
 
-    def _take_step(self, number: int, step: Step) -> Event:
-        """Add up the gradient of a step's micro-batches, divided once, and apply it."""
+    def _advance(self) -> None:
+        """Take the next step, or leave it out if it comes to no number and may be."""
+        number = self.state.step
+        step = self.steps[number]
         rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        with self.safe.saved_as_before(self.state):
+            record: Event = {}
+            try:
+                loss, norm = self._add_gradients(step, rows)
+            except NotFiniteError as found:
+                self.optimizer.zero_grad(set_to_none=True)
+                record = leave_out(found, self.state, self.examples, may_skip=self.may_skip)
+        record = record or self._apply_gradients(number, rows, loss=loss, norm=norm)
+        self.state.step, self.state.epoch = number + 1, step.epoch + 1
+        seen = zlib.crc32(np.array(rows, "<i8").tobytes())
+        place = {"event": record.pop("event"), "step": number + 1, "epoch": step.epoch + 1}
+        # logs that agree in "rows" are of runs that saw the same rows in the same order
+        self._record({**place, **record, "rows": f"{seen:08x}", "seconds": self.safe.seconds()})
+
+    def _add_gradients(self, step: Step, rows: Sequence[int]) -> tuple[float, float]:
+        """Run forward and backward over the micro-batches of a step: its loss and gradient norm."""
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for micro_batch in step.micro_batches:
+            self.safe.stop_if_asked(self.state)
             batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
             loss_sum, _ = batch_loss(self.model, batch)
             micro_loss = loss_sum / num_loss_tokens  # the only division
-            self._require_finite(micro_loss, "loss", number, micro_batch)
+            require_finite(micro_loss, "loss", micro_batch)
             micro_loss.backward()
             loss += micro_loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
-        self._require_finite(norm, "gradient", number, rows)
+        require_finite(norm, "gradient", rows)
+        return loss, norm.item()
+
+    def _apply_gradients(
+        self, number: int, rows: Sequence[int], *, loss: float, norm: float
+    ) -> Event:
+        """Change the weights by the gradient of a step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rates[number]
         self.optimizer.step()
-
         num_tokens = int(self.examples.lengths[rows].sum())
-        self.log.num_steps += 1
-        self.log.num_tokens += num_tokens
-        self.log.num_loss_tokens += num_loss_tokens
+        num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
+        log = self.state.log
+        log.num_steps += 1
+        log.num_tokens += num_tokens
+        log.num_loss_tokens += num_loss_tokens
+        self.state.num_skipped_in_row = 0
         return {
             "event": "step",
-            "step": number + 1,
-            "epoch": step.epoch + 1,
             "loss": loss,
             "lr": self.learning_rates[number],
-            "grad_norm": norm.item(),
+            "grad_norm": norm,
             "num_tokens": num_tokens,
             "num_loss_tokens": num_loss_tokens,
         }
 
-    def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
-        if not held_out:
-            return
-        loss, num_loss_tokens = held_out_loss(self.model, held_out, pad_id=self.pad_id)
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
-                "number. Look at the held-out rows, or lower training.learning_rate "
-                f"(now {self.log.learning_rate:g})."
+    def _is_to_measure(self) -> bool:
+        done = self.state.step
+        if not self.held_out or self.state.measured_at == done:
+            return False
+        if done in (0, len(self.steps)):
+            return True
+        if self.held_out_every is not None:
+            return done % self.held_out_every == 0
+        return self.steps[done].epoch == self.state.epoch  # which is counted from 1
+
+    def _measure(self) -> None:
+        state = self.state
+        with self.safe.saved_as_before(state):
+            loss, num_loss_tokens = held_out_loss(
+                self.model,
+                self.held_out,
+                pad_id=self.pad_id,
+                before_batch=lambda: self.safe.stop_if_asked(state),
             )
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"after step {state.step}: the held-out loss is {loss}; expected a finite "
+                    "number. Look at the held-out rows, or lower training.learning_rate "
+                    f"(now {state.log.learning_rate:g})."
+                )
+        state.take_measurement(loss, self.model, keeps_best=self.keeps_best)
         self._record(
             {
                 "event": "held_out",
-                "step": self.log.num_steps,
-                "epoch": epoch,
+                "step": state.step,
+                "epoch": state.epoch,
                 "loss": loss,
                 "num_loss_tokens": num_loss_tokens,
             }
         )
 
+    def _is_out_of_patience(self) -> bool:
+        return self.patience is not None and self.state.num_worse >= self.patience
+
+    def _settle(self) -> None:
+        """Choose the weights that are left, and note where the run ended if not at its plan's."""
+        state = self.state
+        state.log.kept_step = state.step
+        if state.step < len(self.steps):
+            told = f"stopped at step {state.step}: {state.num_worse} measurements without a lower"
+            told += f" held-out loss than {state.best_loss:.4f}, of step {state.best_step}"
+            self._record({"event": "early_stop", "step": state.step, "summary": told})
+        if self.keeps_best and state.best_step != state.step:
+            load_trained(state.best_weights, self.model)
+            state.log.kept_step = state.best_step
+            told = f"kept the weights of step {state.best_step}, of least held-out loss"
+            self._record({"event": "keep", "step": state.best_step, "summary": told})
+
     def _record(self, record: Event) -> None:
-        self.log.records.append(record)
+        self.state.log.records.append(record)
         self._tell(record)
 
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
             self.on_event(event)
-
-    def _require_finite(
-        self, value: torch.Tensor, what: str, number: int, rows: Sequence[int]
-    ) -> None:
-        if bool(torch.isfinite(value)):
-            return
-        self.optimizer.zero_grad(set_to_none=True)
-        names = [self.examples[n].source or f"row {n + 1}" for n in rows]
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise TrainingError(
-            f"step {number + 1}: the {what} is {value.item()}; expected a finite number. The rows "
-            f"of this batch: {shown}. Lower training.learning_rate (now "
-            f"{self.log.learning_rate:g}), or look at these rows."
-        )
 
 
 def _check(model: nn.Module, rows: EncodedRows) -> None:
@@ -286,11 +353,15 @@ def _check(model: nn.Module, rows: EncodedRows) -> None:
         raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
 
 
+def _check_settings(settings: TrainingConfig, held_out: Sequence[Example]) -> None:
+    try:
+        if not held_out:
+            settings.refuse_without_held_out()
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
+
+
 def _method_of(model: nn.Module) -> str:
     if lora_layers(model):
         return "lora"
     return "full" if all(p.requires_grad for p in model.parameters()) else "freeze"
-
-
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 4)
