@@ -42,7 +42,7 @@ def assert_same(model: torch.nn.Module, other: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize("num_rows", [8, 21], ids=["whole steps", "a partial last step"])
-@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, None])
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 4, None])  # 8 x 1, 4 x 2, .., by length
 def test_cutting_a_step_into_micro_batches_changes_nothing(
     num_rows: int, micro_batch_size: int | None
 ) -> None:

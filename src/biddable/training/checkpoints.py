@@ -25,7 +25,7 @@ from torch import Tensor
 
 from biddable.config_checkpoints import CheckpointConfig
 from biddable.errors import CheckpointError
-from biddable.manifest import hash_file, hash_text, write_json
+from biddable.manifest import hash_file, hash_text
 from biddable.training.checkpoint import written_whole
 from biddable.training.identity import find_differences
 from biddable.training.stopping import StopSignals
@@ -237,7 +237,8 @@ def _write(folder: Path, snapshot: Snapshot, identity: Mapping[str, str]) -> Non
         "progress": dict(snapshot.progress),
         "files": files,
     }
-    write_json(folder / _INDEX, {**index, "sha256": _hash(index)})
+    text = json.dumps({**index, "sha256": _hash(index)}, indent=2, allow_nan=False) + "\n"
+    (folder / _INDEX).write_text(text, encoding="utf-8")
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:

@@ -43,7 +43,9 @@ def identify_config(config: RunConfig) -> dict[str, str]:
         for leaf, leaf_value in section.items():
             key = f"{name}.{leaf}" if leaf else name
             if key not in _FREE and name not in _FREE:
-                found[f"config: {key}"] = json.dumps(leaf_value, sort_keys=True)
+                is_whole = isinstance(leaf_value, float) and leaf_value.is_integer()
+                plain = int(leaf_value) if is_whole else leaf_value  # 2.0 is 2
+                found[f"config: {key}"] = json.dumps(plain, sort_keys=True)
     return found
 
 
