@@ -205,6 +205,11 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         return path
 
+    def hint(self) -> str:
+        """Say in a sentence what of the run is saved; empty if nothing is."""
+        steps = self._steps()
+        return f" It is saved at step {max(steps):,}: --resume goes on there." if steps else ""
+
     def remove(self) -> None:
         """Clear up after a run that is whole, unless they are to stay."""
         if not self._stays:

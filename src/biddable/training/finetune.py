@@ -14,6 +14,7 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash
+from biddable.errors import CheckpointError, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
@@ -117,16 +118,20 @@ def run_training(
         now = identify_run(config, model, template_hash=hashed, rows=data.parts)
         checkpoints.begin(now, then=then)
     with checkpoints.listening():
-        log = train(
-            model,
-            data.parts["train"],
-            settings=config.training,
-            held_out=data.parts["held_out"],
-            seed=prepared.seed,
-            on_event=on_event,
-            checkpoints=checkpoints,
-        )
-        _save_whole(folder, config, prepared=prepared, data=data, log=log)
+        try:
+            log = train(
+                model,
+                data.parts["train"],
+                settings=config.training,
+                held_out=data.parts["held_out"],
+                seed=prepared.seed,
+                on_event=on_event,
+                checkpoints=checkpoints,
+            )
+            _save_whole(folder, config, prepared=prepared, data=data, log=log)
+        except (TrainingError, CheckpointError) as error:
+            error.args = (f"{error}{checkpoints.hint()}",)
+            raise
     checkpoints.remove()
     return folder
 

@@ -62,9 +62,11 @@ def leave_out(
     num_before = state.num_skipped_in_row
     if not may_skip or num_before == MAX_SKIPPED_IN_ROW:
         before = f" {num_before} steps in a row were left out before it." if num_before else ""
+        advice = "" if may_skip else ", or set training.on_nonfinite: skip"
         raise TrainingError(
             f"{told}; expected a finite number.{before} The rows of this batch: {shown}. Lower "
-            f"training.learning_rate (now {state.log.learning_rate:g}), or look at these rows."
+            f"training.learning_rate (now {state.log.learning_rate:g}), or look at these rows"
+            f"{advice}."
         )
     state.num_skipped_in_row += 1
     state.log.num_skipped += 1

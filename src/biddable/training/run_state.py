@@ -111,10 +111,10 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def random_state(model: nn.Module) -> dict[str, Tensor]:
-    """Take the state of torch's generators that a model draws from: the CPU's and its GPUs'."""
+def random_state(devices: Sequence[int] = ()) -> dict[str, Tensor]:
+    """Take the state of torch's generators, of the CPU and of some GPUs."""
     found = {_CPU: torch.get_rng_state()}
-    for device in cuda_devices(model):
+    for device in devices:
         found[f"cuda:{device}"] = torch.cuda.get_rng_state(device)
     return found
 
@@ -149,7 +149,7 @@ def take_snapshot(
         optimizer: its state of each parameter, likewise.
         machine: what the bits depend on beside.
     """
-    inner = {f"random/{name}": value for name, value in random_state(model).items()}
+    inner = {f"random/{name}": value for name, value in random_state(cuda_devices(model)).items()}
     for name, values in _optimizer_state(model, optimizer).items():
         for key, value in values.items():
             assert isinstance(value, Tensor), f"{key} of the optimizer is no tensor"

@@ -14,6 +14,7 @@ from biddable.training.checkpoints import Checkpoints, Event
 from biddable.training.identity import describe_machine
 from biddable.training.run_state import (
     RunState,
+    cuda_devices,
     random_state,
     restore,
     set_random_state,
@@ -47,6 +48,7 @@ class Safekeeping:
         """
         self._model, self._optimizer, self._tell = model, optimizer, tell
         self._checkpoints, self._num_steps = checkpoints, num_steps
+        self._devices = cuda_devices(model)
         self._started = time.perf_counter()
 
     def resume(self) -> RunState | None:
@@ -101,13 +103,14 @@ class Safekeeping:
         Raises:
             CheckpointError: the run was asked to stop, and cannot be saved.
         """
-        before = random_state(self._model)
+        checkpoints = self._checkpoints
+        if checkpoints is None or not checkpoints.can_save:
+            yield
+            return
+        before = random_state(self._devices)
         try:
             yield
         except _BREAKS as error:
-            checkpoints = self._checkpoints
-            if checkpoints is None or not checkpoints.can_save:
-                raise
             self._optimizer.zero_grad(set_to_none=True)
             set_random_state(before)
             try:
