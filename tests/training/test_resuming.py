@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -107,18 +109,76 @@ def test_what_no_number_depends_on_may_change():
     assert run_training(config_of(**changes), resume=True) == Path("run")
 
 
-def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so():
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+    return "is cut"
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    return "is damaged, by its hash"
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit])
+def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(damage):
     every_step = {"every_steps": 1}
     run_training(config_of(output="unbroken"))
     stopped_at(3, checkpoints=every_step)
     newest = Path("run.checkpoints/step-00000003/trained.safetensors")
-    newest.write_bytes(newest.read_bytes()[:-1])
+    kind = damage(newest)
     told = []
     run_training(config_of(checkpoints=every_step), resume=True, on_event=told.append)
     summaries = [event.get("summary") for event in told]
-    assert summaries[0].startswith(f"passed over: {newest}: is cut: ")
+    assert summaries[0].startswith(f"passed over: {newest}: {kind}")
     assert "resumed at step 2 of 4" in summaries
     assert weights_of("run") == weights_of("unbroken")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A real file system of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_disk_that_turns_bad_on_the_way_costs_nothing(disk, trouble):
+    run_training(config_of(output="unbroken"))
+    filler = disk / "filler"
+
+    def turn(options):
+        subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+    def listen(event):
+        told.append(event.get("summary", ""))
+        if event["event"] == "step" and event["step"] == 3:
+            if trouble == "full":
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+            else:
+                turn("ro")
+
+    told = []
+    config = config_of(output=str(disk / "run"), checkpoints={"every_steps": 1})
+    with pytest.raises(CheckpointError, match=r"It is saved at step 2: --resume goes on there\.$"):
+        run_training(config, on_event=listen)
+    reason = {"full": "No space left", "read-only": "Read-only"}[trouble]
+    failed = [text for text in told if text.startswith("training goes on, but could not be saved")]
+    assert len(failed) == 2
+    assert all(reason in text for text in failed)
+    if trouble == "full":
+        filler.unlink()
+    else:
+        turn("rw")
+    run_training(config, resume=True)
+    assert [path.name for path in disk.iterdir()] == ["run"]
+    assert weights_of(disk / "run") == weights_of("unbroken")
 
 
 def test_a_run_is_not_begun_where_a_cut_off_one_lies():

@@ -264,7 +264,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:
         for name, facts in index["files"].items():
             _require_whole(folder / name, facts)
         tensors = {
-            name.removesuffix(".safetensors"): load_file(folder / name)
+            name.removesuffix(".safetensors"): _load(folder / name)
             for name in index["files"]
             if name.endswith(".safetensors")
         }
@@ -274,6 +274,11 @@ def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:
         raise CheckpointError(f"{folder}: cannot be read: {reason}.") from error
     log = [json.loads(line) for line in text.splitlines()]
     return index, Snapshot(index["step"], tensors, index["progress"], log)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    # copied, for they are mapped: the run would go on to read a file that it removes itself
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def _require_whole(path: Path, facts: Mapping[str, Any]) -> None:
