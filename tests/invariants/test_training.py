@@ -11,7 +11,7 @@ from biddable.data.encoding import Example
 from biddable.models.lora import apply_lora, lora_layers, merge_lora
 from biddable.models.loss import batch_loss
 from biddable.training.trainer import train
-from tests.tiny import tiny_model
+from tests.tiny import in_exact_doubles, tiny_model
 from tests.training.rows import random_examples
 
 BATCH = 8
@@ -41,14 +41,23 @@ def assert_same(model: torch.nn.Module, other: torch.nn.Module) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.fixture
+def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_exact_doubles(monkeypatch)
+
+
+@pytest.mark.usefixtures("_exact")
+@pytest.mark.parametrize("layout", ["tree", "padded"])
 @pytest.mark.parametrize("num_rows", [8, 21], ids=["whole steps", "a partial last step"])
-@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 4, None])  # 8 x 1, 4 x 2, .., by length
-def test_cutting_a_step_into_micro_batches_changes_nothing(
-    num_rows: int, micro_batch_size: int | None
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4, None])
+def test_neither_micro_batches_nor_their_layout_change_anything(
+    num_rows: int, micro_batch_size: int | None, layout: str
 ) -> None:
     examples = random_examples(num_rows)
-    whole = trained(examples, micro_batch_size=BATCH)
-    assert_same(trained(examples, micro_batch_size=micro_batch_size), whole)
+    examples += [Example([*e.input_ids[:4], 9, 8], e.loss_mask[:4] + [True] * 2) for e in examples]
+    one_by_one = trained(examples, micro_batch_size=1, layout="padded")
+    other = trained(examples, micro_batch_size=micro_batch_size, layout=layout)
+    assert_same(other, one_by_one)
 
 
 def test_gradients_are_equal_however_they_are_cut() -> None:

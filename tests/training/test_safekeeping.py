@@ -15,6 +15,7 @@ from biddable.models.lora import apply_lora
 from biddable.training import checkpoints as files
 from biddable.training import safekeeping, trainer
 from biddable.training.checkpoints import Checkpoints
+from biddable.training.layout import Layout
 from biddable.training.trainer import train
 from tests.tiny import tiny_model
 from tests.training.rows import random_examples
@@ -112,15 +113,15 @@ def test_a_signal_within_a_step_or_a_measurement_ends_it_there(at_batch, tmp_pat
     """Micro-batches and batches of held-out rows are counted from the start of the run."""
     expected = run("lora")
     checkpoints = saving(tmp_path)
-    collate, seen = trainer.collate, []
+    lay_out, seen = Layout.batch, []
 
-    def collate_and_ask(*args):
+    def lay_out_and_ask(*args, **options):
         seen.append(args)
         if len(seen) == at_batch:
             checkpoints.signals.asked = 2
-        return collate(*args)
+        return lay_out(*args, **options)
 
-    monkeypatch.setattr(trainer, "collate", collate_and_ask)
+    monkeypatch.setattr(Layout, "batch", lay_out_and_ask)
     with pytest.raises(RunStopped, match="stopped by Ctrl-C") as stopped:
         run("lora", checkpoints)
     assert stopped.value.exit_code == 130
@@ -132,15 +133,16 @@ def test_a_signal_within_a_step_or_a_measurement_ends_it_there(at_batch, tmp_pat
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), OSError(5, "Input/output")])
 def test_what_breaks_a_step_saves_the_state_before_it(error, tmp_path, monkeypatch):
     expected = run("lora")
-    loss, seen = trainer.batch_loss, []
+    accumulate, seen = trainer.accumulate_gradient, []
 
-    def fail(*args):
+    def fail(*args, **options):
         seen.append(args)
+        loss = accumulate(*args, **options)
         if len(seen) == 10:
             raise error
-        return loss(*args)
+        return loss
 
-    monkeypatch.setattr(trainer, "batch_loss", fail)
+    monkeypatch.setattr(trainer, "accumulate_gradient", fail)
     with pytest.raises(type(error)):
         run("lora", saving(tmp_path))
     monkeypatch.undo()
@@ -150,21 +152,19 @@ def test_what_breaks_a_step_saves_the_state_before_it(error, tmp_path, monkeypat
 def test_a_gradient_that_is_no_number_stops_and_may_be_resumed_with_another_policy(
     tmp_path, monkeypatch
 ):
-    skip = SETTINGS.model_copy(update={"on_nonfinite": "skip"})
-    loss, calls = trainer.batch_loss, []
+    stop = SETTINGS.model_copy(update={"layout": "padded"})
+    skip = stop.model_copy(update={"on_nonfinite": "skip"})
+    accumulate = trainer.accumulate_gradient
 
-    def bad_rows(model, batch):
-        loss_sum, count = loss(model, batch)
-        # rows that are learned only in training, so that the held-out loss stays a number
-        bad = model.training and bool((batch.input_ids[:, 0] == ROWS[2].input_ids[0]).any())
-        calls.append(bad)
-        return loss_sum * float("nan" if bad else 1), count
+    def bad_rows(model, batch, **options):
+        is_bad = bool((batch.input_ids[:, 0] == ROWS[2].input_ids[0]).any())
+        return accumulate(model, batch, **options) * float("nan" if is_bad else 1)
 
-    monkeypatch.setattr(trainer, "batch_loss", bad_rows)
+    monkeypatch.setattr(trainer, "accumulate_gradient", bad_rows)
     expected = run("lora", settings=skip)
     assert expected[1]["num_skipped"] == 3
     with pytest.raises(TrainingError, match="the loss is nan"):
-        run("lora", saving(tmp_path))
+        run("lora", saving(tmp_path), settings=stop)
     assert_same(run("lora", saving(tmp_path, resume=True), settings=skip), expected)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from transformers import PreTrainedModel
 from biddable.config import RunConfig
 from biddable.config_data import DataConfig
 from biddable.config_training import MethodConfig
-from biddable.data.cache import cache_key, encode_rows
+from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, Overflow, encode_all, encode_chunk
+from biddable.data.leaks import count_shared
 from biddable.data.segments import Learn
 from biddable.data.sources import (
     Source,
@@ -29,13 +31,15 @@ from biddable.data.sources import (
     stream_sources,
 )
 from biddable.data.splits import split_rows
-from biddable.data.templates import ChatTemplate
+from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
 from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
-from biddable.models.loading import LoadedModel, load
+from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.lora import apply_lora
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoints import Checkpoints
+
+_FIRST_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Rows:
     """Hold the rows of a run before they are encoded, and the files that they are from.
 
     Attributes:
-        train: shuffled, split and drawn; an iterator where they might not fit in memory.
+        train: shuffled, split and drawn; read anew each time where they might not fit in memory.
         held_out: never learned.
         files: what was read, by part.
         summaries: the same in words, with its part.
@@ -53,6 +57,16 @@ class Rows:
     held_out: list[Conversation]
     files: dict[str, list[dict[str, Any]]]
     summaries: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Streamed(Iterable[Conversation]):
+    """Read rows one by one, as often as they are asked for."""
+
+    data: DataConfig
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return stream_sources(self.data, tell=lambda source: None)
 
 
 @dataclass(frozen=True)
@@ -121,8 +135,11 @@ def prepare(config: RunConfig) -> Prepared:
     """
     read = cache(partial(_read_rows, config))
     sources = _hash_rows(config) if config.data.cache else None
-    if sources is None:
-        read()  # what is wrong with the rows is said before a model is loaded
+    looked_at = sources and [*sources, config.model, str(config.template)]
+    if looked_at is None or not were_read(looked_at):
+        _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
+        if looked_at is not None:
+            note_read(looked_at)
     loaded = load(config.model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the adapters' start
@@ -222,6 +239,20 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
     return "all parameters train"
 
 
+def _look_at_rows(config: RunConfig, rows: Rows) -> None:
+    """Show the first rows, all of which could be read, to the template; no weights are needed.
+
+    Raises:
+        TemplateError: there is no such template, or it cannot show some of them.
+    """
+    tokenizer, data = load_tokenizer(config.model), config.data
+    template = get_template(
+        config.template, tokenizer, control_text=data.control_text, history=data.history
+    )
+    first = list(islice(rows.train, _FIRST_ROWS))
+    encode_chunk(first, template, tokenizer, max_seq_len=None, learn=config.training.learn)
+
+
 def _hash_rows(config: RunConfig) -> list[str] | None:
     """Tell all that settles which rows a run has; None if a source is not on this machine."""
     data = config.data
@@ -248,6 +279,7 @@ def _read_rows(config: RunConfig) -> Rows:
             summaries.append(("train", drawn))
     if data.held_out is not None:
         held_out = _read_apart(data.held_out, data, files, summaries)
+        summaries += _shared(rows[: data.train_rows], held_out, data.held_out)
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
         names = ", ".join(source.name for source in sources)
@@ -260,7 +292,10 @@ def _read_rows(config: RunConfig) -> Rows:
 
 
 def _stream_rows(config: RunConfig) -> Rows:
-    """Read rows that are learned as they stand one by one, for they might not fit in memory."""
+    """Read rows that are learned as they stand one by one, for they might not fit in memory.
+
+    They are read once to the end before any is given: a bad row is told before a model is loaded.
+    """
     data = config.data
     files: dict[str, list[dict[str, Any]]] = {"train": []}
     summaries: list[tuple[str, str]] = []
@@ -269,10 +304,13 @@ def _stream_rows(config: RunConfig) -> Rows:
         files["train"] += source.describe()
         summaries.append(("train", source.reading.summary()))
 
-    held_out: list[Conversation] = []
-    if data.held_out is not None:
-        held_out = _read_apart(data.held_out, data, files, summaries)
-    return Rows(stream_sources(data, tell=note), held_out, files, summaries)
+    apart = data.held_out
+    held_out = read_held_out(apart, data) if apart is not None else None
+    asked = held_out.reading.conversations if held_out is not None else []
+    shared = _shared(stream_sources(data, tell=note), asked, apart or "")
+    if held_out is not None:
+        _add_apart(held_out, files, summaries)
+    return Rows(_Streamed(data), asked, files, summaries + shared)
 
 
 def _read_apart(
@@ -282,15 +320,40 @@ def _read_apart(
     summaries: list[tuple[str, str]],
 ) -> list[Conversation]:
     apart = read_held_out(name, data)
+    _add_apart(apart, files, summaries)
+    return apart.reading.conversations
+
+
+def _add_apart(
+    apart: Source, files: dict[str, list[dict[str, Any]]], summaries: list[tuple[str, str]]
+) -> None:
+    """Note the held-out files, and refuse one that is learned."""
     files["held_out"] = apart.describe()
     summaries.append(("held_out", apart.reading.summary()))
     learned = {file.get("sha256") for file in files["train"]} - {None}
     if any(file.get("sha256") in learned for file in files["held_out"]):
-        raise ConfigError(
-            f"data.held_out: {name} holds what data.train holds, so what is learned would be"
-            " measured; name another file, or set data.held_out_rows."
-        )
-    return apart.reading.conversations
+        raise _learned_as_well(apart.name)
+
+
+def _shared(
+    train: Iterable[Conversation], held_out: list[Conversation], name: str
+) -> list[tuple[str, str]]:
+    """Say how many of the held-out rows are learned too, and refuse if all are."""
+    count, first = count_shared(train, held_out)
+    if count and count == len(held_out):
+        raise _learned_as_well(name)
+    told = (
+        f"{count:,} of its {len(held_out):,} rows are learned too, word for word, the first at"
+        f" {first}: what is measured on them is memory; data check --held-out names them"
+    )
+    return [("held_out", told)] if count else []
+
+
+def _learned_as_well(name: str) -> ConfigError:
+    return ConfigError(
+        f"data.held_out: {name} holds what data.train holds, so what is learned would be"
+        " measured; name another file, or set data.held_out_rows."
+    )
 
 
 def _lazily(read: Callable[[], Rows], part: str) -> Iterator[Conversation]:

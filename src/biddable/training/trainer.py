@@ -10,19 +10,24 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan, Step, collate, plan_batches
+from biddable.data.batching import Batch, BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import ConfigError, DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import batch_loss
+from biddable.models.loss import Trunk, accumulate_gradient
+from biddable.training.activations import Activations, open_activations
 from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.held_out import held_out_loss
+from biddable.training.layout import Layout
 from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 from biddable.training.run_state import (
@@ -91,42 +96,9 @@ def train(
             model.train(False)
 
 
-def held_out_loss(
-    model: nn.Module,
-    examples: Sequence[Example],
-    *,
-    pad_id: int = 0,
-    before_batch: Callable[[], None] = lambda: None,
-) -> tuple[float, int]:
-    """Measure the mean loss of the learned tokens of some rows, without training on them.
-
-    Args:
-        model: in either mode; it is left in it.
-        examples: the rows.
-        pad_id: what shorter rows are filled with.
-        before_batch: called before each; what it raises ends the measurement.
-
-    Returns:
-        loss: nats per learned token.
-        num_loss_tokens: how many there were.
-    """
-    was_training = model.training
-    model.train(False)
-    loss_sum, num_loss_tokens = 0.0, 0
-    lengths = EncodedRows.of(examples).lengths.tolist()
-    # one "step" over all rows: its micro-batches are sorted by length and limited in size
-    (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
-    with torch.no_grad():
-        for rows in step.micro_batches:
-            before_batch()
-            batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
-            loss_sum += float(batch_sum)
-            num_loss_tokens += int(count)
-    model.train(was_training)
-    return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
-
-
-def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
+def planned_steps(
+    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
+) -> BatchPlan:
     """Plan the steps that `train` takes with these arguments."""
     return BatchPlan(
         rows,
@@ -134,6 +106,7 @@ def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> 
         micro_batch_size=settings.micro_batch_size,
         epochs=settings.epochs,
         seed=seed,
+        is_tree=layout.is_tree,
     )
 
 
@@ -161,7 +134,8 @@ class _Run:
     ) -> None:
         self.model, self.examples, self.held_out = model, examples, held_out
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        self.layout = Layout.choose(model, settings)
+        self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
         self.learning_rates = [
@@ -178,6 +152,8 @@ class _Run:
         self.may_skip = settings.on_nonfinite == "skip"
         self.held_out_every, self.patience = settings.held_out_every, settings.patience
         self.keeps_best = settings.keep == "best"
+        self.activation_cache_gb = settings.activation_cache_gb
+        self.activations: Activations | None = None
         self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -192,7 +168,7 @@ class _Run:
 
     def go(self) -> TrainingLog:
         """Run all steps that are left."""
-        self._tell({"event": "plan", **self.steps.describe()})
+        self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
         state = self.state = self.safe.resume() or self.state
         self._tell(
             {
@@ -207,6 +183,14 @@ class _Run:
                 "learning_rate_reason": state.log.learning_rate_reason,
             }
         )
+        self.activations, kept = open_activations(
+            self.model,
+            self.examples,
+            num_epochs=self.steps[len(self.steps) - 1].epoch + 1,
+            limit_gb=self.activation_cache_gb,
+        )
+        if kept:
+            self._tell({"event": "activations", "text": kept})
         self.model.train(True)
         while True:
             if self._is_to_measure():
@@ -225,7 +209,7 @@ class _Run:
         """Take the next step, or leave it out if it comes to no number and may be."""
         number = self.state.step
         step = self.steps[number]
-        rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        rows = step.rows
         with self.safe.saved_as_before(self.state):
             record: Event = {}
             try:
@@ -245,14 +229,21 @@ class _Run:
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
+        trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
         for micro_batch in step.micro_batches:
             self.safe.stop_if_asked(self.state)
-            batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
-            loss_sum, _ = batch_loss(self.model, batch)
-            micro_loss = loss_sum / num_loss_tokens  # the only division
+            batch = self.layout.batch(
+                self.examples, micro_batch, pad_id=self.pad_id, trunk=step.trunk
+            )
+            with self._from_the_cut(batch, micro_batch):
+                micro_loss = accumulate_gradient(
+                    self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
+                )
             require_finite(micro_loss, "loss", micro_batch)
-            micro_loss.backward()
             loss += micro_loss.item()
+        if trunk is not None:
+            trunk.backward()
+            loss += trunk.loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         require_finite(norm, "gradient", rows)
         return loss, norm.item()
@@ -280,6 +271,18 @@ class _Run:
             "num_loss_tokens": num_loss_tokens,
         }
 
+    def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
+        tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
+        with self._from_the_cut(tree, step.rows):
+            return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
+
+    def _from_the_cut(
+        self, batch: Batch | TreeBatch, numbers: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if self.activations is None:
+            return nullcontext()
+        return self.activations.applied(batch, numbers)
+
     def _is_to_measure(self) -> bool:
         done = self.state.step
         if not self.held_out or self.state.measured_at == done:
@@ -296,6 +299,7 @@ class _Run:
             loss, num_loss_tokens = held_out_loss(
                 self.model,
                 self.held_out,
+                layout=self.layout,
                 pad_id=self.pad_id,
                 before_batch=lambda: self.safe.stop_if_asked(state),
             )
