@@ -73,6 +73,19 @@ class TrainingConfig(Section):
         0.0, description="AdamW's weight decay"
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a step whose loss or gradient is no number stops the run, or is left out",
+    )
+    held_out_every: Count | None = Field(
+        None, description="measure the held-out loss every so many steps; none: after each epoch"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="the weights that are left: the last, or those of least held-out loss"
+    )
+    patience: Count | None = Field(
+        None, description="stop after so many measurements without a lower held-out loss"
+    )
     learn: Literal["answers", "last_answer", "all"] = Field(
         "answers", description="which tokens count in the loss; plain texts are learned whole"
     )
@@ -84,3 +97,16 @@ class TrainingConfig(Section):
         if value is not None and batch_size is not None and value > batch_size:
             raise ValueError(f"it should be at most training.batch_size ({batch_size})")
         return value
+
+    def refuse_without_held_out(self) -> None:
+        """Refuse what cannot be decided without a held-out loss.
+
+        Raises:
+            ValueError: a setting needs one.
+        """
+        wishes = {"keep": self.keep == "best", "patience": self.patience is not None}
+        wishes["held_out_every"] = self.held_out_every is not None
+        for name in (name for name, is_wished in wishes.items() if is_wished):
+            raise ValueError(
+                f"training.{name} needs a held-out loss; set data.held_out or data.held_out_rows"
+            )

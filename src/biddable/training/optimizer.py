@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from biddable.config_training import TrainingConfig
+from biddable.models.lora import lora_layers
+
 Schedule = Literal["cosine", "linear", "constant"]
 
 _HALF_BILLION, _TWO_BILLION = 5e8, 2e9
@@ -82,3 +85,16 @@ def choose_learning_rate(model: nn.Module, method_name: str) -> tuple[float, str
         rate = 1e-5
     label = f"{size / 1e9:.1f} B" if size >= 1e9 else f"{size / 1e6:.1f} M"
     return rate, f"{rate:g} for method {method_name} on {label} parameters"
+
+
+def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[float, str]:
+    """Say which learning rate `train` rises to, and why."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate, "as given"
+    return choose_learning_rate(model, _method_of(model))
+
+
+def _method_of(model: nn.Module) -> str:
+    if lora_layers(model):
+        return "lora"
+    return "full" if all(p.requires_grad for p in model.parameters()) else "freeze"

@@ -24,9 +24,9 @@ from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
-from biddable.training.layout import Layout
-from biddable.training.preparation import Prepared, prepare
-from biddable.training.trainer import peak_learning_rate, planned_steps
+from biddable.training.layout import Layout, planned_steps
+from biddable.training.optimizer import peak_learning_rate
+from biddable.training.preparation import Prepared, checkpoints_of, prepare
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
 _REFUSED = ("✗", "bold red")
@@ -129,6 +129,7 @@ def plan_run(config: RunConfig) -> Plan:
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
     try:
         require_unused(prepared.output)
+        checkpoints_of(config).require_none()
     except CheckpointError as error:
         refusals.append(str(error))
     return Plan(

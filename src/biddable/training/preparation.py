@@ -37,7 +37,7 @@ from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_hea
 from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.lora import apply_lora
 from biddable.models.readiness import Readiness, choose_template
-from biddable.training.checkpoint import require_free
+from biddable.training.checkpoints import Checkpoints
 
 _FIRST_ROWS = 1_000
 
@@ -119,13 +119,9 @@ class EncodedParts:
     from_cache: frozenset[str]
 
 
-def free_folder(config: RunConfig) -> Path:
-    """Refuse an output folder that holds something, before any time is spent.
-
-    Raises:
-        CheckpointError: see `require_free`.
-    """
-    return require_free(config.output)
+def checkpoints_of(config: RunConfig) -> Checkpoints:
+    """Say where a run leaves its folder, and where it is saved while it runs; nothing is made."""
+    return Checkpoints(Path(config.output), config.checkpoints)
 
 
 def prepare(config: RunConfig) -> Prepared:
