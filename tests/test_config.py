@@ -147,6 +147,20 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
             '"all-linear".',
         ),
         (
+            {"method": {"name": "freeze", "freeze": []}},
+            "config: method.freeze: found []; it should name at least one layer.",
+        ),
+        (
+            {"method": {"name": "freeze", "dora": True}},
+            'config: method.dora: found True; it has no effect with method "freeze"; remove it or '
+            "set method.name: lora.",
+        ),
+        (
+            {"method": {"name": "lora", "dropout": 0.1, "init": "pissa"}},
+            'config: method.init: found "pissa"; with method.dropout the base\'s own largest '
+            "directions would be dropped in training; remove one of the two.",
+        ),
+        (
             {"data": {"train": "a", "learning_rat": 1}},
             'config: data.learning_rat: unknown key; did you mean "training.learning_rate"?',
         ),

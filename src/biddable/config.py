@@ -71,8 +71,11 @@ _OTHER_NAMES = {
     "num_train_epochs": "training.epochs",
     "output_dir": "output",
     "per_device_train_batch_size": "training.micro_batch_size",
+    "loraplus_lr_ratio": "method.lora_plus_ratio",
     "r": "method.rank",
     "train_file": "data.train",
+    "use_dora": "method.dora",
+    "use_rslora": "method.rslora",
     "warmup_ratio": "training.warmup_share",
 }
 

@@ -6,17 +6,38 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from biddable.config_values import Count, Positive, Section, Share, Text
+from biddable.config_values import Count, Flag, Positive, Section, Share, Text
+
+# Which methods read a key; those that all of them read are not here.
+_READ_BY = {
+    "num_frozen_layers": ("freeze",),
+    "freeze": ("freeze",),
+    "rank": ("lora",),
+    "alpha": ("lora",),
+    "dropout": ("lora",),
+    "target_modules": ("lora",),
+    "rslora": ("lora",),
+    "dora": ("lora",),
+    "init": ("lora",),
+    "lora_plus_ratio": ("lora",),
+}
 
 
 class MethodConfig(Section):
     """Say which parameters are trained."""
 
     name: Literal["full", "freeze", "lora"] = Field(
-        "full", description="all parameters, the upper layers only, or a low-rank adapter"
+        "full", description="all parameters, those that are not frozen, or a low-rank adapter"
     )
     num_frozen_layers: Annotated[int, Field(ge=0, strict=True)] | None = Field(
-        None, description="freeze: how many lower layers stay as they are; none: half of them"
+        None,
+        description="freeze: how many lower layers stay as they are, the embeddings with them;"
+        " none: half of them, or none where `method.freeze` says what stays",
+    )
+    freeze: list[Text] | None = Field(
+        None,
+        description="freeze: what stays as it is, by name, the end of a name, or a pattern"
+        " (`model.embed_tokens`, `*.mlp.*`)",
     )
     rank: Count = Field(8, description="lora: the adapter's size")
     alpha: Positive | None = Field(
@@ -26,19 +47,45 @@ class MethodConfig(Section):
     target_modules: Literal["all-linear"] | list[Text] = Field(
         "all-linear", description="lora: names of the linear layers that get an adapter"
     )
+    rslora: Flag = Field(
+        False, description="lora: scale = alpha / sqrt(rank), so that a large rank learns as fast"
+    )
+    dora: Flag = Field(
+        False, description="lora: train each output's length apart from its direction (DoRA)"
+    )
+    init: Literal["zero", "pissa"] = Field(
+        "zero",
+        description="lora: start with no change, or with the base's own largest singular"
+        " directions, which the frozen weight then lacks (PiSSA)",
+    )
+    lora_plus_ratio: Positive | None = Field(
+        None, description="lora: learning rate of B over that of A (LoRA+, 2 to 16); none: 1"
+    )
 
-    @field_validator("num_frozen_layers", "rank", "alpha", "dropout", "target_modules")
+    @field_validator(*_READ_BY)
     @classmethod
     def _is_read_by_the_method(cls, value: Any, info: ValidationInfo) -> Any:
         # A written default is no wish (a run's own config.yaml spells out all of them).
         key, name = str(info.field_name), info.data.get("name")
-        owner = "freeze" if key == "num_frozen_layers" else "lora"
-        if name not in (None, owner) and value != cls.model_fields[key].default:
+        readers = _READ_BY[key]
+        if name not in (None, *readers) and value != cls.model_fields[key].default:
             raise ValueError(
-                f'it has no effect with method "{name}"; remove it or set method.name: {owner}'
+                f'it has no effect with method "{name}"; remove it or set method.name: '
+                + " or ".join(readers)
             )
         if value == []:
-            raise ValueError('it should name at least one layer, or be "all-linear"')
+            either = ', or be "all-linear"' if key == "target_modules" else ""
+            raise ValueError(f"it should name at least one layer{either}")
+        return value
+
+    @field_validator("init")
+    @classmethod
+    def _keeps_what_the_base_knows(cls, value: str, info: ValidationInfo) -> str:
+        if value == "pissa" and info.data.get("dropout"):
+            raise ValueError(
+                "with method.dropout the base's own largest directions would be dropped in"
+                " training; remove one of the two"
+            )
         return value
 
 

@@ -25,7 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
-from biddable.models.lora import ADAPTER_CONFIG, load_adapter, merge_lora, read_adapter_config
+from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.lora import merge_lora
+from biddable.models.token_rows import merge_token_rows
 
 EMBEDDED = ("mimic", "smollm2")
 MANIFEST = "manifest.json"
@@ -159,7 +161,7 @@ def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names no base model to put it on.")
     base = load(base_name, dtype=dtype)
     load_adapter(base.model, folder)
-    merge_lora(base.model)
+    merge_token_rows(merge_lora(base.model))
     tokenizer = base.tokenizer
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = _load_tokenizer(str(folder), local_files_only=True)

@@ -31,9 +31,9 @@ from biddable.data.sources import (
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ConfigError
-from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
+from biddable.models.freezing import decoder_layers, freeze_layers, freeze_named, has_tied_head
 from biddable.models.loading import LoadedModel, load
-from biddable.models.lora import apply_lora
+from biddable.models.lora import LoRAKind, apply_lora, lora_layers
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoint import require_free
 
@@ -204,26 +204,45 @@ def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
         ConfigError: a setting does not fit the model.
     """
     if method.name == "lora":
-        names = apply_lora(
-            model,
-            rank=method.rank,
-            alpha=method.alpha,
-            dropout=method.dropout,
-            target_modules=method.target_modules,
-        )
-        scale = 1.0 if method.alpha is None else method.alpha / method.rank
-        return f"LoRA of rank {method.rank} and scale {scale:g} on {len(names)} linear layers"
+        return _apply_lora(model, method)
     if method.name == "freeze":
-        num_layers = len(decoder_layers(model))
-        num_frozen = method.num_frozen_layers
-        num_frozen = num_layers // 2 if num_frozen is None else num_frozen
+        return _freeze(model, method)
+    return "all parameters train"
+
+
+def _apply_lora(model: PreTrainedModel, method: MethodConfig) -> str:
+    ratio = method.lora_plus_ratio
+    kind = LoRAKind(
+        rslora=method.rslora, dora=method.dora, init=method.init, rate_ratio=ratio or 1.0
+    )
+    names = apply_lora(
+        model,
+        rank=method.rank,
+        alpha=method.alpha,
+        dropout=method.dropout,
+        target_modules=method.target_modules,
+        kind=kind,
+    )
+    scale = lora_layers(model)[names[0]].scale
+    what = "DoRA" if kind.dora else "rsLoRA" if kind.rslora else "LoRA"
+    how = ", from the base's own largest directions (PiSSA)" if kind.init == "pissa" else ""
+    how += f", B at {ratio:g} times the learning rate (LoRA+)" if ratio else ""
+    return f"{what} of rank {method.rank} and scale {scale:g} on {len(names)} linear layers{how}"
+
+
+def _freeze(model: PreTrainedModel, method: MethodConfig) -> str:
+    frozen, num_frozen = [], method.num_frozen_layers
+    num_layers = len(decoder_layers(model))
+    if num_frozen is None and not method.freeze:
+        num_frozen = num_layers // 2
+    if num_frozen is not None:
         num_trained = freeze_layers(model, num_frozen)
         tied = ", and the head, which shares their weight," if has_tied_head(model) else ""
-        return (
-            f"the embeddings{tied} and {num_frozen} of {num_layers} layers are frozen; "
-            f"{num_trained:,} parameters train"
-        )
-    return "all parameters train"
+        frozen.append(f"the embeddings{tied} and {num_frozen} of {num_layers} layers are frozen")
+    if method.freeze:
+        num_trained = freeze_named(model, method.freeze)
+        frozen.append(f"what is called {', '.join(method.freeze)} is frozen")
+    return f"{'; '.join(frozen)}; {num_trained:,} parameters train"
 
 
 def _hash_rows(config: RunConfig) -> list[str] | None:
