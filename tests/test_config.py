@@ -161,6 +161,26 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
             "directions would be dropped in training; remove one of the two.",
         ),
         (
+            {"training": {"warmup_share": 0.2, "warmup_steps": 10}},
+            "config: training.warmup_steps: found 10; it cannot stand beside "
+            "training.warmup_share (0.2); remove one of the two.",
+        ),
+        (
+            {"training": {"schedule": "constant", "min_lr_share": 0.1}},
+            'config: training.min_lr_share: found 0.1; it has no effect with schedule "constant"; '
+            "remove it or set training.schedule: cosine or linear or wsd.",
+        ),
+        (
+            {"training": {"decay_share": 0.3}},
+            'config: training.decay_share: found 0.3; it has no effect with schedule "cosine"; '
+            "remove it or set training.schedule: wsd.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "warmup_share": 0.5, "decay_share": 0.6}},
+            "config: training.decay_share: found 0.6; it should be above 0, and at most 1 "
+            "together with training.warmup_share (0.5).",
+        ),
+        (
             {"data": {"train": "a", "learning_rat": 1}},
             'config: data.learning_rat: unknown key; did you mean "training.learning_rate"?',
         ),

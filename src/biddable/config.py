@@ -76,6 +76,7 @@ _OTHER_NAMES = {
     "train_file": "data.train",
     "use_dora": "method.dora",
     "use_rslora": "method.rslora",
+    "min_lr_ratio": "training.min_lr_share",
     "warmup_ratio": "training.warmup_share",
 }
 

@@ -102,12 +102,22 @@ class TrainingConfig(Section):
     micro_batch_size: Count | None = Field(
         None, description="rows per forward pass; none: grouped by length"
     )
-    schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="how the learning rate falls after the warm-up"
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        "cosine",
+        description="how the learning rate falls after the warm-up; wsd: it stays up, and falls in"
+        " the last steps",
     )
     warmup_share: Share = Field(0.1, description="share of the steps that warm up")
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] | None = Field(
+        None, description="steps that warm up; none: `training.warmup_share` of them"
+    )
+    min_lr_share: Share = Field(
+        0.0, description="share of the peak learning rate that the schedule does not fall below"
+    )
+    decay_share: Share = Field(0.2, description="wsd: share of the steps in which the rate falls")
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
-        0.0, description="AdamW's weight decay"
+        0.0,
+        description="AdamW's weight decay, of matrices; norms, biases and embeddings have none",
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
     learn: Literal["answers", "last_answer", "all"] = Field(
@@ -120,4 +130,40 @@ class TrainingConfig(Section):
         batch_size = info.data.get("batch_size")
         if value is not None and batch_size is not None and value > batch_size:
             raise ValueError(f"it should be at most training.batch_size ({batch_size})")
+        return value
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _is_the_only_warm_up(cls, value: int | None, info: ValidationInfo) -> int | None:
+        share = info.data.get("warmup_share")
+        if value is not None and share != cls.model_fields["warmup_share"].default:
+            raise ValueError(
+                f"it cannot stand beside training.warmup_share ({share}); remove one of the two"
+            )
+        return value
+
+    @field_validator("min_lr_share", "decay_share")
+    @classmethod
+    def _is_read_by_the_schedule(cls, value: float, info: ValidationInfo) -> float:
+        key, schedule = str(info.field_name), info.data.get("schedule")
+        readers = ("wsd",) if key == "decay_share" else ("cosine", "linear", "wsd")
+        if schedule not in (None, *readers) and value != cls.model_fields[key].default:
+            raise ValueError(
+                f'it has no effect with schedule "{schedule}"; remove it or set'
+                f" training.schedule: {' or '.join(readers)}"
+            )
+        return value
+
+    @field_validator("decay_share")
+    @classmethod
+    def _leaves_room(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("schedule") != "wsd":
+            return value
+        warmup = 0.0 if info.data.get("warmup_steps") else info.data.get("warmup_share", 0.0)
+        is_wish = value != cls.model_fields["decay_share"].default
+        if is_wish and not 0 < value <= 1 - warmup:
+            raise ValueError(
+                "it should be above 0, and at most 1 together with training.warmup_share"
+                f" ({warmup})"
+            )
         return value

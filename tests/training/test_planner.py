@@ -132,3 +132,9 @@ def test_without_a_template_the_run_goes_on_with_a_stop_that_works(config_of, tm
     (method,) = [event for event in events if event["event"] == "method"]
     assert "could not be learned" in method["notes"][0]
     assert json.loads((folder / "manifest.json").read_text())["template"]["name"] == "inst"
+
+
+def test_a_warm_up_that_is_longer_than_the_run_refuses(config_of):
+    plan = plan_run(config_of(training={"batch_size": 5, "epochs": 1, "warmup_steps": 4}))
+    assert plan.num_steps == 3
+    assert plan.refusals[0].startswith("training.warmup_steps: found 4; the run has 3 steps")

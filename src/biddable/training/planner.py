@@ -19,9 +19,10 @@ from biddable.config import RunConfig
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
-from biddable.errors import CheckpointError
+from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
+from biddable.training.optimizer import schedule_factor
 from biddable.training.preparation import Prepared, prepare
 from biddable.training.trainer import peak_learning_rate, planned_steps
 
@@ -124,6 +125,11 @@ def plan_run(config: RunConfig) -> Plan:
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
+    try:
+        if steps:
+            schedule_factor(0, len(steps), settings=config.training)
+    except ConfigError as error:
+        refusals.append(str(error))
     try:
         require_unused(prepared.output)
     except CheckpointError as error:

@@ -23,7 +23,12 @@ from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import batch_loss
-from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
+from biddable.training.optimizer import (
+    build_optimizer,
+    choose_learning_rate,
+    schedule_factor,
+    set_learning_rate,
+)
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -157,13 +162,7 @@ class _Run:
         rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
-            rate
-            * schedule_factor(
-                number,
-                len(self.steps),
-                schedule=settings.schedule,
-                warmup_share=settings.warmup_share,
-            )
+            rate * schedule_factor(number, len(self.steps), settings=settings)
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
@@ -213,8 +212,7 @@ class _Run:
             loss += micro_loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self._require_finite(norm, "gradient", number, rows)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[number]
+        set_learning_rate(self.optimizer, self.learning_rates[number])
         self.optimizer.step()
 
         num_tokens = int(self.examples.lengths[rows].sum())
