@@ -20,6 +20,7 @@ _READ_BY = {
     "dora": ("lora",),
     "init": ("lora",),
     "lora_plus_ratio": ("lora",),
+    "train_tokens": ("freeze", "lora"),
 }
 
 
@@ -62,6 +63,17 @@ class MethodConfig(Section):
         None, description="lora: learning rate of B over that of A (LoRA+, 2 to 16); none: 1"
     )
 
+    train_tokens: Literal["auto", "none"] | list[Text] = Field(
+        "auto",
+        description="freeze, lora: control tokens whose own rows in the embeddings and the head"
+        " train although the rest there is frozen; auto: the template's, where they are untrained",
+    )
+    new_tokens: list[Text] | None = Field(
+        None,
+        description="control tokens to add to the tokenizer and the model, as a template may need;"
+        " their rows train",
+    )
+
     @field_validator(*_READ_BY)
     @classmethod
     def _is_read_by_the_method(cls, value: Any, info: ValidationInfo) -> Any:
@@ -74,8 +86,9 @@ class MethodConfig(Section):
                 + " or ".join(readers)
             )
         if value == []:
-            either = ', or be "all-linear"' if key == "target_modules" else ""
-            raise ValueError(f"it should name at least one layer{either}")
+            what = "token" if key == "train_tokens" else "layer"
+            either = {"target_modules": ', or be "all-linear"', "train_tokens": ', or be "none"'}
+            raise ValueError(f"it should name at least one {what}{either.get(key, '')}")
         return value
 
     @field_validator("init")
@@ -85,6 +98,17 @@ class MethodConfig(Section):
             raise ValueError(
                 "with method.dropout the base's own largest directions would be dropped in"
                 " training; remove one of the two"
+            )
+        return value
+
+    @field_validator("new_tokens")
+    @classmethod
+    def _will_be_trained(cls, value: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if value == []:
+            raise ValueError("it should name at least one token")
+        if value and info.data.get("train_tokens") == "none" and info.data.get("name") != "full":
+            raise ValueError(
+                "with method.train_tokens: none their rows would stay noise; remove one of the two"
             )
         return value
 

@@ -120,25 +120,26 @@ def add_tokens(
         tokens: what they are called.
 
     Returns:
-        Their ids, in their order.
+        The ids of all rows that are new.
 
     Raises:
-        ConfigError: the tokenizer has one of them already.
+        ConfigError: the model has a row for one of them already.
     """
-    known = tokenizer.get_vocab()
-    if old := [token for token in tokens if token in known]:
+    known, num_before = tokenizer.get_vocab(), len(model.get_input_embeddings().weight)
+    if old := [token for token in tokens if known.get(token, num_before) < num_before]:
         raise ConfigError(
             f"method.new_tokens: the tokenizer has {', '.join(old)} already; name only what it"
             " lacks (method.train_tokens trains the rows of tokens that are there)."
         )
-    num_before = len(model.get_input_embeddings().weight)
-    tokenizer.add_tokens(list(dict.fromkeys(tokens)), special_tokens=True)
-    ids = [int(tokenizer.convert_tokens_to_ids(token)) for token in tokens]
+    tokenizer.add_tokens(list(tokens), special_tokens=True)
+    ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in tokens}
+    first = min(num_before, *ids)  # a model may have had rows to spare
     if max(ids) >= num_before:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
+        ids |= set(range(num_before, max(ids) + 1))
     for module in {id(m.weight): m for m in _vocabulary_modules(model).values()}.values():
-        _start_rows(module, ids, num_known=min(num_before, min(ids)))
-    return ids
+        _start_rows(module, sorted(ids), num_known=first)
+    return sorted(ids)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -29,12 +29,14 @@ from biddable.data.sources import (
     stream_sources,
 )
 from biddable.data.splits import split_rows
-from biddable.data.templates import ChatTemplate
+from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
+from biddable.models.control_rows import train_control_rows
 from biddable.models.freezing import decoder_layers, freeze_layers, freeze_named, has_tied_head
 from biddable.models.loading import LoadedModel, load
 from biddable.models.lora import LoRAKind, apply_lora, lora_layers
 from biddable.models.readiness import Readiness, choose_template
+from biddable.models.token_rows import add_tokens
 from biddable.training.checkpoint import require_free
 
 
@@ -128,15 +130,11 @@ def prepare(config: RunConfig) -> Prepared:
     if sources is None:
         read()  # what is wrong with the rows is said before a model is loaded
     loaded = load(config.model)
+    options = {"control_text": config.data.control_text, "history": config.data.history}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # the adapters' start
-        method = apply_method(loaded.model, config.method)
-    template, readiness = choose_template(
-        config.template,
-        loaded,
-        control_text=config.data.control_text,
-        history=config.data.history,
-    )
+        torch.manual_seed(config.seed)  # the start of adapters and of new rows
+        method = _settle_method(loaded, config, options)
+    template, readiness = choose_template(config.template, loaded, **options)
     return Prepared(
         read=read,
         sources=sources,
@@ -191,6 +189,22 @@ def encode_parts(prepared: Prepared) -> EncodedParts:
             examples, reports[part] = encode_all(rows, template, tokenizer, **options)
             parts[part] = EncodedRows.of(examples)
     return EncodedParts(parts, reports, known or about(), frozenset(from_cache))
+
+
+def _settle_method(loaded: LoadedModel, config: RunConfig, options: Mapping[str, Any]) -> str:
+    """Settle what trains: as the method says, and the rows that the template needs beside it."""
+    method = config.method
+    new_ids: list[int] = []
+    said: list[str] = []
+    if method.new_tokens:
+        new_ids = add_tokens(loaded.model, loaded.tokenizer, tokens=method.new_tokens)
+        said = [f"{', '.join(method.new_tokens)} are new to the vocabulary"]
+    said.insert(0, apply_method(loaded.model, method))
+    if method.name != "full":
+        template = get_template(config.template, loaded.tokenizer, **options)
+        rows = train_control_rows(loaded, template, asked=method.train_tokens, new_ids=new_ids)
+        said += [rows] if rows else []
+    return "; ".join(said)
 
 
 def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
