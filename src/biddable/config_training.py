@@ -144,6 +144,14 @@ class TrainingConfig(Section):
         description="AdamW's weight decay, of matrices; norms, biases and embeddings have none",
     )
     max_grad_norm: Positive = Field(1.0, description="longer gradients are cut to this norm")
+    neftune_alpha: Positive | None = Field(
+        None, description="noise on the embeddings in training (NEFTune, 5 to 15); none: no noise"
+    )
+    gradient_checkpointing: Flag = Field(
+        False,
+        description="compute the layers' activations again for the gradient: less memory, and"
+        " about a third more time",
+    )
     learn: Literal["answers", "last_answer", "all"] = Field(
         "answers", description="which tokens count in the loss; plain texts are learned whole"
     )

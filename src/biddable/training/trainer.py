@@ -23,6 +23,8 @@ from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import batch_loss
+from biddable.models.randomness import noisy_embeddings
+from biddable.models.recompute import recomputed_activations
 from biddable.training.optimizer import (
     build_optimizer,
     choose_learning_rate,
@@ -93,7 +95,11 @@ def train(
     rows = EncodedRows.of(examples)
     _check(model, rows)
     run = _Run(model, rows, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
-    with torch.random.fork_rng(devices=[]):
+    with (
+        torch.random.fork_rng(devices=[]),
+        recomputed_activations(model, enabled=settings.gradient_checkpointing),
+        noisy_embeddings(model, alpha=settings.neftune_alpha),
+    ):
         torch.manual_seed(seed)
         try:
             return run.go(held_out)
