@@ -60,7 +60,7 @@ def test_frozen_layers_are_not_computed_again():
     freeze_layers(model, 3)
     calls = []
     for number, layer in enumerate(model.model.layers):
-        layer.mlp.register_forward_hook(lambda *_, number=number: calls.append(number))
+        layer.mlp.register_forward_pre_hook(lambda *_, number=number: calls.append(number))
     with recomputed_activations(model):
         model(IDS, use_cache=False).logits.sum().backward()
     assert calls == [0, 1, 2, 3, 3]
