@@ -181,6 +181,26 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
             "together with training.warmup_share (0.5).",
         ),
         (
+            {"method": {"name": "full", "quantize_base": "int8"}},
+            'config: method.quantize_base: found "int8"; it has no effect with method "full"; '
+            "remove it or set method.name: lora.",
+        ),
+        (
+            {"method": {"name": "full", "train_tokens": ["<a>"]}},
+            "config: method.train_tokens: found ['<a>']; it has no effect with method \"full\"; "
+            "remove it or set method.name: freeze or lora.",
+        ),
+        (
+            {"method": {"name": "lora", "train_tokens": []}},
+            "config: method.train_tokens: found []; it should name at least one token, or be "
+            '"none".',
+        ),
+        (
+            {"method": {"name": "lora", "train_tokens": "none", "new_tokens": ["<a>"]}},
+            "config: method.new_tokens: found ['<a>']; with method.train_tokens: none their rows "
+            "would stay noise; remove one of the two.",
+        ),
+        (
             {"data": {"train": "a", "learning_rat": 1}},
             'config: data.learning_rat: unknown key; did you mean "training.learning_rate"?',
         ),

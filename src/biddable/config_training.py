@@ -20,6 +20,7 @@ _READ_BY = {
     "dora": ("lora",),
     "init": ("lora",),
     "lora_plus_ratio": ("lora",),
+    "quantize_base": ("lora",),
     "train_tokens": ("freeze", "lora"),
 }
 
@@ -63,6 +64,11 @@ class MethodConfig(Section):
         None, description="lora: learning rate of B over that of A (LoRA+, 2 to 16); none: 1"
     )
 
+    quantize_base: Literal["int8", "int4"] | None = Field(
+        None,
+        description="lora: keep the frozen layers in 8 or 4 bits while training (QLoRA); needs the"
+        " extra `quant`",
+    )
     train_tokens: Literal["auto", "none"] | list[Text] = Field(
         "auto",
         description="freeze, lora: control tokens whose own rows in the embeddings and the head"

@@ -14,10 +14,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from biddable.errors import ConfigError, nearest
+from biddable.models.quantized import (
+    QuantizedKind,
+    QuantizedLinear,
+    frozen_linear,
+    quantize_weight,
+    wide,
+)
 
 _OVERSAMPLING, _NUM_ITERATIONS = 8, 16  # of the randomised singular value decomposition
 
@@ -154,11 +160,11 @@ class LoRALinear(nn.Module):
         """Map (..., in) to (..., out)."""
         low_rank: Tensor = (self.dropout(x) @ self.lora_A) @ self.lora_B
         if self.magnitude is None:
-            frozen = F.linear(x, self.frozen_weight, self.frozen_bias)
+            frozen = frozen_linear(x, self.frozen_weight, self.frozen_bias)
             return frozen + self.scale * low_rank
         # the lengths count as constants in the gradient, as in the paper's section 4.3
         gain = self.magnitude / self.row_lengths().to(self.magnitude)  # (out,)
-        turned = gain * (F.linear(x, self.frozen_weight) + self.scale * low_rank)
+        turned = gain * (frozen_linear(x, self.frozen_weight) + self.scale * low_rank)
         return turned if self.frozen_bias is None else turned + self.frozen_bias
 
     @torch.no_grad()
@@ -202,9 +208,9 @@ class LoRALinear(nn.Module):
 
     def _sum(self) -> Tensor:
         """Add the adapter to the frozen weight: (out, in), float32 at least."""
-        wide = torch.promote_types(self.lora_A.dtype, torch.float32)
-        addition = self.scale * (self.lora_A.to(wide) @ self.lora_B.to(wide)).T
-        return self.frozen_weight.to(wide) + addition
+        dtype = torch.promote_types(self.lora_A.dtype, torch.float32)
+        addition = self.scale * (self.lora_A.to(dtype) @ self.lora_B.to(dtype)).T
+        return wide(self.frozen_weight).to(dtype) + addition
 
     @torch.no_grad()
     def _start_from_the_weight(self) -> None:
@@ -269,6 +275,35 @@ def apply_lora(
     return names
 
 
+def quantize_frozen(model: nn.Module, kind: QuantizedKind) -> int:
+    """Keep what is frozen of a model's linear layers in few bits, in place, the head left out.
+
+    Adapters and what else is there (embeddings, norms) stay as they are. An adapter that was fresh
+    is the small base then, and merging folds it into that.
+
+    Args:
+        model: with adapters.
+        kind: see `quantize_weight`.
+
+    Returns:
+        The number of layers that were made small.
+
+    Raises:
+        ConfigError: see `quantize_weight`.
+    """
+    linears = _linears(model)
+    for name in linears:
+        layer = model.get_submodule(name)
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
+            model.set_submodule(name, QuantizedLinear(layer, kind))
+    adapted = lora_layers(model)
+    for layer in adapted.values():
+        layer.frozen_weight = quantize_weight(layer.frozen_weight.detach(), kind)
+        if layer.magnitude is not None:
+            layer.magnitude.data = layer.row_lengths().to(layer.magnitude)
+    return len(linears) + len(adapted)
+
+
 def merge_lora(model: nn.Module) -> nn.Module:
     """Fold every adapter of a model into its layer, in place; the model is plain afterwards."""
     for name, layer in lora_layers(model).items():
@@ -293,13 +328,7 @@ def is_named(name: str, target: str) -> bool:
 
 def _target_names(model: nn.Module, targets: Literal["all-linear"] | Sequence[str]) -> list[str]:
     """Resolve targets to full names of linear layers, the head left out of ``all-linear``."""
-    find_head = getattr(model, "get_output_embeddings", lambda: None)
-    head = find_head()
-    linears = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    ]
+    linears = _linears(model)
     if not linears:
         raise ConfigError(
             f"method: {type(model).__name__} has no linear layer beside its head, so that "
@@ -315,3 +344,14 @@ def _target_names(model: nn.Module, targets: Literal["all-linear"] | Sequence[st
                 f"known: {', '.join(known)}.{nearest(target, known)}"
             )
     return [name for name in linears if any(is_named(name, target) for target in targets)]
+
+
+def _linears(model: nn.Module) -> list[str]:
+    """Name the plain linear layers of a model but for its head."""
+    find_head = getattr(model, "get_output_embeddings", lambda: None)
+    head = find_head()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]

@@ -34,7 +34,7 @@ from biddable.errors import ConfigError
 from biddable.models.control_rows import train_control_rows
 from biddable.models.freezing import decoder_layers, freeze_layers, freeze_named, has_tied_head
 from biddable.models.loading import LoadedModel, load
-from biddable.models.lora import LoRAKind, apply_lora, lora_layers
+from biddable.models.lora import LoRAKind, apply_lora, lora_layers, quantize_frozen
 from biddable.models.readiness import Readiness, choose_template
 from biddable.models.token_rows import add_tokens
 from biddable.training.checkpoint import require_free
@@ -241,6 +241,9 @@ def _apply_lora(model: PreTrainedModel, method: MethodConfig) -> str:
     what = "DoRA" if kind.dora else "rsLoRA" if kind.rslora else "LoRA"
     how = ", from the base's own largest directions (PiSSA)" if kind.init == "pissa" else ""
     how += f", B at {ratio:g} times the learning rate (LoRA+)" if ratio else ""
+    if method.quantize_base:
+        num_small = quantize_frozen(model, method.quantize_base)
+        how += f", {num_small} frozen layers in {method.quantize_base}"
     return f"{what} of rank {method.rank} and scale {scale:g} on {len(names)} linear layers{how}"
 
 
