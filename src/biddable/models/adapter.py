@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from biddable.errors import CheckpointError
 from biddable.manifest import write_json
 from biddable.models.lora import LoRAKind, LoRALinear, apply_lora, is_named, lora_layers
+from biddable.models.rows import matrix
 from biddable.models.token_rows import attach_rows, token_rows
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -213,7 +214,7 @@ def _load_rows(model: PreTrainedModel, rows: dict[str, Tensor], *, asked: Any, p
 
 def _make_room(model: PreTrainedModel, ids: Sequence[int], *, path: Path) -> None:
     """Add rows for tokens that were new to the base; all of them are in the file."""
-    num_rows = len(model.get_input_embeddings().weight)
+    num_rows = len(matrix(model.get_input_embeddings()))
     beyond = sorted(token_id for token_id in ids if token_id >= num_rows)
     if not beyond:
         return
@@ -230,8 +231,7 @@ def _make_room(model: PreTrainedModel, ids: Sequence[int], *, path: Path) -> Non
 
 
 def _attach(model: nn.Module, module: nn.Module, ids: Sequence[int], saved: Tensor) -> None:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = matrix(module)
     rows = nn.Parameter(saved.to(weight))
     for other in model.modules():  # a tied head shares the rows as it shares the weight
         if getattr(other, "weight", None) is weight:

@@ -67,6 +67,7 @@ class LoRALinear(nn.Module):
         rate_ratio: learning rate of B over that of A.
     """
 
+    magnitude: nn.Parameter | None
     start_A: Tensor | None
     start_B: Tensor | None
 
@@ -161,16 +162,18 @@ class LoRALinear(nn.Module):
         low_rank: Tensor = (self.dropout(x) @ self.lora_A) @ self.lora_B
         if self.magnitude is None:
             frozen = frozen_linear(x, self.frozen_weight, self.frozen_bias)
-            return frozen + self.scale * low_rank
+            added: Tensor = frozen + self.scale * low_rank
+            return added
         # the lengths count as constants in the gradient, as in the paper's section 4.3
         gain = self.magnitude / self.row_lengths().to(self.magnitude)  # (out,)
-        turned = gain * (frozen_linear(x, self.frozen_weight) + self.scale * low_rank)
+        turned: Tensor = gain * (frozen_linear(x, self.frozen_weight) + self.scale * low_rank)
         return turned if self.frozen_bias is None else turned + self.frozen_bias
 
     @torch.no_grad()
     def row_lengths(self) -> Tensor:
         """Measure the rows of the whole weight before DoRA sets them: (out,), float32 at least."""
-        return self._sum().norm(dim=1)
+        lengths: Tensor = self._sum().norm(dim=1)
+        return lengths
 
     @torch.no_grad()
     def merge(self) -> nn.Linear | Conv1D:

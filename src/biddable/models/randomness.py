@@ -19,7 +19,7 @@ _NOISY_NAMES = ("drop", "jitter")  # attention_dropout, layerdrop, router_jitter
 
 
 @contextmanager
-def noisy_embeddings(model: PreTrainedModel, *, alpha: float | None) -> Iterator[None]:
+def noisy_embeddings(model: nn.Module, *, alpha: float | None) -> Iterator[None]:
     """Add noise to a model's embeddings in training mode, while the block runs (NEFTune).
 
     To each number of an embedded batch (B, T, D) one is added that is drawn evenly from -s to s,
@@ -33,7 +33,8 @@ def noisy_embeddings(model: PreTrainedModel, *, alpha: float | None) -> Iterator
     if alpha is None:
         yield
         return
-    handle = model.get_input_embeddings().register_forward_hook(_Noise(alpha))
+    embeddings: nn.Module = model.get_input_embeddings()  # type: ignore[operator]
+    handle = embeddings.register_forward_hook(_Noise(alpha))
     try:
         yield
     finally:

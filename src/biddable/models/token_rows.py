@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from biddable.errors import ConfigError
+from biddable.models.rows import matrix
 
 ROWS, IDS = "token_rows", "token_row_ids"
 _HOOK = "_token_row_hook"
@@ -37,8 +38,7 @@ def train_token_rows(model: PreTrainedModel, ids: Sequence[int]) -> list[str]:
     attached: dict[int, nn.Parameter] = {}
     names = []
     for name, module in _vocabulary_modules(model).items():
-        weight = module.weight
-        assert isinstance(weight, nn.Parameter)
+        weight = matrix(module)
         if weight.requires_grad:
             continue
         rows = attached.get(id(weight))
@@ -89,8 +89,7 @@ def merge_token_rows(model: nn.Module) -> nn.Module:
     for module in model.modules():
         rows = getattr(module, ROWS, None)
         if isinstance(rows, nn.Parameter):
-            weight = module.weight
-            assert isinstance(weight, Tensor)
+            weight = matrix(module)
             weight[getattr(module, IDS)] = rows.to(weight)
             getattr(module, _HOOK).remove()
             for name in (ROWS, IDS, _HOOK):
@@ -100,8 +99,7 @@ def merge_token_rows(model: nn.Module) -> nn.Module:
 
 def row_trains(module: nn.Module, token_id: int) -> bool:
     """Say whether a token's row in embeddings or in a head is trained."""
-    weight = module.weight
-    if isinstance(weight, Tensor) and weight.requires_grad:
+    if matrix(module).requires_grad:
         return True
     ids = getattr(module, IDS, None)
     return ids is not None and token_id in ids.tolist()
@@ -125,14 +123,14 @@ def add_tokens(
     Raises:
         ConfigError: the model has a row for one of them already.
     """
-    known, num_before = tokenizer.get_vocab(), len(model.get_input_embeddings().weight)
+    known, num_before = tokenizer.get_vocab(), len(matrix(model.get_input_embeddings()))
     if old := [token for token in tokens if known.get(token, num_before) < num_before]:
         raise ConfigError(
             f"method.new_tokens: the tokenizer has {', '.join(old)} already; name only what it"
             " lacks (method.train_tokens trains the rows of tokens that are there)."
         )
     tokenizer.add_tokens(list(tokens), special_tokens=True)
-    ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in tokens}
+    ids = {int(str(tokenizer.convert_tokens_to_ids(token))) for token in tokens}
     first = min(num_before, *ids)  # a model may have had rows to spare
     if max(ids) >= num_before:
         model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
@@ -144,8 +142,7 @@ def add_tokens(
 
 @torch.no_grad()
 def _start_rows(module: nn.Module, ids: Sequence[int], *, num_known: int) -> None:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = matrix(module)
     known = weight[:num_known].float()
     noise = torch.randn(len(ids), known.shape[1]).to(known) * known.std(dim=0) * _SPREAD
     weight[list(ids)] = (known.mean(dim=0) + noise).to(weight)
