@@ -81,6 +81,14 @@ def test_new_tokens_are_added_and_learned(plain, method):
     assert len(loaded.tokenizer) == len(loaded.model.get_input_embeddings().weight) == 302
 
 
+def test_a_family_is_usable_once_its_tokens_are_there(plain):
+    tokens = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+    config = config_of(plain, {"name": "lora", "new_tokens": tokens}, template="llama-3")
+    prepared = prepare(config)
+    assert (prepared.template.stop_text, prepared.readiness.is_ready) == ("<|eot_id|>", True)
+    assert "<|eot_id|> are new to the vocabulary" in prepared.method
+
+
 def test_rows_that_are_trained_stay_and_named_ones_train(plain):
     config = config_of(plain, "lora", template="inst")
     assert "rows" not in prepare(config).method

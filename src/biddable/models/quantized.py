@@ -101,4 +101,4 @@ class _SmallLinear(torch.autograd.Function):
 
 
 def _is_small(weight: Tensor) -> bool:
-    return type(weight.data) is not Tensor
+    return type(weight).__module__.startswith("torchao.")
