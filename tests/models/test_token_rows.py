@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, PhiConfig, PhiForCausalLM
 
 from biddable.errors import CheckpointError, ConfigError
@@ -159,6 +160,24 @@ def test_rows_of_another_base_are_refused(tmp_path):
     model.set_input_embeddings(torch.nn.Embedding(310, 32))
     with pytest.raises(CheckpointError, match=r"embed_tokens has rows of 32 for the 1 tokens"):
         load_adapter(model, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("model.elsewhere.token_adapter.trainable_tokens_delta", "model.elsewhere has rows of 0"),
+        ("model.norm.token_adapter.other", "model.norm.token_adapter.other is no LoRA weight"),
+    ],
+)
+def test_a_file_with_strange_keys_is_refused(tmp_path, key, message):
+    model = tiny_model()
+    apply_lora(model, rank=2, target_modules=["q_proj"])
+    save_adapter(model, tmp_path, base_model="base")
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    weights[f"base_model.model.{key}"] = torch.zeros(1, 64)
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        load_adapter(tiny_model(), tmp_path)
 
 
 def test_a_token_that_is_there_is_not_new():

@@ -5,7 +5,7 @@ import torch
 
 from biddable.models.adapter import load_adapter, save_adapter
 from biddable.models.lora import LoRAKind, apply_lora, lora_layers
-from biddable.models.token_rows import train_token_rows
+from biddable.models.token_rows import token_rows, train_token_rows
 from tests.tiny import tiny_gpt2, tiny_model
 
 pytestmark = [
@@ -107,3 +107,29 @@ def test_every_kind_comes_from_peft(tmp_path, base, rows, options):
     model = base()
     load_adapter(model, tmp_path)
     torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LoRAKind(), LoRAKind(rslora=True), LoRAKind(dora=True)])
+def test_gradients_are_pefts(tmp_path, kind):
+    model = tiny_model(dtype=torch.float64)
+    apply_lora(model, rank=4, alpha=6.0, kind=kind)
+    train_token_rows(model, [3, 5])
+    shaken(model)
+    save_adapter(model, tmp_path, base_model="base")
+    base = tiny_model(dtype=torch.float64)
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path, is_trainable=True)
+    theirs = theirs.to(torch.float64).eval()
+    for each in (model, theirs):
+        each(IDS, labels=IDS).loss.backward()
+    found = dict(theirs.named_parameters())
+    prefix = "base_model.model."
+    for name, layer in lora_layers(model).items():
+        for letter, parameter in (("A", layer.lora_A), ("B", layer.lora_B)):
+            expected = found[f"{prefix}{name}.lora_{letter}.default.weight"].grad
+            torch.testing.assert_close(parameter.grad.T, expected)
+        if layer.magnitude is not None:
+            expected = found[f"{prefix}{name}.lora_magnitude_vector.default.weight"].grad
+            torch.testing.assert_close(layer.magnitude.grad, expected)
+    for name, (_, rows) in token_rows(model).items():
+        key = f"{prefix}{name}.token_adapter.trainable_tokens_delta.default"
+        torch.testing.assert_close(rows.grad, found[key].grad)
