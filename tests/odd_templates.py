@@ -133,6 +133,15 @@ REFUSED = {
         _LOOP + "(im_start){{ m.role }}\n{{ m.content }}(im_end)\n{% endfor %}",
         "(what follows it, '(im_end)', is ordinary text in this vocabulary), so no model could",
     ),
+    "text after the last token": (
+        _LOOP + "<|{{ m.role }}|>{{ m.content }}<|end|>Rate me.\n{% endfor %}"
+        "{# <|user|> <|assistant|> <|system|> #}",
+        "(after '<|end|>' it writes 'Rate me.', and no control token ends that)",
+    ),
+    "a stop that opens as well": (
+        _LOOP + "<|end|>{{ m.role }}: {{ m.content }}<|end|>{% endfor %}",
+        "writes '<|end|>', which ends an answer, before its text as well",
+    ),
     "a question left out": (
         _LOOP + "{% if m.role == 'assistant' %}{{ m.content }}<|end|>{% endif %}{% endfor %}",
         "leaves out what user and assistant say",

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -49,6 +50,12 @@ def tiny_tokenizer(*, extra_special_tokens: tuple[str, ...] = ()) -> PreTrainedT
     if extra_special_tokens:
         tokenizer.add_special_tokens({"additional_special_tokens": list(extra_special_tokens)})
     return tokenizer
+
+
+def in_exact_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let models in float64 stay there: many of them norm in what they know as float32."""
+    monkeypatch.setattr(torch, "float32", torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
 
 
 def tiny_model(

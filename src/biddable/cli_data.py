@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
-from biddable.data.conversation import ROLES
+from biddable.data.conversation import CALLING, ROLES
 from biddable.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -57,22 +57,27 @@ def data_show(
     role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows as the model sees them, what it learns marked, and the share of that."""
-    from biddable.data.readers import read_conversations
+    """Show rows as the model sees them, what it learns marked, and the share of that.
+
+    Rows that cannot be shown are named with the reason, and the exit code is 1.
+    """
+    from biddable.data.readers import examine
 
     if html:
         require_page(html)
-    rows = read_conversations(_data_path(file), options=_read_options(read_as, role))
+    reading = examine(_data_path(file), options=_read_options(read_as, role))
     require_models(model)
-    from biddable.data.encoding import encode_all
-    from biddable.data.preview import find_rows, preview, preview_page
+    from biddable.data.preview import encode_for_preview, find_rows, preview, preview_page
     from biddable.data.templates import get_template
     from biddable.manifest import write_text
     from biddable.models.loading import load
 
     loaded = load(model)
     form = get_template(template or loaded.template, loaded.tokenizer)
-    examples, report = encode_all(rows, form, loaded.tokenizer, max_seq_len=None)
+    examples, report, problems = encode_for_preview(reading, form, loaded.tokenizer)
+    _say_passed_over(reading.passed_over)
+    for note in form.notes:
+        say(note)
     found = find_rows(examples, loaded.tokenizer, search=search, start=start)
     if html:
         caption = f"template {form.name}, tokens of {model}"
@@ -84,10 +89,16 @@ def data_show(
     limit = limit or ROWS_IN_TERMINAL
     if as_json:
         shown = {"template": form.name, "rows": [asdict(example) for example in found[:limit]]}
+        shown |= {"errors": [problem.as_dict() for problem in problems]}
         print_json({"file": file, "num_found": len(found), **asdict(report), **shown})
     elif not html:
         table = preview(found, report, loaded.tokenizer, limit=limit, borders=tokens)
         console().print(table, highlight=False, soft_wrap=True)
+    if problems:
+        num_rows = len({(problem.path, problem.line) for problem in problems})
+        count = "1 row" if num_rows == 1 else f"{num_rows:,} rows"
+        say(f"{problems[0]} ({count} cannot be shown)")
+        raise typer.Exit(1)
 
 
 @app.command("convert")
@@ -112,7 +123,9 @@ def data_convert(
         return
     for file in found.files:
         say(file.summary())
-    typer.echo(f"{found.target}: {found.num_rows:,} rows written as {found.format}")
+    _say_passed_over(found.passed_over)
+    rows = "1 row" if found.num_rows == 1 else f"{found.num_rows:,} rows"
+    typer.echo(f"{found.target}: {rows} written as {found.format}")
 
 
 @app.command("check")
@@ -185,6 +198,8 @@ def data_split(
     by: Annotated[
         str, typer.Option(metavar="KEY", help='Key whose rows go together, or "content".')
     ] = "content",
+    read_as: ReadAs = None,
+    role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Cut a file into train.jsonl and held_out.jsonl by a hash, so that rows keep their side.
@@ -193,7 +208,8 @@ def data_split(
     """
     from biddable.data.split_file import split_file
 
-    result = split_file(_data_path(file), out, held_out=held_out, by=by)
+    options = _read_options(read_as, role)
+    result = split_file(_data_path(file), out, held_out=held_out, by=by, options=options)
     if as_json:
         print_json(result)
         return
@@ -211,10 +227,18 @@ def _read_options(read_as: str | None, roles: Sequence[str] | None) -> ReadOptio
     from biddable.data.readers import ReadOptions
 
     pairs = [entry.partition("=") for entry in roles or []]
-    wrong = [name for name, _, mapped in pairs if mapped not in ROLES]
+    known = (*ROLES, CALLING)
+    wrong = [name for name, _, mapped in pairs if mapped not in known]
     if wrong:
-        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(ROLES)}.")
+        raise ConfigError(f"--role {wrong[0]}: write it as {wrong[0]}=ROLE, of {', '.join(known)}.")
     return ReadOptions(read_as, {name: mapped for name, _, mapped in pairs})
+
+
+def _say_passed_over(names: Sequence[str]) -> None:
+    from biddable.data.files import tell_passed_over
+
+    if names:
+        say(tell_passed_over(names))
 
 
 def _processes(num_rows: int) -> int:

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_serializer, field_validator
 
 from biddable.config_values import Count, Positive, Section, Seed, Text
 
-Role = Literal["system", "user", "assistant", "tool"]
+Role = Literal["system", "user", "assistant", "tool", "function_call"]
 RowFormat = Literal[
     "messages",
     "sharegpt",

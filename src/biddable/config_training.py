@@ -132,6 +132,16 @@ class TrainingConfig(Section):
     micro_batch_size: Count | None = Field(
         None, description="rows per forward pass; none: grouped by length"
     )
+    layout: Literal["tree", "padded"] = Field(
+        "tree",
+        description="rows of a forward pass share their common starts where the model allows it,"
+        " or are padded; the gradient is the same",
+    )
+    activation_cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
+        8.0,
+        description="what frozen lower layers give is kept on disk up to this size and not run"
+        " again; 0: never",
+    )
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine",
         description="how the learning rate falls after the warm-up; wsd: it stays up, and falls in"

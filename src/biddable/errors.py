@@ -16,8 +16,9 @@ package: it imports nothing of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
+from types import MappingProxyType
 
 MAX_SHOWN_PROBLEMS = 20
 
@@ -60,7 +61,14 @@ class DataError(BiddableError):
 
 
 class TemplateError(BiddableError):
-    """Raised when a chat template is unknown, or cannot render a conversation faithfully."""
+    """Raised when a chat template is unknown, or cannot render a conversation faithfully.
+
+    Attributes:
+        rows: the reason by the 0-based number of each conversation that cannot be rendered, where
+            several were given.
+    """
+
+    rows: Mapping[int, str] = MappingProxyType({})
 
 
 class CheckpointError(BiddableError):

@@ -238,3 +238,12 @@ def test_check_loads_no_torch_for_a_large_file() -> None:
         env={"PYTHONPATH": str(source)},
     )
     assert ran.stdout.strip() == "[]"
+
+
+def test_an_empty_file_has_no_lengths(cli: Cli) -> None:
+    Path("empty.jsonl").write_text("")
+    ran = cli("data", "check", "empty.jsonl")
+    assert ran.code == 1
+    assert "unreadable" in ran.out
+    assert "p50" not in ran.out
+    assert "limit" not in ran.out

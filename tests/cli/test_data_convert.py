@@ -61,5 +61,22 @@ def test_convert_refuses_what_it_cannot_do(cli: Cli, rows: Path) -> None:
     ran = cli("data", "convert", rows, "a.jsonl", "--to", "text")
     assert ran.err.startswith("biddable: rows.jsonl:1: cannot be written as text: it has turns")
     assert not Path("a.jsonl").exists()
-    assert cli("data", "convert", rows, rows, "--to", "alpaca", "--replace").code == 0
-    assert read_rows(rows)[0][1] == {"instruction": "Say 0.", "input": "", "output": "0 it is."}
+    Path("old.jsonl").write_text("x")
+    assert cli("data", "convert", rows, "old.jsonl", "--to", "alpaca", "--replace").code == 0
+    assert read_rows("old.jsonl")[0][1] == {
+        "instruction": "Say 0.",
+        "input": "",
+        "output": "0 it is.",
+    }
+
+
+def test_convert_never_writes_over_what_it_reads(cli: Cli, rows: Path) -> None:
+    before = rows.read_bytes()
+    Path("link.jsonl").symlink_to(rows)
+    Path("folder").mkdir()
+    Path("folder", "a.jsonl").write_bytes(before)
+    for source, target in ((rows, rows), (rows, "link.jsonl"), ("folder", "folder/a.jsonl")):
+        ran = cli("data", "convert", source, target, "--replace")
+        expected = f"{target}: is what is read; choose another name for what is written."
+        assert (ran.code, ran.err) == (1, f"biddable: {expected}\n")
+    assert rows.read_bytes() == before

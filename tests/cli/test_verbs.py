@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from biddable import create_instruction_dataset, demo
 from biddable.errors import CheckpointError
@@ -135,6 +136,62 @@ def test_data_show_finds_rows_and_marks_tokens(cli: Cli, base: Path, rows: Path)
     assert "rows.jsonl:2 " not in ran.out
     assert "2 of 12 rows found, 2 of them shown" in ran.out
     assert "│" in ran.out
+
+
+def test_data_show_goes_on_where_a_row_cannot_be_shown(cli: Cli, base: Path, rows: Path) -> None:
+    lines = rows.read_text().splitlines()
+    lines[0] = json.dumps({"instruction": "Say it.", "response": " "})
+    lines[1] = json.dumps({"instruction": "Say [INST] it.", "response": "It."})
+    rows.write_text("\n".join(lines))
+    template = Path("picky.jinja")
+    template.write_text(
+        "{% for m in messages %}{% if 'Say 3' in m.content %}{{ raise_exception('no threes') }}"
+        "{% endif %}{{ m.role }}: {{ m.content }}{{ eos_token if m.role == 'assistant' }}\n"
+        "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    ran = cli("data", "show", rows, "--model", base, "--template", template, "--limit", 2)
+    assert ran.code == 1
+    assert "⟦ It.<|endoftext|>⟧" in ran.out
+    assert "rows.jsonl:4: " in ran.out
+    assert "no threes" in ran.out
+    assert 'rows.jsonl:1: "response" is empty' in ran.out
+    assert "10 of 12 rows kept (2 dropped)" in ran.out
+    assert ran.err == (
+        'biddable: rows.jsonl:1: "response" is empty; fill it in, or delete the row.'
+        " (2 rows cannot be shown)\n"
+    )
+    ran = cli("data", "show", rows, "--model", base, "--template", template, "--json")
+    found = json.loads(ran.out)
+    assert ran.code == 1
+    assert [error["line"] for error in found["errors"]] == [1, 4]
+
+
+def test_what_a_template_teaches_besides_is_told(cli: Cli, config: Config) -> None:
+    path = Path("headed.jinja")
+    path.write_text(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    run = config(template=str(path))
+    base = yaml.safe_load(run.read_text())["model"]
+    note = "'assistant: ' is learned with every answer"
+    shown = ("--model", base, "--template", path)
+    assert note in cli("data", "show", "rows.jsonl", *shown).err
+    assert note in cli("data", "check", "rows.jsonl", *shown).out
+    assert note in " ".join(cli("plan", run).out.split())
+    assert note in " ".join(cli("train", run).err.split())
+
+
+def test_data_show_and_check_name_what_is_passed_over(cli: Cli, base: Path, rows: Path) -> None:
+    folder = Path("folder")
+    folder.mkdir()
+    rows.rename(folder / rows.name)
+    (folder / "notes.txt").write_text("x")
+    expected = "not data, passed over: folder/notes.txt"
+    assert expected in cli("data", "show", folder, "--model", base).err
+    assert expected in cli("data", "check", folder).out
+    found = json.loads(cli("data", "check", folder, "--json").out)
+    assert found["notes"] == [expected]
+    assert expected in cli("data", "convert", folder, "out.jsonl").err
 
 
 def test_data_show_writes_a_page(cli: Cli, base: Path, rows: Path) -> None:

@@ -244,7 +244,9 @@ def test_public_rows_with_addresses(test_data: TestData) -> None:
     _, found = real(write("self_instruct.jsonl", *rows))
     assert found["email-address"] == 5
     assert found["phone-number"] == 3
-    assert found.keys() <= {"email-address", "phone-number", "length-outlier"}
+    assert found["unfinished-answer"] <= 4  # of 427, which end without a full stop
+    others = {"email-address", "phone-number", "length-outlier", "unfinished-answer"}
+    assert found.keys() <= others
 
 
 def test_a_benchmark_against_itself(test_data: TestData) -> None:

@@ -125,3 +125,9 @@ def test_options_reach_the_reader() -> None:
     source = rows_of("a.jsonl", {"text": "t", "prompt": "a", "response": "b"})
     with pytest.raises(DataError, match="would make it a row of prompt-response"):
         convert(source, "b.jsonl", to="text", options=ReadOptions("text"))
+
+
+def test_a_table_of_one_column_is_parted_as_its_name_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("text\nOne, two.\nThree; four.\n", encoding="utf-8")
+    assert [row.text for row in read_conversations(path)] == ["One, two.", "Three; four."]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from biddable.config import parse_config
 from biddable.config_data import DataConfig, Role, RowFormat
-from biddable.data.conversation import ROLES, Conversation, Message
+from biddable.data.conversation import CALLING, ROLES, Conversation, Message
 from biddable.data.formats import FORMATS, MIXED, recognise
 from biddable.data.json_rows import Limits
 from biddable.data.problems import Problem
@@ -46,7 +46,7 @@ def problems_of(row: dict[str, Any], **options: Any) -> list[str]:
 
 def test_the_config_names_the_formats_roles_and_limits_that_there_are() -> None:
     assert set(get_args(RowFormat)) == {*FORMATS, MIXED}
-    assert set(get_args(Role)) == set(ROLES)
+    assert set(get_args(Role)) == {*ROLES, CALLING}
     data = DataConfig.model_validate({"train": "a"})
     assert Limits(data.max_file_bytes, data.max_line_bytes, data.max_ratio) == Limits()
 
@@ -95,6 +95,88 @@ def test_role_map_names_other_sides() -> None:
         'a:1: message 2 has role "bot"; expected human, gpt, system, function_call or'
         " observation. Map it with data.role_map: {bot: assistant} (--role bot=assistant).",
     ]
+
+
+def test_calls_and_results_under_other_names_are_mapped() -> None:
+    row = {
+        "conversations": [
+            {"from": "human", "value": "Hi"},
+            {"from": "tool_use", "value": json.dumps(CALL["function"])},
+            {"from": "env", "value": "dry"},
+            {"from": "gpt", "value": "Hello."},
+        ]
+    }
+    expected = (
+        USER,
+        Message("assistant", "", extra={"tool_calls": [CALL]}),
+        Message("tool", "dry"),
+        ANSWER,
+    )
+    roles = {"tool_use": "function_call", "env": "tool"}
+    assert read(row, role_map=roles).messages == expected
+    assert "{tool_use: function_call} (--role tool_use=function_call)" in problems_of(row)[0]
+    row["conversations"][1]["value"] = "rain()"
+    assert problems_of(row, role_map=roles) == [
+        'a:1: message 2 (tool_use) is no JSON of {"name", "arguments"}.'
+    ]
+    chat = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "call", "content": json.dumps(CALL["function"])},
+            {"role": "env", "content": "dry"},
+            {"role": "assistant", "content": "Hello."},
+        ]
+    }
+    roles = {"call": "function_call", "env": "tool"}
+    assert read(chat, role_map=roles).messages == expected
+
+
+def test_a_mapped_call_may_stay_text() -> None:
+    call = json.dumps(CALL["function"])
+    row = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "fn", "value": call}]}
+    assert read(row, role_map={"fn": "assistant"}).messages == (USER, Message("assistant", call))
+
+
+def test_openais_older_function_call_is_a_tool_call() -> None:
+    function = {"name": "rain", "arguments": '{"city": "Oslo"}'}
+    row = {
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": None, "function_call": function},
+            {"role": "function", "name": "rain", "content": "dry"},
+            {"role": "assistant", "content": "Hello.", "function_call": None},
+        ],
+        "functions": [TOOLS[0]["function"]],
+    }
+    conversation = read(row)
+    assert conversation.messages == (
+        USER,
+        Message(
+            "assistant", "", extra={"tool_calls": [{"type": "function", "function": function}]}
+        ),
+        Message("tool", "dry", extra={"name": "rain"}),
+        ANSWER,
+    )
+    assert (list(conversation.tools), conversation.extra) == (TOOLS, {})
+    row["messages"][1]["function_call"] = "rain"
+    assert problems_of(row) == [
+        'a:1: message 2 has a "function_call" that holds a text; expected an object with "name" and'
+        ' "arguments".'
+    ]
+    row["messages"][1]["function_call"] = function
+    row["messages"][1]["tool_calls"] = [CALL]
+    assert problems_of(row) == [
+        'a:1: message 2 has both "tool_calls" and "function_call"; keep the first.'
+    ]
+
+
+def test_functions_that_are_none_are_another_key() -> None:
+    row = {"prompt": "Hi", "completion": "Hello.", "functions": "sine, cosine"}
+    conversation = read(row)
+    assert (conversation.tools, conversation.extra) == ((), {"functions": "sine, cosine"})
+    assert write_row(conversation, "prompt-completion") == row
+    taken = dataclasses.replace(conversation, extra={"functions": [{"name": "rain"}]})
+    assert isinstance(write_row(taken, "messages"), Problem)
 
 
 def test_openai_tool_calls_need_no_content() -> None:
@@ -177,7 +259,7 @@ def test_text_rows_have_no_turns() -> None:
         ),
         (
             {"messages": [{"role": "assistant", "content": None, "tool_calls": "rain"}]},
-            'message 1 (assistant) has "tool_calls" that hold a text; expected a list of calls.',
+            'message 1 has "tool_calls" that hold a text; expected a list of calls.',
         ),
         (
             {"messages": [{"role": "assistant", "content": "a", "learn": True, "weight": 0}]},
@@ -215,6 +297,14 @@ def test_what_was_recognised_is_said() -> None:
     assert tuple(told) == reading.files
 
 
+def test_what_few_rows_are_is_not_called_recognised() -> None:
+    rows = [{name: "a" for name in keys} for keys in FORMATS.values()][2:]
+    chat = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    reading = examine(lines("a.jsonl", chat, *rows))
+    expected = "a.jsonl: 6 rows, taken for messages, which only 1 of 6 rows are"
+    assert reading.summary() == expected
+
+
 def test_the_first_rows_alone_do_not_decide() -> None:
     first = {"instruction": "a", "output": "b"}
     rest = {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}
@@ -222,8 +312,9 @@ def test_the_first_rows_alone_do_not_decide() -> None:
     assert reading.summary() == "a.jsonl: 1,000 rows, recognised as sharegpt (600 of 1,000)"
     assert [problem.line for problem in reading.problems] == list(range(1, 401))
     assert reading.problems[0].message == (
-        'has keys "instruction", "output"; expected "conversations". The row is alpaca, most are'
-        " sharegpt; keep them in two files, or read this one with the format mixed."
+        'has keys "instruction", "output"; expected "conversations". The row is of the format'
+        " alpaca, and the file was taken for sharegpt. Keep the two in files of their own, or have"
+        " each row read by itself: data.format: mixed (--from mixed)."
     )
     with pytest.raises(DataError, match=r"^a\.jsonl:1: has keys"):
         next(iter_conversations("a.jsonl"))

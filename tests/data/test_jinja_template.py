@@ -414,6 +414,54 @@ def test_a_start_written_twice_is_refused() -> None:
         encode(talk(user("a"), assistant("b")), template, tokenizer)
 
 
+def test_fixed_text_that_is_learned_with_every_answer_is_named() -> None:
+    said = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>"
+    _, template = with_template("{% for m in messages %}" + said + "{% endfor %}")
+    (note,) = template.notes
+    assert "has no generation prompt (add_generation_prompt changes nothing), so" in note
+    assert "'<|im_start|>assistant\\n' is learned with every answer" in note
+    prompt = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    _, template = with_template(
+        "{% for m in messages %}" + said + "Rate me.</s>{% endfor %}" + prompt
+    )
+    (note,) = template.notes
+    assert "writes '<|im_end|>Rate me.' between an answer and its stop </s>" in note
+    _, template = with_template(THINKING)
+    (note,) = template.notes
+    assert "does not ask for an answer with all that opens one, so '<think>" in note
+    assert with_template(CHATML)[1].notes == ()
+    assert with_template(LLAMA2)[1].notes == ()
+
+
+@pytest.mark.parametrize(
+    ("jinja", "fix"),
+    [
+        (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
+            "To keep the template, write one in it after each answer, as {{ eos_token }}"
+            " (<|endoftext|>); or use another",
+        ),
+        (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}[END]{% endfor %}",
+            "end each answer in it with {{ eos_token }} (<|endoftext|>) in place of that, or after",
+        ),
+        (
+            "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}{% endfor %}",
+            "write one in it after each answer, before '<s>': {{ eos_token }} (<|endoftext|>)",
+        ),
+        (
+            "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}"
+            "{% if add_generation_prompt %}<s>Say:{% endif %}",
+            "let add_generation_prompt write in the template just what it writes before an answer",
+        ),
+    ],
+)
+def test_a_refusal_says_what_to_change_in_the_template(jinja: str, fix: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        with_template(jinja)
+    assert fix in str(caught.value)
+
+
 def test_answers_may_follow_each_other() -> None:
     tokenizer, template = with_template(CHATML)
     row = talk(user("a"), assistant("b"), assistant("c"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from biddable.data.privacy import find_secret, private_findings
+from biddable.data.privacy import find_secrets, private_findings
 
 RANDOM = "q7Zk2Lw9Xv4Bn8Rt5Yp1Mc6Hd3Js0Gf"
 
@@ -51,7 +51,24 @@ def test_a_secret_is_found_and_not_repeated(secret: str) -> None:
     ],
 )
 def test_what_is_no_secret(text: str) -> None:
-    assert find_secret(text) is None
+    assert find_secrets(text) == []
+
+
+def test_every_secret_of_a_text_is_named_once_for_its_kind() -> None:
+    first, second = "AKIAQ4Z2M7RT8YB1XK3W", "ASIAQ4Z2M7RT8YB1XK3V"
+    text = f"Use {first}, then {second}, then {first}; token hf_{RANDOM} and password = '{RANDOM}'."
+    told = [text for code, text in private_findings(text) if code == "secret"]
+    assert len(told) == 3
+    assert "2 secrets of the kind AWS key (AKIA…, ASIA…)" in told[0]
+    assert "a Hugging Face token (hf_q…)" in told[1]
+    assert "a password or key (q7Zk…)" in told[2]
+    assert not any(value[5:] in " ".join(told) for value in (first, second, RANDOM))
+
+
+def test_a_key_that_is_assigned_is_told_once() -> None:
+    [(code, text)] = private_findings(f"api_key = 'sk-proj-{RANDOM}'")
+    assert code == "secret"
+    assert "OpenAI key" in text
 
 
 def test_addresses() -> None:
@@ -64,8 +81,15 @@ def test_addresses() -> None:
 
 @pytest.mark.parametrize(
     "number",
-    ["+44 20 7946 0958", "+14155550132", "(415) 555-0132", "415-555-0132", "1-415-555-0132"],
-)
+    [
+        "+44 20 7946 0958", "+14155550132", "(415) 555-0132", "415-555-0132", "1-415-555-0132",
+        "+49 30 1234567", "+49 171 1234567", "+49 171/1234567", "+49 (0)30 123456",
+        "+49 (30) 123456",
+        "+49 (0) 30 / 12 34 56", "0049 30 123456", "0171/1234567", "0171-1234567", "0171 1234567",
+        "01711234567", "0171 123 45 67", "(030) 123456", "(030) 12 34 56", "(0 30) 123456",
+        "030/123456", "030 / 123456-78", "030 12345678", "+43 1 5321234", "0800 1234567",
+    ],
+)  # fmt: skip
 def test_phone_numbers(number: str) -> None:
     [(code, text)] = private_findings(f"Call {number}.")
     assert code == "phone-number"
@@ -76,6 +100,10 @@ def test_phone_numbers(number: str) -> None:
     "text",
     [
         "1990-2005", "2023-10-11", "3.14159-2.71828", "10-20-30", "978-3-16-148410-0", "12+30",
+        "01/02/2023", "2023/01/02", "0317-8471", "(0171) is a code", "0.0171 1234567",
+        "00123456789",
+        "010 020 030", "f(0171, 1234567)", "0 123456", "12/1234567", "007 1234", "(2030) 123456",
+        "1/0171/1234567", "0123/456", "page 0171", "[0.030 123456]", "021 22 23 24", "(05) 1999",
         "a = b + 1234567890", "192.168.10.254", "1,234,567,890", "x-123-456-7890-y", "555-1234",
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from biddable.data.check import Against, check, read_for_check
 from biddable.data.conversation import Conversation, Message
+from biddable.data.readers import ReadOptions
 from biddable.data.split_file import split_file
 from biddable.data.splits import content_key, group_key, split_by_hash
 from biddable.data.writing import rows_as_text, write_files
@@ -153,3 +154,16 @@ def test_a_write_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_half_a_sign_is_written_as_an_escape() -> None:
     assert rows_as_text([{"text": "\ud83d"}]) == '{"text": "\\ud83d"}\n'
+
+
+def test_rows_of_several_formats_and_roles_are_split_where_that_is_said(tmp_path: Path) -> None:
+    chat = [{"from": "me", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
+    rows = [{"instruction": f"a{n}", "output": "b"} for n in range(20)]
+    path = tmp_path / "a.jsonl"
+    lines = [*rows, {"conversations": chat}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
+    with pytest.raises(DataError, match="--from mixed"):
+        split_file(path, tmp_path / "out", held_out=0.5)
+    options = ReadOptions("mixed", {"me": "user"})
+    result = split_file(path, tmp_path / "out", held_out=0.5, options=options)
+    assert result["train"] + result["held_out"] == 21

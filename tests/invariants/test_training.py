@@ -12,7 +12,7 @@ from biddable.models.lora import LoRAKind, apply_lora, lora_layers, merge_lora
 from biddable.models.loss import batch_loss
 from biddable.models.token_rows import train_token_rows
 from biddable.training.trainer import train
-from tests.tiny import tiny_model
+from tests.tiny import in_exact_doubles, tiny_model
 from tests.training.rows import random_examples
 
 BATCH = 8
@@ -42,19 +42,31 @@ def assert_same(model: torch.nn.Module, other: torch.nn.Module) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10, msg=name)
 
 
+@pytest.fixture
+def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_exact_doubles(monkeypatch)
+
+
+@pytest.mark.usefixtures("_exact")
+@pytest.mark.parametrize("layout", ["tree", "padded"])
 @pytest.mark.parametrize("num_rows", [8, 21], ids=["whole steps", "a partial last step"])
-@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, None])
-def test_cutting_a_step_into_micro_batches_changes_nothing(
-    num_rows: int, micro_batch_size: int | None
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 4, None])
+def test_neither_micro_batches_nor_their_layout_change_anything(
+    num_rows: int, micro_batch_size: int | None, layout: str
 ) -> None:
     examples = random_examples(num_rows)
-    whole = trained(examples, micro_batch_size=BATCH)
-    assert_same(trained(examples, micro_batch_size=micro_batch_size), whole)
+    examples += [Example([*e.input_ids[:4], 9, 8], e.loss_mask[:4] + [True] * 2) for e in examples]
+    one_by_one = trained(examples, micro_batch_size=1, layout="padded")
+    other = trained(examples, micro_batch_size=micro_batch_size, layout=layout)
+    assert_same(other, one_by_one)
 
 
 @pytest.mark.parametrize("kind", [LoRAKind(dora=True, rate_ratio=4.0), LoRAKind(init="pissa")])
 @pytest.mark.parametrize("tie", [True, False])
-def test_cutting_changes_nothing_for_adapters_and_rows_either(kind: LoRAKind, tie: bool) -> None:
+def test_cutting_changes_nothing_for_adapters_and_rows_either(
+    kind: LoRAKind, tie: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_exact_doubles(monkeypatch)
     models = []
     for micro_batch_size in (BATCH, 1, 3):
         torch.manual_seed(0)
@@ -66,6 +78,7 @@ def test_cutting_changes_nothing_for_adapters_and_rows_either(kind: LoRAKind, ti
             batch_size=BATCH,
             micro_batch_size=micro_batch_size,
             learning_rate=1e-3,
+            layout="padded" if micro_batch_size == 1 else "tree",
             gradient_checkpointing=micro_batch_size == 3,
         )
         train(model, random_examples(21), settings=config)

@@ -6,7 +6,7 @@ import torch
 from biddable.errors import CheckpointError, ConfigError
 from biddable.models import loading
 from biddable.models.adapter import save_adapter
-from biddable.models.loading import ModelSource, load, resolve
+from biddable.models.loading import ModelSource, load, load_tokenizer, resolve
 from biddable.models.lora import apply_lora, lora_layers
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -49,6 +49,23 @@ def test_a_tokenizers_own_template_is_known(folder):
     tokenizer.chat_template = "{{ messages[0].content }}"
     tokenizer.save_pretrained(folder)
     assert load(str(folder)).template == "tokenizer"
+
+
+def test_a_tokenizer_is_loaded_without_weights(folder, tmp_path, monkeypatch):
+    model = tiny_model(seed=4)
+    apply_lora(model, rank=2)
+    adapter = tmp_path / "adapter"
+    save_adapter(model, adapter, base_model=str(folder))
+    monkeypatch.setattr(loading, "AutoModelForCausalLM", None)
+    for name in (folder, adapter):  # the adapter has none of its own yet, so its base's is taken
+        assert load_tokenizer(str(name)).eos_token == "<|endoftext|>"
+    tokenizer = tiny_tokenizer(extra_special_tokens=("<|im_end|>",))
+    tokenizer.save_pretrained(adapter)
+    assert "<|im_end|>" in load_tokenizer(str(adapter)).get_vocab()
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_tokenizer(str(folder))
 
 
 def test_an_adapter_folder_is_put_on_its_base_and_merged(folder, tmp_path):

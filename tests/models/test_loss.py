@@ -1,14 +1,18 @@
-import inspect
-
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import CohereConfig, CohereForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from biddable.data.batching import Batch, collate
 from biddable.data.encoding import IGNORE_INDEX, Example
 from biddable.models import loss as loss_module
-from biddable.models.loss import batch_loss, next_token_loss
-from tests.tiny import tiny_model
+from biddable.models.loss import (
+    Edges,
+    accumulate_gradient,
+    batch_loss,
+    edge_loss,
+    next_token_loss,
+)
+from tests.tiny import in_exact_doubles, tiny_model
 
 ROWS = [
     Example([5, 6, 7, 8, 9], [False, False, True, True, True]),
@@ -34,9 +38,11 @@ def test_nothing_learned_is_zero_of_zero():
     loss_sum, count = next_token_loss(torch.ones(2, 3, 4), torch.full((2, 3), IGNORE_INDEX))
     assert (loss_sum.item(), count.item()) == (0.0, 0)
     batch = collate([Example([1, 2, 3], [False] * 3)])
-    loss_sum, count = batch_loss(tiny_model(), batch)
-    loss_sum.backward()
+    model = tiny_model()
+    loss_sum, count = batch_loss(model, batch)
     assert (loss_sum.item(), count.item()) == (0.0, 0)
+    assert accumulate_gradient(model, batch, num_loss_tokens=1).item() == 0.0
+    assert all(p.grad is None for p in model.parameters())
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (3,), (2, 3, 1)])
@@ -50,21 +56,56 @@ def test_half_precision_is_summed_in_float32():
     assert loss_sum.dtype == torch.float32
 
 
-@pytest.mark.parametrize("hook", ["mask", "positions", "none"])
-def test_every_hook_gives_the_loss_and_gradient_of_all_logits(monkeypatch, hook):
+@pytest.mark.parametrize("max_logits", [300, 700, 2**24])
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_the_loss_and_gradient_are_those_of_all_logits(monkeypatch, max_logits, is_whole):
     model = tiny_model(dtype=torch.float64)
+    in_exact_doubles(monkeypatch)
     batch = collate(ROWS)
     expected, expected_count = next_token_loss(
         model(batch.input_ids, attention_mask=batch.attention_mask).logits, batch.labels
     )
     gradients = torch.autograd.grad(expected, list(model.parameters()))
-    assert loss_module._head_hook(inspect.unwrap(type(model).forward)) == "mask"
-    monkeypatch.setattr(loss_module, "_head_hook", lambda forward: hook)
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", max_logits)
+    if is_whole:  # a model whose head cannot be run by itself
+        monkeypatch.setattr(type(model), "base_model", property(lambda self: self))
     loss_sum, count = batch_loss(model, batch)
     assert count == expected_count == 5
     torch.testing.assert_close(loss_sum, expected, rtol=0, atol=1e-10)
     found = torch.autograd.grad(loss_sum, list(model.parameters()))
     torch.testing.assert_close(found, gradients, rtol=0, atol=1e-10)
+
+    share = accumulate_gradient(model, batch, num_loss_tokens=10)
+    torch.testing.assert_close(share, expected.detach() / 10, rtol=0, atol=1e-10)
+    found = tuple(p.grad * 10 for p in model.parameters())
+    torch.testing.assert_close(found, gradients, rtol=0, atol=1e-10)
+
+
+def test_the_logits_are_never_all_in_memory(monkeypatch):
+    model = tiny_model()
+    sizes = []
+    model.lm_head.register_forward_hook(lambda module, given, out: sizes.append(out.shape[-2]))
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", 2 * 300)
+    accumulate_gradient(model, collate(ROWS), num_loss_tokens=5)
+    assert sizes == [2, 2, 1]
+
+
+def test_a_model_that_bends_its_logits_bends_them_here_too():
+    config = CohereConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, logit_scale=0.3
+    )
+    model = CohereForCausalLM(config).eval()
+    batch = collate(ROWS)
+    expected = next_token_loss(model(batch.input_ids).logits, batch.labels)
+    torch.testing.assert_close(batch_loss(model, batch), expected)
+
+
+def test_the_gradient_is_the_derivative():
+    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    edges = Edges(
+        torch.tensor([0, 0, 2, 3]), torch.tensor([1, 1, 5, 0]), torch.tensor([1, 2, 1, 3])
+    )
+    assert torch.autograd.gradcheck(lambda given: edge_loss(given, edges), [logits])
 
 
 def test_left_padding_keeps_its_mask():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from biddable.config_training import TrainingConfig
+from biddable.data.encoding import Example
 from biddable.errors import ConfigError
 from biddable.models.freezing import freeze_layers
 from biddable.models.lora import apply_lora
@@ -11,6 +12,11 @@ from tests.tiny import tiny_gpt2, tiny_model
 from tests.training.rows import random_examples
 
 IDS = torch.arange(40)[None]
+
+
+def plain_lora(model):
+    apply_lora(model, rank=2)
+    return model
 
 
 def lora(model):
@@ -23,15 +29,22 @@ def frozen(model):
     return model
 
 
+START = list(range(9))
+SHARED = [Example(START + e.input_ids, [False] * 9 + e.loss_mask) for e in random_examples(8)]
+
+
+@pytest.mark.parametrize("rows", [random_examples(8), SHARED], ids=["apart", "one start"])
 @pytest.mark.parametrize("base", [tiny_model, tiny_gpt2])
-@pytest.mark.parametrize("settle", [lambda model: model, lora, frozen])
-def test_training_comes_to_the_same_bits(base, settle):
+@pytest.mark.parametrize("settle", [lambda model: model, plain_lora, lora, frozen])
+def test_training_comes_to_the_same_bits(base, settle, rows):
     found = []
     for enabled in (False, True):
         torch.manual_seed(0)
         model = settle(base())
-        settings = TrainingConfig(epochs=2, batch_size=4, gradient_checkpointing=enabled)
-        train(model, random_examples(8), settings=settings)
+        settings = TrainingConfig(
+            epochs=2, batch_size=4, micro_batch_size=2, gradient_checkpointing=enabled
+        )
+        train(model, rows, settings=settings)
         assert not any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
         found.append(dict(model.named_parameters()))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])

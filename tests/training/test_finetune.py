@@ -7,7 +7,7 @@ from biddable.config import parse_config
 from biddable.data import sources
 from biddable.data.dataset import InstructionDataset
 from biddable.data.templates import get_template, template_hash
-from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError
+from biddable.errors import BiddableError, CheckpointError, ConfigError, DataError, TemplateError
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel, load
 from biddable.serving.answering import answer
@@ -60,6 +60,20 @@ def test_finetune_by_name_with_frozen_layers(base):
     assert "freeze" in log.learning_rate_reason
 
 
+def test_finetune_refuses_what_can_never_stop():
+    loaded = load("mimic")
+    loaded.tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]}
+    )
+    dataset = InstructionDataset(ROWS, loaded.tokenizer, template="chatml")
+    assert dataset.template.name == "chatml"
+    with pytest.raises(ConfigError, match=r"<\|im_end\|> has id \d+, and the model has \d+ rows"):
+        finetune_instruct_model(loaded, dataset, epochs=1)
+    loaded.model.resize_token_embeddings(len(loaded.tokenizer))
+    with pytest.raises(ConfigError, match=r"<\|im_end\|> .*can never be learned"):
+        finetune_instruct_model(loaded, dataset, epochs=1, num_frozen_layers=1)
+
+
 def test_finetune_a_loaded_model():
     loaded = LoadedModel(tiny_model(), tiny_tokenizer(), "tiny", "here")
     model, _ = finetune_instruct_model(loaded, InstructionDataset(ROWS, loaded.tokenizer), epochs=1)
@@ -106,7 +120,8 @@ def test_the_config_of_a_run_repeats_it(base, rows):
 @pytest.fixture
 def other_rows(tmp_path):
     path = tmp_path / "other.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in reversed(ROWS * 3)))
+    new = {"instruction": "Say no.", "response": "No."}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [new, *reversed(ROWS * 3)][:12]))
     return str(path)
 
 
@@ -146,6 +161,52 @@ def test_what_is_learned_is_not_held_out_as_well(base, rows, tmp_path):
     copy.write_bytes((tmp_path / "rows.jsonl").read_bytes())
     with pytest.raises(ConfigError, match=r"copy\.jsonl holds what data.train holds"):
         run_training(config_of(base, {"train": rows, "held_out": str(copy)}))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_rows_that_are_learned_and_held_out_are_told(base, rows, tmp_path, monkeypatch, is_large):
+    if is_large:
+        monkeypatch.setattr(sources, "_LARGE", 0)
+    apart = tmp_path / "apart.jsonl"
+    new = {"instruction": "Say no.", "response": "No."}
+    apart.write_text("".join(json.dumps(row) + "\n" for row in (new, ROWS[1])))
+    events = []
+    config = config_of(base, {"train": rows, "held_out": str(apart)})
+    run_training(config, on_event=events.append)
+    (told,) = [e["summary"] for e in events if "learned too" in e.get("summary", "")]
+    assert told.startswith(f"1 of its 2 rows are learned too, word for word, the first at {rows}:2")
+    apart.write_text(json.dumps({"extra": 1, **ROWS[1]}) + "\n")
+    with pytest.raises(ConfigError, match=r"apart\.jsonl holds what data.train holds"):
+        run_training(config_of(base, {"train": rows, "held_out": str(apart)}, output="again"))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_bad_rows_are_told_before_a_model_is_loaded(base, rows, monkeypatch, is_large):
+    if is_large:
+        monkeypatch.setattr(sources, "_LARGE", 0)
+    with open(rows, "a") as file:
+        file.write(json.dumps({"instruction": "Say it.", "response": ""}) + "\n")
+    loaded = []
+    monkeypatch.setattr(preparation, "load", loaded.append)
+    with pytest.raises(DataError, match=r'rows\.jsonl:13: "response" is empty'):
+        run_training(config_of(base, rows))
+    assert loaded == []
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_rows_that_the_template_cannot_show_are_told_before_a_model_is_loaded(
+    base, rows, monkeypatch, is_large
+):
+    if is_large:
+        monkeypatch.setattr(sources, "_LARGE", 0)
+    with open(rows, "a") as file:
+        call = {"name": "look", "parameters": {}}
+        file.write(json.dumps({**ROWS[0], "tools": [call]}) + "\n")
+    loaded = []
+    monkeypatch.setattr(preparation, "load", loaded.append)
+    with pytest.raises(TemplateError, match=r"rows\.jsonl:13: .*cannot show tools"):
+        run_training(config_of(base, rows))
+    assert loaded == []
 
 
 def test_large_sources_are_read_one_by_one_and_come_to_the_same(

@@ -126,3 +126,17 @@ def test_each_method_says_what_trains_and_leaves_a_folder(plain, method, said):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["results"]["steps"] == 80
     assert load(str(folder)).template == "inst"
+
+
+def test_rows_that_train_are_not_kept_from_before(base):
+    """The lower layers' output is only kept where no row of the embeddings trains."""
+    told = []
+    for train_tokens in ("auto", "none"):
+        method = {"name": "freeze", "num_frozen_layers": 1, "train_tokens": train_tokens}
+        events = []
+        config = config_of(base, method, template="inst" if train_tokens == "none" else "chatml")
+        folder = run_training(config, on_event=events.append)
+        folder.rename(f"run-{train_tokens}")
+        told.append([e["text"] for e in events if e["event"] == "activations"])
+    assert told[0] == []
+    assert "are run once and kept" in told[1][0]

@@ -142,17 +142,27 @@ class AnswerFinder:
         shared = _num_shared(shown.rstrip(), onward)
         opener = self._tokens.match(onward, len(onward) - len(onward[shared:].lstrip()))
         after = shown.rpartition(ANSWERED)[2].strip() if ANSWERED in shown else ""
-        closed = ""
-        if after:
+        end = f"{{{{ eos_token }}}}{self._renderer.end_of_text}"
+        closed, fix = "", f"write one in it after each answer, as {end}"
+        last = next(reversed(list(self._tokens.finditer(after))), None)
+        if last:
+            rest = after[last.end() :].strip()
+            closed = (
+                f" (after {last[0]!r} it writes {rest[-40:]!r}, and no control token ends that)"
+            )
+            fix = f"take that text out of it, or write {end} after it"
+        elif after:
             closed = f" (what follows it, {after[-40:]!r}, is ordinary text in this vocabulary)"
+            fix = f"end each answer in it with {end} in place of that, or after it"
         elif opener:
             closed = (
                 f" (it closes it with {opener[0]!r}, which opens the next turn and is no part of"
                 " the answer)"
             )
+            fix = f"write one in it after each answer, before {opener[0]!r}: {end}"
         return (
             f"{what} ends an answer with no control token{closed}, so no model could learn to"
-            ' stop; use "inst", "alpaca" or "chatml".'
+            f' stop. To keep the template, {fix}; or use another, as "inst", "alpaca" or "chatml".'
         )
 
     def _mismatch(self, prompt: str, shown: str) -> str:
@@ -161,8 +171,10 @@ class AnswerFinder:
         asked, answered = (t[shared : shared + 40].translate(signs) for t in (prompt, shown))
         return (
             f"{self._renderer.what} asks for an answer with {asked!r} where it shows the answer as"
-            f" {answered!r}, so what is generated could not be what is learned; give the answer"
-            ' the form that the template asks for (its reasoning, for one), or use "chatml".'
+            f" {answered!r}, so what is generated could not be what is learned. Give the answer"
+            " the form that the template asks for (its reasoning, for one); or, to keep the rows,"
+            " let add_generation_prompt write in the template just what it writes before an"
+            ' answer; or use another, as "chatml".'
         )
 
     def _require_shown(self, chat: Chat, index: int, answer: Answer) -> None:

@@ -22,8 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
+from biddable.data.trees import common_start, shared_lengths, sort_rows
 
 MICRO_BATCH_TOKENS = 4096
+_MIN_TRUNK = 8  # a shorter common start is not worth a pass of its own
 _STEPS_AT_ONCE = 256  # whose prefix trees are counted in one go
 
 
@@ -41,6 +43,10 @@ class Batch:
     attention_mask: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """Copy the tensors to a device."""
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -49,10 +55,17 @@ class Step:
     Attributes:
         epoch: counted from 0.
         micro_batches: indices of rows, a tuple for each forward pass.
+        trunk: how many first ids all rows have in common that are run in a pass of their own.
     """
 
     epoch: int
     micro_batches: tuple[tuple[int, ...], ...]
+    trunk: int = 0
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows of all micro-batches."""
+        return list(chain.from_iterable(self.micro_batches))
 
 
 def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:
@@ -128,6 +141,7 @@ class BatchPlan(Sequence[Step]):
         micro_batch_size: int | None = None,
         epochs: float = 1,
         seed: int = 0,
+        is_tree: bool = False,
     ) -> None:
         """Plan a run; see ``plan_batches``.
 
@@ -137,6 +151,8 @@ class BatchPlan(Sequence[Step]):
             micro_batch_size: rows in a forward pass; None: as many as fit.
             epochs: passes over the rows.
             seed: the order of rows.
+            is_tree: rows that begin alike are put into one forward pass, which is to hold each
+                token of theirs once, instead of rows of like length.
 
         Raises:
             ValueError: there are no rows, or a size or ``epochs`` is not positive.
@@ -148,6 +164,7 @@ class BatchPlan(Sequence[Step]):
             micro_batch_size=micro_batch_size,
             seed=seed,
         )
+        self._is_tree = is_tree
         self._numbers = range(self._order.num_steps(epochs))
 
     def __len__(self) -> int:
@@ -164,7 +181,7 @@ class BatchPlan(Sequence[Step]):
             part = copy(self)
             part._numbers = self._numbers[index]
             return part
-        return self._order.step(self._numbers[index])
+        return self._order.step(self._numbers[index], self._rows if self._is_tree else None)
 
     @property
     def num_tokens(self) -> int:
@@ -181,10 +198,9 @@ class BatchPlan(Sequence[Step]):
         """Count the tokens that are left when rows of a micro-batch share their common starts."""
         total = 0
         for start in range(0, len(self), _STEPS_AT_ONCE):
-            groups = [
-                g for step in self[start : start + _STEPS_AT_ONCE] for g in step.micro_batches
-            ]
-            total += count_unique_tokens(self._rows, groups)
+            for step in self[start : start + _STEPS_AT_ONCE]:
+                total += count_unique_tokens(self._rows, step.micro_batches)
+                total -= step.trunk * (len(step.micro_batches) - 1)
             self._rows.forget()
         return total
 
@@ -233,35 +249,37 @@ def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> i
         >>> count_unique_tokens(rows, [[0, 1]]), count_unique_tokens(rows, [[0], [1]])
         (4, 6)
     """
-    offsets, ids = rows.offsets, rows.input_ids
-    before: list[int] = []
-    after: list[int] = []
-    for group in groups:
-        if len(group) > 1:
-            # big-endian: bytes then sort as the ids do, a row right before those it begins
-            keys = {n: ids[offsets[n] : offsets[n + 1]].astype(">i4").tobytes() for n in group}
-            ordered = sorted(group, key=keys.__getitem__)
-            before += ordered[:-1]
-            after += ordered[1:]
-    total = int(rows.lengths[list(chain.from_iterable(groups))].sum())
-    return total - _common_starts(rows, np.array(before, np.int64), np.array(after, np.int64))
-
-
-def _common_starts(rows: EncodedRows, left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
-    """Add up over P pairs of rows how many first ids they have in common."""
-    if not len(left):
-        return 0
-    lengths = np.minimum(rows.lengths[left], rows.lengths[right])  # (P,)
-    starts = np.cumsum(lengths) - lengths
-    within = np.arange(lengths.sum()) - np.repeat(starts, lengths)  # 0, 1, .. of each pair in turn
-    ids = rows.input_ids
-    differs = (
-        ids[np.repeat(rows.offsets[left], lengths) + within]
-        != ids[np.repeat(rows.offsets[right], lengths) + within]
+    return sum(
+        int(rows.lengths[ordered].sum() - shared_lengths(rows, ordered).sum())
+        for ordered in (sort_rows(rows, group) for group in groups)
     )
-    until = np.where(differs, within, np.repeat(lengths, lengths))
-    has_ids = lengths > 0
-    return int(np.minimum.reduceat(until, starts[has_ids]).sum())
+
+
+def group_by_starts(
+    rows: EncodedRows, ordered: Sequence[int], size: int | None = None, *, trunk: int = 0
+) -> tuple[tuple[int, ...], ...]:
+    """Cut rows into groups whose trees are not too large for a forward pass.
+
+    Args:
+        rows: the examples.
+        ordered: numbers of rows, as `sort_rows` has them.
+        size: rows in a group; None: as many as have ``MICRO_BATCH_TOKENS`` unique tokens.
+        trunk: first ids that all rows have in common and that do not count.
+
+    Returns:
+        The groups, in order.
+    """
+    groups: list[list[int]] = []
+    num_nodes = 0
+    for row, shared in zip(ordered, shared_lengths(rows, ordered).tolist(), strict=True):
+        length = int(rows.lengths[row]) - trunk
+        num_nodes += length + trunk - shared
+        if groups and (num_nodes <= MICRO_BATCH_TOKENS if size is None else len(groups[-1]) < size):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+            num_nodes = length
+    return tuple(tuple(group) for group in groups)
 
 
 class _Order:
@@ -294,10 +312,14 @@ class _Order:
         rows: list[int] = self._shuffled[start : start + self._batch_size].tolist()
         return rows
 
-    def step(self, number: int) -> Step:
-        rows = sorted(self.rows(number), key=self._lengths.__getitem__)
-        groups = _micro_batches(rows, self._lengths, self._micro_batch_size)
-        return Step(number // self.steps_per_epoch, groups)
+    def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:
+        if trees_of is None:
+            rows = sorted(self.rows(number), key=self._lengths.__getitem__)
+            groups, trunk = _micro_batches(rows, self._lengths, self._micro_batch_size), 0
+        else:
+            rows = sort_rows(trees_of, self.rows(number))
+            groups, trunk = _tree_micro_batches(trees_of, rows, self._micro_batch_size)
+        return Step(number // self.steps_per_epoch, groups, trunk)
 
 
 _NOT_POSITIVE = "batch_size, micro_batch_size and epochs must be positive."
@@ -315,6 +337,18 @@ def _micro_batches(
         else:
             groups.append([row])
     return tuple(tuple(group) for group in groups)
+
+
+def _tree_micro_batches(
+    rows: EncodedRows, ordered: Sequence[int], size: int | None
+) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """Group rows, and say how long a trunk it pays to run by itself for all groups."""
+    trunk = common_start(rows, ordered)
+    if trunk >= _MIN_TRUNK:
+        groups = group_by_starts(rows, ordered, size, trunk=trunk)
+        if len(groups) > 1:
+            return groups, trunk
+    return group_by_starts(rows, ordered, size), 0
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -108,6 +108,37 @@ def cache_key(
     return hash_text(json.dumps(parts, sort_keys=True))[:40]
 
 
+def note_read(sources: Sequence[str]) -> None:
+    """Note that the rows of some sources were looked at, so that they need not be read for that.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    path = _note_of(sources)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise _unwritable(error, path) from error
+
+
+def were_read(sources: Sequence[str]) -> bool:
+    """Tell whether that was noted, by this version of the code."""
+    return _note_of(sources).exists()
+
+
+def _note_of(sources: Sequence[str]) -> Path:
+    return cache_folder() / f"{hash_text(json.dumps([_code_hash(), *sources]))[:40]}.read"
+
+
+def _unwritable(error: OSError, path: Path) -> DataError:
+    return DataError(
+        f"the cache of encoded rows cannot be written: {error.strerror or error}. Free some "
+        "space, set XDG_CACHE_HOME to another folder, or turn data.cache off.",
+        path=error.filename or path,
+    )
+
+
 def encode_rows(
     conversations: Iterable[Conversation],
     key: str,
@@ -146,11 +177,7 @@ def encode_rows(
             shards = partial(encode_shards, conversations, encode=encode, num_workers=workers)
             _make_entry(folder, shards, about)
     except OSError as error:
-        raise DataError(
-            f"the cache of encoded rows cannot be written: {error.strerror or error}. Free some "
-            "space, set XDG_CACHE_HOME to another folder, or turn data.cache off.",
-            path=error.filename or folder,
-        ) from error
+        raise _unwritable(error, folder) from error
     except BrokenProcessPool as error:
         raise DataError(
             "a process that encodes rows was ended from outside, for want of memory as a rule. "

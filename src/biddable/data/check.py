@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from biddable.data.check_rows import COMMON_CONTROLS, look_at_rows
 from biddable.data.conversation import Conversation
 from biddable.data.duplicates import duplicate_findings
+from biddable.data.files import tell_passed_over
 from biddable.data.language import detect_languages, language_findings
 from biddable.data.leaks import (
     Item,
@@ -40,6 +41,7 @@ from biddable.data.near import Signature, common_pairs, signer
 from biddable.data.problems import Problem
 from biddable.data.readers import ReadOptions, examine, read_rows
 from biddable.data.segments import ChatTemplate
+from biddable.data.unfinished import ends_with_stops
 from biddable.data.wording import answer_of, prompt_of, whole_text
 from biddable.errors import DataError
 
@@ -60,12 +62,14 @@ class Rows:
         num_rows: rows in it, the unreadable ones too.
         conversations: the readable ones.
         problems: of the others.
+        passed_over: files of a folder that are not data.
     """
 
     path: str
     num_rows: int
     conversations: Sequence[Conversation]
     problems: Sequence[Problem] = ()
+    passed_over: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ class CheckReport:
         languages: rows by the language of their answer, where it is sure.
         categories: rows by their own category.
         row_lengths: of each row that could be measured.
+        notes: what else is to be known: files passed over, what the template does.
     """
 
     path: str
@@ -123,6 +128,7 @@ class CheckReport:
     languages: dict[str, int]
     categories: dict[str, int]
     row_lengths: list[RowLength]
+    notes: Sequence[str] = ()
 
     @property
     def errors(self) -> list[Problem]:
@@ -139,13 +145,14 @@ class CheckReport:
         return {
             "file": self.path,
             "rows": self.num_rows,
-            "errors": [_plain(problem) for problem in self.errors],
-            "warnings": [_plain(problem) for problem in self.warnings],
+            "errors": [problem.as_dict() for problem in self.errors],
+            "warnings": [problem.as_dict() for problem in self.warnings],
             "counts": dict(Counter(problem.code for problem in self.problems).most_common()),
             "truncation": {name: getattr(self.truncation, name) for name in Truncation.__slots__},
             "lengths": self.lengths,
             "languages": self.languages,
             "categories": self.categories,
+            "notes": list(self.notes),
         }
 
 
@@ -166,7 +173,8 @@ def read_for_check(path: str | Path, *, options: ReadOptions = ReadOptions()) ->
         if not Path(path).is_file():
             raise
         return Rows(name, 0, (), [Problem("unreadable", _without_place(error), name, error.line)])
-    return Rows(name, reading.num_rows, reading.conversations, reading.problems)
+    found = (reading.num_rows, reading.conversations, reading.problems, reading.passed_over)
+    return Rows(name, *found)
 
 
 def read_benchmark(path: str | Path) -> list[Item]:
@@ -214,7 +222,8 @@ def check(
     """
     conversations = rows.conversations
     with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
-        look = partial(look_at_rows, controls=_controls(ruler))
+        is_usual = ends_with_stops(conversations)
+        look = partial(look_at_rows, controls=_controls(ruler), is_usual_to_stop=is_usual)
         problems = [*rows.problems]
         for found in _share_out(look, conversations, pool):
             problems += found
@@ -241,6 +250,7 @@ def check(
         languages=languages,
         categories=dict(categories.most_common()),
         row_lengths=known,
+        notes=_notes(rows, ruler),
     )
 
 
@@ -276,6 +286,11 @@ def _measure(
     )
 
 
+def _notes(rows: Rows, ruler: Ruler | None) -> list[str]:
+    passed_over = [tell_passed_over(rows.passed_over)] if rows.passed_over else []
+    return [*passed_over, *(ruler.template.notes if ruler else ())]
+
+
 def _sign(texts: Sequence[str], pool: Executor | None) -> list[Signature]:
     return _share_out(signer(common_pairs(texts)), texts, pool)
 
@@ -304,11 +319,6 @@ def _exchange(row: Conversation) -> tuple[str, str]:
     """Give the last question and its answer."""
     asked = [message.content for message in row.messages if message.role == "user"]
     return (asked[-1] if asked else "", answer_of(row))
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    place = {"file": problem.path, "line": problem.line}
-    return {**place, "code": problem.code, "message": problem.message}
 
 
 def _without_place(error: DataError) -> str:

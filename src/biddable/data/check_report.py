@@ -26,9 +26,11 @@ def show_report(report: CheckReport, *, limit: int = 3) -> RenderableType:
     parts: list[RenderableType] = []
     for code, problems in by_code(report.problems):
         parts.append(_group(code, problems, limit=limit))
-    parts += [_lengths_table(report), Text(tell_truncation(report.truncation))]
+    if report.row_lengths:
+        parts += [_lengths_table(report), Text(tell_truncation(report.truncation))]
     if report.languages:
         parts.append(Text(f"languages of answers: {_shares(report.languages)}"))
+    parts += [Text(f"note: {note}") for note in report.notes]
     parts.append(Text(headline(report), style="bold"))
     return Group(*parts)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from biddable.data.conversation import Conversation, Message
 from biddable.data.privacy import private_findings
 from biddable.data.problems import Problem
-from biddable.data.wording import split_words
+from biddable.data.unfinished import unfinished
 
 _ERRORS = {"empty-text", "bad-unicode"}  # of a message; the others are to be looked at
 Finding = tuple[str, str]  # code, and what was found and what to do
@@ -68,36 +68,31 @@ _REFUSAL = re.compile(
 )
 _MEANT_TO_REFUSE = re.compile(r"refus|safe|harm|danger|policy", re.IGNORECASE)
 
-# An answer that was cut: it ends with a word or a sign after which more has to come.
-_FENCE = re.compile(r"^\s*```", re.MULTILINE)
-_OPEN_END = re.compile(r"[,(\[{—–]\s*\Z")
-_OPEN_WORD = re.compile(
-    r"[a-z,;] (?:the|an|of|and|or|with|from|because|which|whose|their|our|your|its|my|than"
-    r"|such as|as well as|due to)\s*\Z"
-)
-_SENTENCE_END = re.compile(r"[.!?…。！？।؟:;][\"'”’»)\]*_`]*(?:\s|\Z)")
-_WORD_END = re.compile(r"(?:^|[ (])[A-Za-zÀ-ÿ'’-]*[a-zß-ÿ]\s*\Z")
-_LIST_ITEM = re.compile(r"\s*(?:[-*•#>|–]|\(?(?:\d+|[A-Za-z]|[ivxIVX]+)[.):-]|\[)")
-_CODE = re.compile(r"```|[{};=<>|\\]|^\s*(?:def|import|SELECT|class|#)\b", re.MULTILINE)
-
 
 def look_at_rows(
-    conversations: Iterable[Conversation], controls: Sequence[str] = COMMON_CONTROLS
+    conversations: Iterable[Conversation],
+    controls: Sequence[str] = COMMON_CONTROLS,
+    *,
+    is_usual_to_stop: bool = False,
 ) -> list[list[Problem]]:
     """Say what is wrong with each row.
 
     Args:
         conversations: the rows.
         controls: texts that a template or tokenizer gives a meaning.
+        is_usual_to_stop: whether nearly all answers of the file end with a full stop.
 
     Returns:
         Problems of each row, in its order.
     """
     pattern = re.compile("|".join(map(re.escape, sorted(controls, key=len, reverse=True))))
-    return [list(_look_at(row, pattern if controls else None)) for row in conversations]
+    given = pattern if controls else None
+    return [list(_look_at(row, given, is_usual=is_usual_to_stop)) for row in conversations]
 
 
-def _look_at(row: Conversation, controls: re.Pattern[str] | None) -> Iterator[Problem]:
+def _look_at(
+    row: Conversation, controls: re.Pattern[str] | None, *, is_usual: bool
+) -> Iterator[Problem]:
     for code, text, index in _role_findings(row.messages):
         yield _problem(row, code, text, index=index, is_error=code != "role-order")
     is_learned = any(message.role == "assistant" and message.learn for message in row.messages)
@@ -108,24 +103,25 @@ def _look_at(row: Conversation, controls: re.Pattern[str] | None) -> Iterator[Pr
         yield _problem(row, "bad-call", text, index=index, is_error=False)
     for index, message in enumerate(row.messages, start=1):
         where = _name(row, index, message)
-        for code, text in _message_findings(row, index, message, controls=controls):
+        found = [*_message_findings(message, controls), *_cut_findings(message, is_usual=is_usual)]
+        found += _answer_findings(message, row.category)
+        for code, text in found:
             yield _problem(row, code, f"{where} {text}", index=index, is_error=code in _ERRORS)
     for code, text in _text_findings(row.text or "", controls):
         yield _problem(row, code, f"the text {text}", is_error=code in _ERRORS)
 
 
-def _message_findings(
-    row: Conversation, index: int, message: Message, *, controls: re.Pattern[str] | None
-) -> Iterator[Finding]:
+def _message_findings(message: Message, controls: re.Pattern[str] | None) -> Iterator[Finding]:
     if INVISIBLE.fullmatch(message.text) and not _calls(message):
         yield "empty-text", "is empty; fill it in, or delete the row."
     yield from _text_findings(message.text, controls)
-    if message.role != "assistant" or not message.learn:
-        return
-    yield from _answer_findings(message.content, row.category)
-    reason = _unfinished(message.content) if index == len(row.messages) else ""
-    if reason:
-        yield "unfinished-answer", f"{reason}; complete it, or a model learns to stop there."
+
+
+def _cut_findings(message: Message, *, is_usual: bool) -> Iterator[Finding]:
+    if message.role == "assistant" and message.learn:
+        reason = unfinished(message.content, is_usual_to_stop=is_usual)
+        if reason:
+            yield "unfinished-answer", f"{reason}; complete it, or a model learns to stop there."
 
 
 def _role_findings(messages: Sequence[Message]) -> Iterator[tuple[str, str, int]]:
@@ -188,7 +184,7 @@ def _is_called(messages: Sequence[Message], at: int) -> bool:
 
 def _calls(message: Message) -> bool:
     """Tell whether a message calls a tool, in a key of its own or, as some families do, in text."""
-    if message.extra.get("tool_calls") or message.extra.get("function_call"):
+    if message.extra.get("tool_calls"):
         return True
     return message.role == "assistant" and bool(re.search(r"tool_call|function|\{", message.text))
 
@@ -225,7 +221,10 @@ def _unicode_findings(text: str) -> Iterator[Finding]:
         )
 
 
-def _answer_findings(answer: str, category: str | None) -> Iterator[Finding]:
+def _answer_findings(message: Message, category: str | None) -> Iterator[Finding]:
+    if message.role != "assistant" or not message.learn:
+        return
+    answer = message.content
     if _PLACEHOLDER.fullmatch(answer):
         yield "placeholder", f'is "{answer.strip()[:20]}"; write an answer, or delete the row.'
     if answer != answer.strip() and answer.strip():
@@ -245,32 +244,6 @@ def _answer_findings(answer: str, category: str | None) -> Iterator[Finding]:
             "refuses; answer, or delete the row, or give it a category such as"
             ' "safety" if it is meant.',
         )
-
-
-def _unfinished(answer: str) -> str:
-    """Say how an answer shows that it was cut; empty if it does not."""
-    if len(_FENCE.findall(answer)) % 2:
-        return "opens a block of code (```) and never closes it"
-    last = answer.rstrip().rpartition("\n")[2]
-    is_closing = "\n" in answer.strip() and len(split_words(last)) <= 6  # as of a letter
-    if not _CODE.search(last):
-        if _OPEN_END.search(last) and not is_closing:
-            return f'ends with "{last.rstrip()[-1]}"'
-        if _OPEN_WORD.search(last) and len(last) > 30:
-            return f'ends in the middle of a sentence ("... {last[-20:]}")'
-    if _WORD_END.search(last) and _is_prose(answer, last):
-        return f'ends without a full stop ("... {last[-20:]}"), where its other sentences have one'
-    return ""
-
-
-def _is_prose(answer: str, last: str) -> bool:
-    """Tell whether the writer ends sentences, and the last line is a long one that does not."""
-    sentences = len(_SENTENCE_END.findall(answer))
-    num_words = len(split_words(answer))
-    in_last = len(split_words(_SENTENCE_END.split(last)[-1]))
-    is_one = "\n" not in answer.strip() or bool(_SENTENCE_END.search(last))
-    is_listed = bool(_LIST_ITEM.match(last))
-    return sentences >= 3 and num_words >= 30 and in_last >= 4 and is_one and not is_listed
 
 
 def _name(row: Conversation, index: int, message: Message) -> str:

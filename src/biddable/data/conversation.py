@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
+CALLING = "function_call"  # what rows call an answer that is the JSON of a call, and nothing else
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from biddable.data.files import COMPRESSED, ENDINGS, ending_of, require_zstandard
+from biddable.data.files import (
+    COMPRESSED,
+    ENDINGS,
+    data_files,
+    ending_of,
+    passed_over,
+    require_zstandard,
+)
 from biddable.data.formats import FORMATS, Recognised
 from biddable.data.problems import Problem, raise_all
 from biddable.data.readers import ReadOptions, iter_conversations
@@ -33,12 +40,14 @@ class Converted:
         format: of its rows.
         num_rows: how many.
         files: what the rows of each file read were taken for.
+        passed_over: files of a folder that are not data.
     """
 
     target: str
     format: str
     num_rows: int
     files: tuple[Recognised, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def convert(
@@ -57,11 +66,13 @@ def convert(
         options: how the source is read.
 
     Raises:
-        ConfigError: there is no such format, or no such kind of file.
+        ConfigError: there is no such format, or no such kind of file, or the target is a file that
+            is read.
         DataError: the source has problems, or rows that the format cannot carry; all are named.
     """
     path = Path(target)
     _require_target(path, to)
+    _require_apart(source, path)
     files: list[Recognised] = []
     problems: list[Problem] = []
 
@@ -77,7 +88,9 @@ def convert(
     if problems:
         raise_all(problems)
     write_rows(path, rows(), plan=plan)
-    return Converted(str(path), to, sum(file.num_rows for file in files), tuple(files))
+    return Converted(
+        str(path), to, sum(f.num_rows for f in files), tuple(files), passed_over(source)
+    )
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, plan: dict[str, str]) -> None:
@@ -138,6 +151,14 @@ def _packed(file: BinaryIO, path: Path, compression: str) -> contextlib.Abstract
     if compression == ".zst":
         return require_zstandard(path).ZstdCompressor().stream_writer(file, closefd=False)  # type: ignore[no-any-return]
     return contextlib.nullcontext(file)
+
+
+def _require_apart(source: str | Path, target: Path) -> None:
+    """Refuse to write over what is read, which a fault half-way would leave nobody."""
+    place = Path(source)
+    read = data_files(place)[0] if place.exists() else []
+    if target.exists() and any(file.samefile(target) for file in read):
+        raise ConfigError(f"{target}: is what is read; choose another name for what is written.")
 
 
 def _require_target(path: Path, to: str) -> None:

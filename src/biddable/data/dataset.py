@@ -29,6 +29,8 @@ class InstructionDataset(Dataset[dict[str, Tensor]]):
     Attributes:
         examples: the rows as the trainer takes them.
         report: how many rows were kept and which were dropped, and why.
+        tokenizer: encoded them.
+        template: rendered them.
     """
 
     def __init__(
@@ -53,9 +55,10 @@ class InstructionDataset(Dataset[dict[str, Tensor]]):
             TemplateError: the template is unknown or cannot show a row.
         """
         rows = [(number, dict(row)) for number, row in enumerate(examples, start=1)]
+        self.tokenizer, self.template = tokenizer, get_template(template, tokenizer)
         self.examples, self.report = encode_all(
             conversations_from_rows(rows, path="examples"),
-            get_template(template, tokenizer),
+            self.template,
             tokenizer,
             max_seq_len=max_length,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from hashlib import blake2b
 from itertools import islice
 
 from biddable.data.conversation import Conversation
@@ -50,11 +51,11 @@ def duplicate_findings(
         ``several-answers``.
     """
     problems: list[Problem] = []
-    answered: dict[str, dict[str, Conversation]] = {}
+    answered: dict[bytes, dict[bytes, Conversation]] = {}
     near = NearIndex()
     for number, (row, signature) in enumerate(zip(conversations, signatures, strict=True)):
-        earlier = answered.setdefault(same_text(prompt_of(row)), {})
-        answer = same_text(answer_of(row))
+        earlier = answered.setdefault(_digest(prompt_of(row)), {})
+        answer = _digest(answer_of(row))
         if answer in earlier:
             problems.append(_duplicate(row, earlier[answer]))
             continue
@@ -77,6 +78,11 @@ def duplicate_findings(
     return problems
 
 
+def _digest(text: str) -> bytes:
+    """Stand for what two writings of a text share, in the room of a few characters."""
+    return blake2b(same_text(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def _duplicate(row: Conversation, first: Conversation) -> Problem:
     is_even = even_blanks(whole_text(row)) == even_blanks(whole_text(first))
     hint = " (--fix does)" if is_even else ", which differs in capitals or its last dot only"
@@ -96,7 +102,7 @@ def _near_duplicate(row: Conversation, first: Conversation, share: float) -> Pro
     return _warning("near-duplicate", text, row)
 
 
-def _contradicted(earlier: dict[str, Conversation], row: Conversation) -> list[Conversation]:
+def _contradicted(earlier: dict[bytes, Conversation], row: Conversation) -> list[Conversation]:
     if row.text is not None:  # plain texts answer nothing
         return []
     prompt, answer = prompt_of(row), answer_of(row)

@@ -281,6 +281,33 @@ def encode_chunk(
     )
 
 
+def encode_shown(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[list[Example], EncodingReport, dict[int, str]]:
+    """Encode the rows that the template can show, of any length, and say why not the others.
+
+    Returns:
+        examples: as ``encode_all`` gives them.
+        report: of these rows.
+        refused: the reason by the 0-based number of each other row.
+
+    Raises:
+        TemplateError: the fault is no single row's.
+    """
+    refused: dict[int, str] = {}
+    try:
+        found = encode_chunk(conversations, template, tokenizer, max_seq_len=None)
+    except TemplateError as error:
+        if not error.rows:
+            raise
+        refused = dict(sorted(error.rows.items()))
+        rest = [row for number, row in enumerate(conversations) if number not in refused]
+        found = encode_chunk(rest, template, tokenizer, max_seq_len=None)
+    return (*found, refused)
+
+
 def _refusals(made: Sequence[Example], max_seq_len: int | None) -> list[str]:
     """Say of each example of a row why it is dropped; empty if it is kept."""
     refusals = []
@@ -320,7 +347,9 @@ def _encode_rows(
             problems[number] = problem
     if problems:
         lines = [f"{sources[number]}: {text}" for number, text in sorted(problems.items())]
-        raise TemplateError(join_problems(lines))
+        refusal = TemplateError(join_problems(lines))
+        refusal.rows = problems
+        raise refusal
     for source, rows in zip(sources, rendered, strict=True):
         yield [_example(row, ids, source=source) for row in rows]
 

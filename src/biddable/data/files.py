@@ -11,7 +11,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,22 @@ def data_files(path: Path) -> tuple[list[Path], list[str]]:
             path=path,
         )
     return files, sorted(str(file) for file in found if file not in set(files))
+
+
+def passed_over(path: str | Path) -> tuple[str, ...]:
+    """Name the files of a folder that are not data; none of a file or of a name on the hub."""
+    return tuple(data_files(Path(path))[1]) if Path(path).is_dir() else ()
+
+
+def tell_passed_over(names: Sequence[str], *, limit: int = 20) -> str:
+    """Say which files are not data.
+
+    Example:
+        >>> tell_passed_over(["a/README.md", "a/notes.txt"], limit=1)
+        'not data, passed over: a/README.md and 1 more'
+    """
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return f"not data, passed over: {', '.join(names[:limit])}{more}"
 
 
 def ending_of(path: Path) -> tuple[str, str]:

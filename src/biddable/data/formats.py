@@ -53,10 +53,13 @@ class Recognised:
             >>> Recognised("train.jsonl", "alpaca", 1100, 1099).summary()
             'train.jsonl: 1,100 rows, recognised as alpaca (1,099 of 1,100)'
         """
-        rows = f"{self.path}: {self.num_rows:,} rows"
+        rows = f"{self.path}: {self.num_rows:,} row{'' if self.num_rows == 1 else 's'}"
         if self.format is None:
             return f"{rows}, of no known format"
         how = "read" if self.is_given else "recognised"
+        if not self.is_given and 2 * self.num_fitting <= self.num_rows:
+            fitting = f"{self.num_fitting:,} of {self.num_rows:,} rows"
+            return f"{rows}, taken for {self.format}, which only {fitting} are"
         return f"{rows}, {how} as {self.format} ({self.num_fitting:,} of {self.num_rows:,})"
 
 
@@ -108,8 +111,9 @@ def wrong_keys(row: Mapping[str, Any], name: str | None) -> str:
     other = None if name in (None, MIXED) else recognise([row])
     if other is not None:
         hint = (
-            f" The row is {other}, most are {name}; keep them in two files, or read this one with"
-            " the format mixed."
+            f" The row is of the format {other}, and the file was taken for {name}. Keep the two in"
+            " files of their own, or have each row read by itself: data.format: mixed (--from"
+            " mixed)."
         )
     return f"has {keys_of(row)}; expected {expected}.{hint}"
 

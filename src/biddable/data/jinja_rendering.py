@@ -103,6 +103,12 @@ class JinjaRenderer:
         self._choose_content_form()
         self._choose_argument_form()
 
+    @property
+    def end_of_text(self) -> str:
+        """Name the token that ``eos_token`` writes here, as a message has it in brackets."""
+        token = self._tokenizer.eos_token
+        return f" ({token})" if token else " (the tokenizer has none yet; give it one)"
+
     def text(self, chat: Chat, *, is_prompt: bool = False, options: Options | None = None) -> str:
         """Render.
 
@@ -190,8 +196,9 @@ class JinjaRenderer:
             raise refusal or error from None
         if not (ASKED in text and ANSWERED in text):
             raise refusal or TemplateError(
-                f"{self.what} leaves out what user and assistant say; use"
-                ' a template that shows both, as "chatml" does.'
+                f"{self.what} leaves out what user and assistant say; write"
+                " {{ message.content }} of both in it, or use a template that shows both, as"
+                ' "chatml" does.'
             )
 
     def _choose_argument_form(self) -> None:

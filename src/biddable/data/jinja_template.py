@@ -8,7 +8,7 @@ the text is cut there into segments.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -252,6 +252,14 @@ class JinjaTemplate(ChatTemplate):
         at = plain.learned.index(ANSWERED)
         self.answer_prefix = plain.learned[:at]
         self.answer_suffix = plain.learned[at + 1 : stop.start()]
+        if self.stop_text in self.answer_prefix:
+            raise TemplateError(
+                f"{self.renderer.what} writes {self.stop_text!r}, which ends an answer, before its"
+                " text as well, and does not ask with it: what is generated would end there. To"
+                " keep the template, let it write what stands before an answer where"
+                " add_generation_prompt is set."
+            )
+        self.notes = tuple(self._remarks(chat))
         stops = [self.stop_text]
         call = {
             "type": "function",
@@ -266,6 +274,25 @@ class JinjaTemplate(ChatTemplate):
         if answer:
             stops.append(list(self._tokens.finditer(answer.learned))[-1][0])
         self._stops = tuple(dict.fromkeys(stops))
+
+    def _remarks(self, chat: Chat) -> Iterator[str]:
+        """Name the fixed text that is learned with every answer."""
+        what, header, tail = self.renderer.what, self.answer_prefix, self.answer_suffix
+        if header.strip():
+            why = "does not ask for an answer with all that opens one"
+            if self.renderer.text(chat.upto(1), is_prompt=True) == self._without_prompt(chat):
+                why = "has no generation prompt (add_generation_prompt changes nothing)"
+            yield f"{what} {why}, so {header!r} is learned with every answer"
+        if tail.strip():
+            yield (
+                f"{what} writes {tail!r} between an answer and its stop {self.stop_text}, so that"
+                " is learned with every answer"
+            )
+
+    def _without_prompt(self, chat: Chat) -> str:
+        with suppress(TemplateError):
+            return self.renderer.text(chat.upto(1))
+        return ""
 
     def _find_first(self, chat: Chat) -> Answer:
         """Find a plain answer, and settle under which switches it is generated."""
@@ -284,7 +311,8 @@ class JinjaTemplate(ChatTemplate):
         return (
             f"{self.renderer.what} shows message {number} otherwise once the conversation goes on"
             " than when it is generated, so the row cannot be learned as one; let data.history be"
-            ' "expand" (encode_all makes a row of each answer), or use "chatml".'
+            ' "expand" (encode_all makes a row of each answer), or let the template write earlier'
+            " answers as it writes the last one."
         )
 
 

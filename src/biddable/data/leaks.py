@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from biddable.data.conversation import Conversation
@@ -16,6 +17,41 @@ _MIN_WORDS = 5  # of a text that is looked for whole; shorter ones are everywher
 _KEY_WORDS = 4
 _WHOLE = 0.9
 Item = tuple[str, list[str]]  # place, and words
+
+
+def count_shared(
+    train: Iterable[Conversation], held_out: Sequence[Conversation]
+) -> tuple[int, str]:
+    """Count the held-out rows that are learned too, word for word, as the learned ones pass by.
+
+    Only hashes of the held-out rows are kept, so that the learned ones need not fit in memory.
+
+    Args:
+        train: what is learned; all of it is read.
+        held_out: what is measured.
+
+    Returns:
+        How many of the held-out rows are learned, and where the first of them is.
+
+    Example:
+        >>> from biddable.data.conversation import Message
+        >>> rows = [Conversation((Message("user", "Hi"),), "a", line) for line in (1, 2)]
+        >>> count_shared(rows, rows[:1])
+        (1, 'a:1')
+    """
+    asked = [_digest(row) for row in held_out]
+    wanted, first = set(asked), ""
+    left = set(wanted)
+    for row in train:
+        if left and (digest := _digest(row)) in left:
+            left.discard(digest)
+            first = first or row.source
+    return sum(digest not in left for digest in asked), first
+
+
+def _digest(row: Conversation) -> bytes:
+    said = repr((row.text, [(m.role, m.text, m.extra or ()) for m in row.messages], row.tools))
+    return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def held_out_findings(

@@ -10,10 +10,9 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from biddable.data.conversation import Conversation
-from biddable.data.encoding import Example, encode_all
+from biddable.data.encoding import Example, encode_shown
 from biddable.data.problems import Problem
 from biddable.data.segments import ChatTemplate
-from biddable.errors import DataError, TemplateError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -216,7 +215,7 @@ def _encode_each(
     *,
     problems: list[Problem],
 ) -> list[Example | None]:
-    """Encode all rows in one call, or each by itself if one of them cannot be shown."""
+    """Encode the rows in one call; None for those that cannot be shown, or teach nothing."""
     numbered = [replace(row, path=str(n), line=None) for n, row in enumerate(rows)]
     can_learn = [
         row
@@ -225,10 +224,10 @@ def _encode_each(
     ]
     if not can_learn:
         return [None] * len(rows)
-    try:
-        examples, _ = encode_all(can_learn, template, tokenizer, max_seq_len=None)
-    except TemplateError:
-        return [_encode_one(row, template, tokenizer, problems=problems) for row in rows]
+    examples, _, refused = encode_shown(can_learn, template, tokenizer)
+    for number, reason in refused.items():
+        row = rows[int(can_learn[number].source)]
+        problems.append(Problem("template", reason, row.path, row.line))
     longest: dict[int, Example] = {}
     for example in examples:  # a row can become several, one for each answer
         number = int(example.source)
@@ -236,26 +235,6 @@ def _encode_each(
         if len(example.input_ids) > len(known.input_ids):
             longest[number] = example
     return [longest.get(number) for number in range(len(rows))]
-
-
-def _encode_one(
-    row: Conversation,
-    template: ChatTemplate,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    problems: list[Problem],
-) -> Example | None:
-    try:
-        examples, _ = encode_all(
-            [replace(row, path=None, line=None)], template, tokenizer, max_seq_len=None
-        )
-    except TemplateError as error:
-        text = str(error).removeprefix("row 1: ")
-        problems.append(Problem("template", text, row.path, row.line))
-        return None
-    except DataError:  # nothing in it is learned, which is said elsewhere
-        return None
-    return max(examples, key=lambda example: len(example.input_ids))
 
 
 def _cut(example: Example, max_seq_len: int | None) -> RowLength:

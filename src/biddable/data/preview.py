@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from biddable.data.encoding import EncodingReport, Example
+from biddable.data.encoding import EncodingReport, Example, encode_shown
+from biddable.data.problems import Problem, raise_all
+from biddable.data.readers import Reading
+from biddable.data.segments import ChatTemplate
+from biddable.errors import join_problems
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +69,38 @@ def pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
     return found
 
 
+def encode_for_preview(
+    reading: Reading, template: ChatTemplate, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[Example], EncodingReport, list[Problem]]:
+    """Encode the rows that can be shown.
+
+    Args:
+        reading: the rows, and what is wrong with those that could not be read.
+        template: renders them.
+        tokenizer: encodes them.
+
+    Returns:
+        examples: of the rows that can be shown.
+        report: what became of all rows; the others are dropped in it.
+        problems: of the others, in the order of their lines.
+
+    Raises:
+        DataError: no row can be shown; all problems are named.
+    """
+    rows = reading.conversations
+    examples, report, refused = encode_shown(rows, template, tokenizer)
+    problems = [*reading.problems]
+    for number, reason in refused.items():
+        problems.append(Problem("template", reason, rows[number].path, rows[number].line))
+    problems.sort(key=lambda problem: (problem.path or "", problem.line or 0))
+    if problems and not examples:
+        raise_all(problems)
+    report.require_kept()
+    first_of_row = {(p.path, p.line): str(p) for p in reversed(problems)}
+    dropped = [*report.dropped, *reversed(first_of_row.values())]
+    return examples, replace(report, num_rows=reading.num_rows, dropped=dropped), problems
+
+
 def find_rows(
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
@@ -115,7 +151,9 @@ def preview(
     if len(found) < num_all:
         told = f"{len(found)} of {num_all} rows found, {num_shown} of them shown."
     more = f"{told} All: {report.summary()}"
-    return Group(*shown, *(Text(line) for line in report.dropped), Text(more))
+    if report.dropped:
+        shown.append(Text(join_problems(report.dropped)))
+    return Group(*shown, Text(more))
 
 
 def preview_page(

@@ -49,10 +49,25 @@ _EMAIL = re.compile(
     r"(?<![\w.+%/@-])[A-Za-z0-9][A-Za-z0-9._%+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.)+"
     r"[A-Za-z]{2,24}(?![\w@-])"
 )
-_PHONE = re.compile(
-    r"(?<![\w.+/=-])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}"
-    r"|\+\d{10,14}|(?:\+?1[ .-])?\(\d{3}\) ?\d{3}[-. ]\d{4}|(?:1-)?\d{3}-\d{3}-\d{4})(?![\w-]|\.\d)"
+_NUMBERS = (
+    r"\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}",
+    r"\+\d{10,14}",
+    r"(?:\+?1[ .-])?\(\d{3}\) ?\d{3}[-. ]\d{4}",
+    r"(?:1-)?\d{3}-\d{3}-\d{4}",
+    # As in Germany: long last groups, area codes that start with 0, slashes.
+    r"(?:\+|00)[1-9]\d{1,2}[ ./-]?(?:\(0\) ?)?\(?[1-9]\d{0,4}\)? ?[ /-] ?\d{4,9}(?:-\d{1,4})?",
+    r"(?:\+|00)[1-9]\d{1,2}[ ./-]?\(0\) ?[1-9]\d{1,4}(?: ?[ /-] ?\d{2,5}){2,4}",
+    r"\(0 ?[1-9]\d{1,4}\) ?[/-]? ?[1-9]\d{2,8}(?:[ -]\d{1,4}){0,3}",
+    r"\(0 ?[1-9]\d{1,4}\) ?[/-]? ?[1-9]\d(?: \d{2}){2,3}",
+    r"0[1-9]\d{1,4} ?/ ?[1-9]\d{3,8}(?:-\d{1,4})?",
+    r"0[1-9]\d{1,4} ?/ ?[1-9]\d{1,3}(?: \d{2,4}){1,3}",
+    r"0[1-9]\d{1,4}-[1-9]\d{5,8}",
+    r"0[2-9]\d{1,3} [1-9]\d{5,8}",
+    r"01[5-7]\d{1,2}[ -]?(?:\d{7,8}|\d{3}(?: \d{2}){2}|\d{3} \d{4})",
 )
+_PHONE = re.compile(rf"(?<![\w.+/=-])(?:{'|'.join(_NUMBERS)})(?![\w/-]|\.\d)")
+_MAY_BE_PHONE = re.compile(r"[+(]\d|\d-\d|(?<!\d)00?[1-9]\d")  # cheap, and in each of these
+_MAX_SHOWN = 5
 _MIN_BITS = 3.3  # a sign, on average; words and counters are below it
 
 
@@ -69,40 +84,40 @@ def private_findings(text: str) -> Iterator[tuple[str, str]]:
         >>> list(private_findings("Write to jane.roe@firm.org"))[0][0]
         'email-address'
     """
-    secret = find_secret(text)
-    if secret:
-        kind, value = secret
-        yield (
-            "secret",
-            f"holds a {kind} ({_masked(value)}); take it out, and revoke it if it is real.",
-        )
+    secrets: dict[str, list[str]] = {}
+    for kind, value in find_secrets(text):
+        secrets.setdefault(kind, []).append(value)
         text = text.replace(value, "")  # what stands before its @ is no one's address
+    for kind, values in secrets.items():
+        yield "secret", _told_secrets(kind, values)
     if "@" in text:
         yield from _told("email-address", "e-mail address", _EMAIL.findall(text))
-    if "-" in text or "+" in text or "(" in text:
+    if _MAY_BE_PHONE.search(text):
         numbers = [number for number in _PHONE.findall(text) if 9 <= _num_digits(number) <= 15]
         yield from _told("phone-number", "phone number", numbers)
 
 
-def find_secret(text: str) -> tuple[str, str] | None:
-    """Find the first key, token or password of a text.
+def find_secrets(text: str) -> list[tuple[str, str]]:
+    """Find the keys, tokens and passwords of a text.
 
     Returns:
-        Its kind and its value; None if there is none.
+        Pairs of kind and value, each value once: those that name their maker first, then what is
+        assigned to a name such as ``password``.
 
     Example:
-        >>> find_secret("password = 'changeme-please-now'") is None
-        True
+        >>> find_secrets("password = 'changeme-please-now'")
+        []
     """
+    found: dict[str, str] = {}
     if _HINTS.search(text):
-        found = _ANY_KEY.search(text)
-        if found:
-            return list(_KEYS)[(found.lastindex or 1) - 1], found[0]
+        for key in _ANY_KEY.finditer(text):
+            found.setdefault(key[0], list(_KEYS)[(key.lastindex or 1) - 1])
+        text = _ANY_KEY.sub("", text)  # none of them is told again as a password
     for assigned in _ASSIGNED.finditer(text) if "=" in text or ":" in text else ():
         value = assigned[1]
         if not _MADE_UP.search(value) and _looks_random(value):
-            return "password or key", value
-    return None
+            found.setdefault(value, "password or key")
+    return [(kind, value) for value, kind in found.items()]
 
 
 def _looks_random(value: str) -> bool:
@@ -117,6 +132,16 @@ def _bits_a_sign(value: str) -> float:
 
 def _num_digits(text: str) -> int:
     return sum(map(str.isdigit, text))
+
+
+def _told_secrets(kind: str, values: list[str]) -> str:
+    shown = ", ".join(map(_masked, values[:_MAX_SHOWN]))
+    if len(values) == 1:
+        article = "an" if kind[0] in "AO" else "a"
+        return f"holds {article} {kind} ({shown}); take it out, and revoke it if it is real."
+    more = f" and {len(values) - _MAX_SHOWN} more" if len(values) > _MAX_SHOWN else ""
+    count = f"{len(values)} secrets of the kind {kind}"
+    return f"holds {count} ({shown}{more}); take them out, and revoke those that are real."
 
 
 def _told(code: str, name: str, found: list[str]) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,11 @@ class Problem:
     message_index: int | None = None
     severity: Literal["error", "warning"] = "error"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as plain values, for a program to read."""
+        place = {"file": self.path, "line": self.line}
+        return {**place, "code": self.code, "message": self.message}
+
     def __str__(self) -> str:
         """Put the place in front.
 

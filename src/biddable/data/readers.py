@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biddable.data.conversation import Conversation
-from biddable.data.files import FileRow, Row, data_files, iter_file
+from biddable.data.files import FileRow, Row, data_files, iter_file, tell_passed_over
 from biddable.data.formats import (
     MIXED,
     RECOGNISED_ROWS,
@@ -80,7 +80,7 @@ class Reading:
         """Say file by file, a line each, what was recognised, and name what was passed over."""
         lines = [file.summary() for file in self.files]
         if self.passed_over:
-            lines.append(f"not data, passed over: {', '.join(self.passed_over)}")
+            lines.append(tell_passed_over(self.passed_over))
         return "\n".join(lines)
 
 

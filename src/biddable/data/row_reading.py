@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from biddable.data.conversation import ROLES, Conversation, Message
+from biddable.data.conversation import CALLING, ROLES, Conversation, Message
 from biddable.data.formats import FORMATS
 from biddable.data.problems import Problem, either, keys_of, kind_of
 from biddable.errors import nearest
@@ -17,9 +17,10 @@ SHAREGPT_ROLES = {
     **dict.fromkeys(("human", "user"), "user"),
     **dict.fromkeys(("gpt", "assistant", "chatgpt", "bing", "bard"), "assistant"),
     "system": "system",
-    "function_call": "assistant",
-    **dict.fromkeys(("observation", "function_response", "tool"), "tool"),
+    CALLING: CALLING,
+    **dict.fromkeys(("observation", "function_response", "function", "tool"), "tool"),
 }
+_OPENAI_ROLES = {"function": "tool"}  # before there were tools
 _SHAREGPT_SHOWN = ("human", "gpt", "system", "function_call", "observation")
 # What is meant by names that nobody has to use; said in messages only, never assumed.
 _LIKELY_ROLES = {
@@ -27,7 +28,8 @@ _LIKELY_ROLES = {
     **dict.fromkeys(("prompter", "customer", "student", "instruction"), "user"),
     **dict.fromkeys(("bot", "model", "ai", "agent", "output"), "assistant"),
     **dict.fromkeys(("developer", "context"), "system"),
-    **dict.fromkeys(("function", "tool_response", "tool_result"), "tool"),
+    **dict.fromkeys(("tool_response", "tool_result", "ipython", "env", "environment"), "tool"),
+    **dict.fromkeys(("tool_call", "tool_use", "call"), CALLING),
 }
 _SIDES = (("role", "content"), ("from", "value"))
 _INPUT_KEYS = ("input", "context")
@@ -49,7 +51,8 @@ def read_row(
         form: the name of the format.
         path: the file.
         line: where the row starts in it.
-        role_map: what else the sides are called, and which role each is.
+        role_map: what else the sides are called, and which role each is; ``function_call`` is an
+            answer whose text is the JSON of a call.
 
     Returns:
         The conversation; all problems of the row if there are any.
@@ -75,6 +78,20 @@ def read_row(
     return Conversation(tuple(messages), path, line, category or None, tools, text, extra)
 
 
+def is_function_list(value: Any) -> bool:
+    """Tell whether a row's ``functions`` are functions that may be called.
+
+    Example:
+        >>> is_function_list([{"name": "rain", "parameters": {}}]), is_function_list(["rain"])
+        (True, False)
+    """
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in value)
+    )
+
+
 class _RowReading:
     """Gather what a row says and what is wrong with it."""
 
@@ -86,7 +103,7 @@ class _RowReading:
         role_map: Mapping[str, str],
     ) -> None:
         self.row, self.path, self.line = row, path, line
-        self.roles, self.is_sharegpt = dict(role_map), False
+        self.roles, self.is_sharegpt = _OPENAI_ROLES | dict(role_map), False
         self.problems: list[Problem] = []
         self.taken: set[str] = set()
 
@@ -152,6 +169,11 @@ class _RowReading:
         """Take the row's functions: a list of schemas, or the JSON text of one."""
         given = self.row.get("tools")
         self.taken.add("tools")
+        if given in (None, "", []) and is_function_list(self.row.get("functions")):
+            self.taken.add("functions")  # OpenAI's older key, of the functions alone
+            given = [
+                {"type": "function", "function": function} for function in self.row["functions"]
+            ]
         if isinstance(given, str) and given.strip():
             try:
                 given = json.loads(given)
@@ -197,9 +219,9 @@ class _RowReading:
         sides = _SIDES if self.is_sharegpt else _SIDES[:1]
         has = entry.keys() if isinstance(entry, dict) else ()
         role_key, key = next((side for side in sides if side[0] in has), sides[-1])
+        called = self._called(entry, index) if isinstance(entry, dict) else None
         # An answer that calls a tool needs no words.
-        has_calls = isinstance(entry, dict) and bool(entry.get("tool_calls"))
-        if role_key not in has or (key not in has and not has_calls):
+        if role_key not in has or (key not in has and not called):
             found = keys_of(entry) if isinstance(entry, dict) else kind_of(entry)
             text = f'message {index} has {found}; expected "{role_key}" and "{key}".'
             self.say("bad-message", text, index)
@@ -207,27 +229,43 @@ class _RowReading:
         role = self._role(entry[role_key], index)
         if role is None:
             return None
+        is_call, role = role == CALLING, "assistant" if role == CALLING else role
         where = f"message {index} ({role})"
-        extra = {
-            name: value
-            for name, value in entry.items()
-            if name not in (role_key, key, "learn")
-            and not (name == "tool_calls" and value in (None, []))
-        }
+        apart = (role_key, key, "learn", "tool_calls", CALLING)
+        extra = {name: value for name, value in entry.items() if name not in apart}
         learned = self._learned(entry, extra, index, learn=learn if role == "assistant" else True)
-        if entry[role_key] == "function_call" and role == "assistant" and not has_calls:
-            calls = self._calls(entry[key], index)
+        if is_call and not called:
+            calls = self._calls(entry[key], f"message {index} ({entry[role_key]})", index)
             return Message(role, "", learned, extra={**extra, "tool_calls": calls})
-        if has_calls:
-            self._check_calls(entry["tool_calls"], where, index)
+        if called:
+            extra["tool_calls"] = called
         content = self._joined(entry.get(key), where, index)
-        content = "" if content is None and has_calls else content
-        text = self.text(content, where, index, may_be_empty=has_calls or role == "tool")
+        content = "" if content is None and called else content
+        text = self.text(content, where, index, may_be_empty=bool(called) or role == "tool")
         return Message(role, text, learned, extra=extra)
+
+    def _called(self, entry: Mapping[str, Any], index: int) -> Any:
+        """Take a message's calls: ``tool_calls``, or the one call of OpenAI's older key."""
+        calls, call = entry.get("tool_calls"), entry.get(CALLING)
+        where = f"message {index}"
+        if calls and call:
+            text = f'{where} has both "tool_calls" and "{CALLING}"; keep the first.'
+            self.say("bad-tools", text, index)
+        if calls and (
+            not isinstance(calls, list) or not all(isinstance(each, dict) for each in calls)
+        ):
+            text = f'{where} has "tool_calls" that hold {kind_of(calls)}; expected a list of calls.'
+            self.say("bad-tools", text, index)
+        if calls or not call:
+            return calls or None
+        if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+            text = f'{where} has a "{CALLING}" that holds {kind_of(call)}; expected an object with'
+            self.say("bad-tools", f'{text} "name" and "arguments".', index)
+        return [{"type": "function", "function": call}]
 
     def _role(self, name: Any, index: int) -> str | None:
         role = self.roles.get(name, name) if isinstance(name, str) else None
-        if role in ROLES:
+        if role in ROLES or role == CALLING:
             return role
         shown = _SHAREGPT_SHOWN if self.is_sharegpt else ROLES
         hint = ""
@@ -274,12 +312,7 @@ class _RowReading:
             texts.append(text)
         return "".join(texts)
 
-    def _check_calls(self, calls: Any, where: str, index: int) -> None:
-        if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-            text = f'{where} has "tool_calls" that hold {kind_of(calls)}; expected a list of calls.'
-            self.say("bad-tools", text, index)
-
-    def _calls(self, value: Any, index: int) -> list[dict[str, Any]]:
+    def _calls(self, value: Any, where: str, index: int) -> list[dict[str, Any]]:
         """Read ShareGPT's text of a tool's use, JSON of one call or several."""
         try:
             given = json.loads(value) if isinstance(value, str) else None
@@ -289,8 +322,7 @@ class _RowReading:
         if not all(
             isinstance(call, dict) and call.keys() == {"name", "arguments"} for call in calls
         ):
-            text = f'message {index} (function_call) is no JSON of {{"name", "arguments"}}.'
-            self.say("bad-tools", text, index)
+            self.say("bad-tools", f'{where} is no JSON of {{"name", "arguments"}}.', index)
             return []
         return [{"type": "function", "function": call} for call in calls]
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from biddable.data.conversation import Conversation, Message
+from biddable.data.conversation import CALLING, Conversation, Message
 from biddable.data.formats import FORMATS, recognise
 from biddable.data.problems import Problem
+from biddable.data.row_reading import is_function_list
 
 _FROM = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
 # Where a pair keeps the text that its instruction works on.
@@ -129,7 +130,7 @@ def _side(message: Message) -> dict[str, Any]:
             )
         functions = [call["function"] for call in calls]
         value = functions[0] if len(functions) == 1 else functions
-        entry = {"from": "function_call", "value": json.dumps(value, ensure_ascii=False)}
+        entry = {"from": CALLING, "value": json.dumps(value, ensure_ascii=False)}
     if "tool_call_id" in extra:
         raise _CannotCarryError("ShareGPT has no place for a tool_call_id")
     if not message.learn:
@@ -155,12 +156,12 @@ def _add(row: dict[str, Any], more: Mapping[str, Any], form: str) -> None:
     if form not in ("text", "messages", "sharegpt"):
         taken |= {"input", "context", "history"}
     for key, value in more.items():
-        if key in taken:
+        if key in taken or (key == "functions" and is_function_list(value)):
             raise _CannotCarryError(f'its other key "{key}" has another meaning there')
         row[key] = value
 
 
 def _require_free(message: Message) -> None:
-    taken = message.extra.keys() & {"role", "content", "from", "value", "learn"}
+    taken = message.extra.keys() & {"role", "content", "from", "value", "learn", CALLING}
     if taken:
         raise _CannotCarryError(f'a message has another key "{min(taken)}"')

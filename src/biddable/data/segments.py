@@ -52,6 +52,7 @@ class ChatTemplate(ABC):
         answer_prefix: what stands between the prompt and the answer's text; it is learned.
         answer_suffix: what stands between the answer's text and the stop; it is learned.
         markers: marks of this template that are ordinary text; ``escape`` keeps content off them.
+        notes: what the form does that a user might not expect, a line each.
         control_tokens: the tokens that no text of a row ever becomes.
         control_text: what becomes of a text that spells a marker: escaped, or refused.
     """
@@ -62,6 +63,7 @@ class ChatTemplate(ABC):
     answer_prefix: str = ""
     answer_suffix: str = ""
     markers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     control_tokens: frozenset[str]
     control_text: ControlText
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from biddable.config_data import DataConfig, SourceConfig
 from biddable.data.builtin import builtin_names, builtin_path
 from biddable.data.conversation import Conversation
+from biddable.data.files import passed_over
 from biddable.data.formats import Recognised
 from biddable.data.json_rows import Limits
 from biddable.data.problems import Problem, raise_all
@@ -119,7 +120,8 @@ def stream_sources(data: DataConfig, *, tell: Callable[[Source], None]) -> Itera
         files: list[Recognised] = []
         path, options = _place(source, data, split="train")
         yield from iter_conversations(path, options=options, tell=files.append)
-        tell(Source(source.path, source.weight, Reading([], [], tuple(files))))
+        reading = Reading([], [], tuple(files), passed_over(path))
+        tell(Source(source.path, source.weight, reading))
 
 
 def draw(

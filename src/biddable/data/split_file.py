@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from biddable.data.files import Row
-from biddable.data.readers import conversations_from_rows, read_rows
+from biddable.data.formats import require_format
+from biddable.data.problems import raise_all
+from biddable.data.readers import ReadOptions, examine_rows, read_rows
 from biddable.data.splits import content_key, group_key, split_by_hash
 from biddable.data.writing import rows_as_text, write_files
 from biddable.errors import DataError, join_problems, nearest
@@ -15,7 +17,12 @@ BY_CONTENT = "content"
 
 
 def split_file(
-    path: str | Path, out: str | Path, *, held_out: float, by: str = BY_CONTENT
+    path: str | Path,
+    out: str | Path,
+    *,
+    held_out: float,
+    by: str = BY_CONTENT,
+    options: ReadOptions = ReadOptions(),
 ) -> dict[str, Any]:
     """Split a file by a hash of each row's question, or of the value of a key.
 
@@ -24,6 +31,7 @@ def split_file(
         out: a folder for train.jsonl and held_out.jsonl, made if it is not there.
         held_out: the share to hold out, between 0 and 1.
         by: ``content``, or a key that all rows have.
+        options: how the rows are read.
 
     Returns:
         Rows on each side, and the files.
@@ -32,9 +40,13 @@ def split_file(
         DataError: a row cannot be read or lacks the key, a side would be empty, or one of the files
             is there already.
     """
-    rows = read_rows(path)
+    require_format(options.format)
+    rows = read_rows(path, limits=options.limits)
     if by == BY_CONTENT:
-        keys = [content_key(row) for row in conversations_from_rows(rows, path=str(path))]
+        conversations, problems = examine_rows(rows, path=str(path), options=options)
+        if problems:
+            raise_all(problems)
+        keys = [content_key(row) for row in conversations]
     else:
         keys = _group_keys(rows, by, path=path)
     sides = split_by_hash(keys, held_out=held_out)

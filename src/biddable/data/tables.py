@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from biddable.data.json_rows import (
@@ -55,7 +55,9 @@ def iter_csv(
     csv.field_size_limit(max(csv.field_size_limit(), min(limits.max_line_bytes, sys.maxsize)))
     lines = _text_lines(stream, path, limits)
     first = next(lines, "")
-    reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(first), strict=True)
+    reader = csv.reader(
+        itertools.chain([first], lines), delimiter=_delimiter(first, path), strict=True
+    )
     header: list[str] | None = None
     decoder = StrictDecoder()
     start = 1
@@ -237,8 +239,12 @@ def _text_lines(stream: io.BufferedReader, path: str, limits: Limits) -> Iterato
             raise DataError(not_utf8(error), path=path, line=number) from None
 
 
-def _delimiter(line: str) -> str:
-    """Choose the sign that parts a header into the most columns that are known, then the most."""
+def _delimiter(line: str, path: str) -> str:
+    """Choose the sign that parts a header into the most columns that are known, then the most.
+
+    Of equals, as in a header of one column, it is the one that the file's name promises.
+    """
+    is_tabbed = ".tsv" in PurePath(path).suffixes
 
     def parted(delimiter: str) -> tuple[int, int]:
         try:
@@ -247,7 +253,7 @@ def _delimiter(line: str) -> str:
             return -1, 0
         return sum(name.removesuffix(JSON_COLUMN) in _KNOWN for name in names), len(names)
 
-    return max(_DELIMITERS, key=parted)
+    return max(_DELIMITERS[::-1] if is_tabbed else _DELIMITERS, key=parted)
 
 
 def _checked_header(names: list[str], path: str, line: int) -> list[str]:

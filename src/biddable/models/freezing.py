@@ -35,8 +35,8 @@ def freeze_layers(model: PreTrainedModel, num_frozen_layers: int) -> int:
             f"method.num_frozen_layers: found {num_frozen_layers}; the model has {len(layers)} "
             f"layers, so 0 to {len(layers) - 1} can be frozen."
         )
-    embeddings = model.get_input_embeddings()
-    for module in (embeddings, *layers[:num_frozen_layers]):
+    embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    for module in (*embeddings, *layers[:num_frozen_layers]):  # those of positions, too
         module.requires_grad_(False)
     if has_tied_head(model):
         _log.info("the head shares its weight with the embeddings: both stay as they are")

@@ -135,17 +135,9 @@ def load(name: str, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
     source = resolve(name)
     if source.kind == "adapter":
         loaded = _load_adapted(name, Path(source.place), dtype)
-    elif source.kind == "gguf":
-        path = Path(source.place)
-        loaded = _load_plain(str(path.parent), dtype, gguf_file=path.name)
-    elif source.kind == "smollm2":
-        from biddable.models.smollm2 import cached_folder
-
-        with no_progress_bars():
-            folder = cached_folder()
-        loaded = _load_plain(str(folder), dtype, local_files_only=True)
     else:
-        loaded = _load_plain(source.place, dtype, local_files_only=source.kind == "folder")
+        place, where = _files_of(source)
+        loaded = _load_plain(place, dtype, **where)
     manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
     template = "tokenizer" if loaded.tokenizer.chat_template else None
     if manifest is not None:
@@ -155,11 +147,48 @@ def load(name: str, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
     return replace(loaded, name=name, template=template, manifest=manifest)
 
 
-def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer by the model's name, without its weights.
+
+    Args:
+        name: see `resolve`.
+
+    Raises:
+        ConfigError: the name leads nowhere, or an extra is missing.
+        CheckpointError: there is no tokenizer.
+    """
+    source = resolve(name)
+    if source.kind == "adapter":
+        folder = Path(source.place)
+        if not (folder / "tokenizer_config.json").is_file():
+            return load_tokenizer(_base_of(name, folder))
+        return _load_tokenizer(str(folder), local_files_only=True)
+    place, where = _files_of(source)
+    return _load_tokenizer(place, **where)
+
+
+def _files_of(source: ModelSource) -> tuple[str, dict[str, Any]]:
+    """Say where transformers finds a model, and what else it is to be told."""
+    if source.kind == "gguf":
+        path = Path(source.place)
+        return str(path.parent), {"gguf_file": path.name}
+    if source.kind == "smollm2":
+        from biddable.models.smollm2 import cached_folder
+
+        with no_progress_bars():
+            return str(cached_folder()), {"local_files_only": True}
+    return source.place, {"local_files_only": source.kind == "folder"}
+
+
+def _base_of(name: str, folder: Path) -> str:
     base_name = str(read_adapter_config(folder).get("base_model_name_or_path") or "")
     if base_name in ("", name) or Path(base_name).resolve() == folder.resolve():
         raise CheckpointError(f"{folder / ADAPTER_CONFIG}: names no base model to put it on.")
-    base = load(base_name, dtype=dtype)
+    return base_name
+
+
+def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
+    base = load(_base_of(name, folder), dtype=dtype)
     load_adapter(base.model, folder)
     merge_token_rows(merge_lora(base.model))
     tokenizer = base.tokenizer

@@ -1,24 +1,53 @@
-"""The loss of next-token prediction, as a sum and a count.
+"""The loss of next-token prediction, as a sum and a count, and its gradient.
 
-The one place where labels are shifted. Nothing here divides: the trainer divides once, by the
-count of all micro-batches of a step. Sits between data/batching and the trainer.
+The one place where labels are shifted: a padded batch and a prefix tree both come down to edges,
+each from the place of a token to the id that follows it. Nothing here averages: the trainer gives
+the count of all micro-batches of a step. Sits between data/batching and the trainer.
 """
 
 from __future__ import annotations
 
-import inspect
-from functools import lru_cache
-from types import FunctionType
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from biddable.data.batching import Batch
 from biddable.data.encoding import IGNORE_INDEX
+from biddable.data.trees import TreeBatch
+from biddable.models.attention import TrunkKeys, tree_attention
+from biddable.models.head import Body
 
-HeadHook = Literal["mask", "positions", "none"]
+# Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
+MAX_LOGITS = 2**24
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Hold what is learned in a batch: E steps from a token to the one after it.
+
+    Attributes:
+        parents: (E,), places in the batch's flat tokens.
+        targets: (E,), the ids that follow.
+        weights: (E,), how many rows learn each.
+    """
+
+    parents: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, batch: Batch | TreeBatch) -> Edges:
+        """List the learned edges of a batch."""
+        if isinstance(batch, TreeBatch):
+            return cls(batch.parents, batch.targets, batch.weights)
+        targets = batch.labels[:, 1:]  # the token at t predicts the one at t + 1
+        rows, columns = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
+        parents = rows * batch.labels.shape[1] + columns
+        return cls(parents, targets[rows, columns], torch.ones_like(parents))
 
 
 def next_token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,61 +72,189 @@ def next_token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             f"labels have shape {tuple(labels.shape)} and logits {tuple(logits.shape)}; "
             "expected (B, T) and (B, T, V)."
         )
-    # the logits at t predict the token at t + 1: the only shift in the package
-    return _sum_and_count(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    edges = Edges.of(Batch(labels, labels, labels))
+    return edge_loss(logits.flatten(0, 1), edges), edges.weights.sum()
 
 
-def batch_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def edge_loss(logits: Tensor, edges: Edges) -> Tensor:
+    """Add up the weighted cross-entropy of edges.
+
+    Args:
+        logits: (N, V), any float type; computed in float32, or float64 if given so.
+        edges: their parents are rows of ``logits``.
+
+    Returns:
+        A scalar, nats.
+    """
+    loss: Tensor = _EdgeLoss.apply(logits, edges)  # type: ignore[no-untyped-call]
+    return loss
+
+
+def batch_loss(model: nn.Module, batch: Batch | TreeBatch) -> tuple[Tensor, Tensor]:
     """Run a causal LM on a batch and add up the loss of its learned tokens.
 
-    The head, often the dearest layer, runs only where the next token is learned, if the model's
-    own ``logits_to_keep`` allows it; the result is the same as `next_token_loss` on all logits.
+    The head, often the dearest layer, runs only where the next token is learned.
 
     Args:
         model: a transformers causal LM.
-        batch: ids, attention mask and labels, each (B, T), padded on the right.
+        batch: padded on the right, or a tree.
 
     Returns:
         loss_sum: scalar, nats.
         num_loss_tokens: scalar int64.
     """
-    device = next(model.parameters()).device
-    input_ids, labels = batch.input_ids.to(device), batch.labels.to(device)
-    inputs = {"input_ids": input_ids, "use_cache": False}
-    if not _is_right_padded(batch.attention_mask):
-        inputs["attention_mask"] = batch.attention_mask.to(device)
-    # else no token sees the padding behind it, and attention without a mask is faster
-
-    targets = labels[:, 1:]  # (B, T - 1)
-    is_learned = targets != IGNORE_INDEX
-    hook = _head_hook(inspect.unwrap(type(model).forward))
-    if hook == "mask":
-        keep = F.pad(is_learned, (0, 1))  # (B, T); nothing follows the last token
-        logits = model(**inputs, logits_to_keep=keep).logits  # (N, V)
-        return _sum_and_count(logits, targets[is_learned])
-    if hook == "positions":
-        columns = is_learned.any(dim=0).nonzero().squeeze(1)  # (K,)
-        logits = model(**inputs, logits_to_keep=columns).logits  # (B, K, V)
-        return _sum_and_count(logits.flatten(0, 1), targets[:, columns].flatten())
-    return next_token_loss(model(**inputs).logits, labels)
+    batch = batch.to(next(model.parameters()).device)
+    body, edges = Body(model), Edges.of(batch)
+    loss_sum = torch.zeros((), device=edges.weights.device)
+    with _attention(model, batch):
+        states = body.states(**_inputs(batch))
+        for places, part in _parts(edges, _num_logits(model)):
+            loss_sum = loss_sum + edge_loss(body.logits(states[places]), part)
+    return loss_sum, edges.weights.sum()
 
 
-def _sum_and_count(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum the loss of (N, V) logits against their (N,) already shifted targets."""
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    loss_sum = F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
-    return loss_sum, (targets != IGNORE_INDEX).sum()
+def accumulate_gradient(
+    model: nn.Module,
+    batch: Batch | TreeBatch,
+    *,
+    num_loss_tokens: int,
+    trunk: Trunk | None = None,
+) -> Tensor:
+    """Add a micro-batch's gradient to that of the parameters which train.
+
+    The same as ``(batch_loss(..)[0] / num_loss_tokens).backward()``, with the logits of one part
+    of the batch at a time in memory: each is turned into a gradient before the next is made.
+
+    Args:
+        model: a transformers causal LM.
+        batch: padded on the right, or a tree.
+        num_loss_tokens: of the whole optimizer step, what its loss is divided by.
+        trunk: what the tree goes on from; it is given its share of the gradient.
+
+    Returns:
+        The micro-batch's share of the step's loss, without a graph. If it is not finite, neither
+        is the gradient.
+    """
+    batch = batch.to(next(model.parameters()).device)
+    with _attention(model, batch, None if trunk is None else trunk.keys):
+        body = Body(model)
+        states = body.states(**_inputs(batch))
+        loss, gradient = _learn(body, states, Edges.of(batch), num_loss_tokens)
+        if gradient is not None:
+            states.backward(gradient)
+    return loss
+
+
+class Trunk:
+    """The start that all rows of a step have in common, run once for all of its micro-batches.
+
+    Attributes:
+        keys: what the micro-batches' trees see of it.
+        loss: its share of the step's loss, without a graph.
+    """
+
+    def __init__(self, model: nn.Module, tree: TreeBatch, *, num_loss_tokens: int) -> None:
+        """Run it.
+
+        Args:
+            model: a transformers causal LM.
+            tree: the trunk of all rows of a step.
+            num_loss_tokens: of the whole optimizer step, what its loss is divided by.
+        """
+        self.keys = TrunkKeys()
+        self._model, self._tree = model, tree.to(next(model.parameters()).device)
+        with self._attention():
+            body = Body(model)
+            self._states = body.states(**self._tree.inputs())
+            edges = Edges.of(self._tree)
+            self.loss, self._gradient = _learn(body, self._states, edges, num_loss_tokens)
+
+    def backward(self) -> None:
+        """Add its gradient to that of the parameters, once the micro-batches have given theirs."""
+        ends = self.keys.gradients()
+        if self._gradient is not None:
+            ends.append((self._states, self._gradient))
+        if ends:
+            with self._attention():
+                torch.autograd.backward([made for made, _ in ends], [by for _, by in ends])
+
+    def _attention(self) -> AbstractContextManager[None]:
+        return tree_attention(self._model, self._tree, self.keys)
+
+
+def _learn(
+    body: Body, states: Tensor, edges: Edges, num_loss_tokens: int
+) -> tuple[Tensor, Tensor | None]:
+    """Give the loss of some states, and its gradient by them; the head's own is added at once."""
+    loss = torch.zeros((), device=states.device)
+    # the graph is cut here, and put together again by the gradient of the cut
+    cut = states.detach().requires_grad_(states.requires_grad)
+    for places, part in _parts(edges, _num_logits(body.model)):
+        part_loss = edge_loss(body.logits(cut[places]), part) / num_loss_tokens
+        if part_loss.requires_grad:
+            part_loss.backward()
+        loss = loss + part_loss.detach()
+    return loss, cut.grad
+
+
+class _EdgeLoss(torch.autograd.Function):
+    """Cross-entropy of weighted edges, its gradient made in the room of one copy of the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, edges: Edges) -> Tensor:
+        scores = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        weights = edges.weights.to(scores.dtype)
+        normalizers = scores.logsumexp(dim=-1)  # (N,)
+        losses = normalizers[edges.parents] - scores[edges.parents, edges.targets]  # (E,)
+        if ctx.needs_input_grad[0]:
+            totals = torch.zeros_like(normalizers).index_add_(0, edges.parents, weights)
+            gradient = (scores - normalizers[:, None]).exp_().mul_(totals[:, None])
+            gradient.index_put_((edges.parents, edges.targets), -weights, accumulate=True)
+            ctx.save_for_backward(gradient.to(logits.dtype))
+        return (losses * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0], None
+
+
+def _parts(edges: Edges, num_logits: int) -> Iterator[tuple[Tensor, Edges]]:
+    """Cut edges so that the logits of a part are at most ``MAX_LOGITS``.
+
+    Yields:
+        The places whose logits a part needs, each once, and its edges with parents among those.
+    """
+    places, rows = edges.parents.unique(return_inverse=True)
+    order = rows.argsort(stable=True)
+    rows, targets, weights = rows[order], edges.targets[order], edges.weights[order]
+    size = max(MAX_LOGITS // num_logits, 1)
+    starts = range(0, len(places), size)
+    firsts = torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist()
+    lasts = [*firsts[1:], len(rows)]
+    for start, first, last in zip(starts, firsts, lasts[: len(starts)], strict=True):
+        part = Edges(rows[first:last] - start, targets[first:last], weights[first:last])
+        yield places[start : start + size], part
+
+
+def _num_logits(model: nn.Module) -> int:
+    config: Any = model.config
+    return int(config.get_text_config(decoder=True).vocab_size)
+
+
+def _inputs(batch: Batch | TreeBatch) -> dict[str, Tensor]:
+    if isinstance(batch, TreeBatch):
+        return batch.inputs()
+    if _is_right_padded(batch.attention_mask):
+        return {"input_ids": batch.input_ids}  # no token sees the padding behind it
+    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+
+
+def _attention(
+    model: nn.Module, batch: Batch | TreeBatch, keys: TrunkKeys | None = None
+) -> AbstractContextManager[None]:
+    return tree_attention(model, batch, keys) if isinstance(batch, TreeBatch) else nullcontext()
 
 
 def _is_right_padded(attention_mask: Tensor) -> bool:
     return bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
-
-
-@lru_cache(maxsize=64)
-def _head_hook(forward: FunctionType) -> HeadHook:
-    """Say how a model's forward lets its head run on fewer positions."""
-    if "logits_to_keep" not in inspect.signature(forward).parameters:
-        return "none"
-    # transformers models that cut with this function also take a (B, T) mask of positions
-    return "mask" if "slice_logits_to_keep" in forward.__globals__ else "positions"

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
-from transformers import PreTrainedModel
 
 _NOISY_NAMES = ("drop", "jitter")  # attention_dropout, layerdrop, router_jitter_noise
 
@@ -41,7 +40,7 @@ def noisy_embeddings(model: nn.Module, *, alpha: float | None) -> Iterator[None]
         handle.remove()
 
 
-def shares_noise(model: PreTrainedModel) -> str | None:
+def shares_noise(model: nn.Module) -> str | None:
     """Say what would be random in a forward pass in training mode, and so be shared between rows.
 
     Args:
@@ -50,10 +49,10 @@ def shares_noise(model: PreTrainedModel) -> str | None:
     Returns:
         The first thing found, in words; None if a pass is the same every time.
     """
-    for hook in model.get_input_embeddings()._forward_hooks.values():
-        if isinstance(hook, _Noise):
-            return f"NEFTune's noise of {hook.alpha:g} on the embeddings"
     for name, module in model.named_modules():
+        for hook in module._forward_hooks.values():
+            if isinstance(hook, _Noise):
+                return f"NEFTune's noise of {hook.alpha:g} on the embeddings"
         if isinstance(module, _DropoutNd):
             found = {"dropout": module.p}
         else:

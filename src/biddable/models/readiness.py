@@ -123,6 +123,7 @@ def assess(loaded: LoadedModel, template: ChatTemplate) -> Readiness:
         reached = None if trains else _reach(model, stop_id)
         facts = [_stop_fact(template, state, trains=trains, reached=reached)]
     facts += _control_facts(loaded, template, embeddings=embeddings, stop_id=stop_id)
+    facts += [Fact("template", note, "note") for note in template.notes]
     facts += _config_facts(loaded, template, stop_id=stop_id)
     facts += _shape_facts(model, tokenizer)
     return Readiness(

@@ -17,7 +17,7 @@ from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, tem
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
-from biddable.models.readiness import require_ready
+from biddable.models.readiness import assess, require_ready
 from biddable.training.checkpoint import RunRecord, save_run
 from biddable.training.preparation import EncodedParts, encode_parts, free_folder, prepare
 from biddable.training.trainer import TrainingLog, train
@@ -50,14 +50,16 @@ def finetune_instruct_model(
         The model, in evaluation mode, and the log of its training.
 
     Raises:
-        ConfigError: the model's name is unknown, or as many layers cannot be frozen.
+        ConfigError: the model's name is unknown, as many layers cannot be frozen, or the model can
+            never learn to stop with the dataset's template.
         TrainingError: a loss or gradient is not finite.
     """
-    model = load(base_model).model if isinstance(base_model, str) else base_model
-    if isinstance(model, LoadedModel):
-        model = model.model
+    given = load(base_model) if isinstance(base_model, str) else base_model
+    model = given.model if isinstance(given, LoadedModel) else given
     if num_frozen_layers:
         freeze_layers(model, num_frozen_layers)
+    as_taught = LoadedModel(model, instruct_dataset.tokenizer, "the base", "")
+    require_ready(assess(as_taught, instruct_dataset.template))
     log = train(
         model,
         instruct_dataset.examples,

@@ -16,12 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.config import RunConfig
+from biddable.config_training import TrainingConfig
+from biddable.data.batching import BatchPlan
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
+from biddable.training.layout import Layout
 from biddable.training.optimizer import schedule_factor
 from biddable.training.preparation import Prepared, prepare
 from biddable.training.trainer import peak_learning_rate, planned_steps
@@ -120,7 +123,7 @@ def plan_run(config: RunConfig) -> Plan:
         encoded["held_out"] = _encode(rows.held_out, prepared)
     ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
     kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
-    steps = planned_steps(kept, settings=config.training, seed=prepared.seed) if kept else None
+    steps = _steps(kept, config.training, prepared) if kept else None
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
@@ -150,6 +153,11 @@ def plan_run(config: RunConfig) -> Plan:
         learning_rate_reason=reason,
         refusals=refusals,
     )
+
+
+def _steps(rows: EncodedRows, settings: TrainingConfig, prepared: Prepared) -> BatchPlan:
+    layout = Layout.choose(prepared.loaded.model, settings)
+    return planned_steps(rows, settings=settings, seed=prepared.seed, layout=layout)
 
 
 def plan_table(plan: Plan) -> RenderableType:

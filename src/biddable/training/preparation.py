@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from transformers import PreTrainedModel
 
 from biddable.config import RunConfig
 from biddable.config_data import DataConfig
-from biddable.config_training import MethodConfig
-from biddable.data.cache import cache_key, encode_rows
+from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import EncodingReport, Overflow, encode_all, encode_chunk
+from biddable.data.leaks import count_shared
 from biddable.data.segments import Learn
 from biddable.data.sources import (
     Source,
@@ -31,13 +32,12 @@ from biddable.data.sources import (
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
-from biddable.models.control_rows import train_control_rows
-from biddable.models.freezing import decoder_layers, freeze_layers, freeze_named, has_tied_head
-from biddable.models.loading import LoadedModel, load
-from biddable.models.lora import LoRAKind, apply_lora, lora_layers, quantize_frozen
+from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.readiness import Readiness, choose_template
-from biddable.models.token_rows import add_tokens
 from biddable.training.checkpoint import require_free
+from biddable.training.method import new_tokens, settle_method
+
+_FIRST_ROWS = 1_000
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Rows:
     """Hold the rows of a run before they are encoded, and the files that they are from.
 
     Attributes:
-        train: shuffled, split and drawn; an iterator where they might not fit in memory.
+        train: shuffled, split and drawn; read anew each time where they might not fit in memory.
         held_out: never learned.
         files: what was read, by part.
         summaries: the same in words, with its part.
@@ -55,6 +55,16 @@ class Rows:
     held_out: list[Conversation]
     files: dict[str, list[dict[str, Any]]]
     summaries: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Streamed(Iterable[Conversation]):
+    """Read rows one by one, as often as they are asked for."""
+
+    data: DataConfig
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return stream_sources(self.data, tell=lambda source: None)
 
 
 @dataclass(frozen=True)
@@ -127,13 +137,17 @@ def prepare(config: RunConfig) -> Prepared:
     """
     read = cache(partial(_read_rows, config))
     sources = _hash_rows(config) if config.data.cache else None
-    if sources is None:
-        read()  # what is wrong with the rows is said before a model is loaded
+    what = [config.model, str(config.template), *new_tokens(config.method)]
+    looked_at = sources and [*sources, *what]
+    if looked_at is None or not were_read(looked_at):
+        _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
+        if looked_at is not None:
+            note_read(looked_at)
     loaded = load(config.model)
     options = {"control_text": config.data.control_text, "history": config.data.history}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the start of adapters and of new rows
-        method = _settle_method(loaded, config, options)
+        method = settle_method(loaded, config.method, template=config.template, options=options)
     template, readiness = choose_template(config.template, loaded, **options)
     return Prepared(
         read=read,
@@ -191,75 +205,19 @@ def encode_parts(prepared: Prepared) -> EncodedParts:
     return EncodedParts(parts, reports, known or about(), frozenset(from_cache))
 
 
-def _settle_method(loaded: LoadedModel, config: RunConfig, options: Mapping[str, Any]) -> str:
-    """Settle what trains: as the method says, and the rows that the template needs beside it."""
-    method = config.method
-    new_ids: list[int] = []
-    said: list[str] = []
-    if method.new_tokens:
-        new_ids = add_tokens(loaded.model, loaded.tokenizer, tokens=method.new_tokens)
-        said = [f"{', '.join(method.new_tokens)} are new to the vocabulary"]
-    said.insert(0, apply_method(loaded.model, method))
-    if method.name != "full":
-        template = get_template(config.template, loaded.tokenizer, **options)
-        rows = train_control_rows(loaded, template, asked=method.train_tokens, new_ids=new_ids)
-        said += [rows] if rows else []
-    return "; ".join(said)
-
-
-def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
-    """Settle which parameters of a model train, in place, and say it in words.
-
-    Args:
-        model: a transformers causal LM.
-        method: its name and settings.
+def _look_at_rows(config: RunConfig, rows: Rows) -> None:
+    """Show the first rows, all of which could be read, to the template; no weights are needed.
 
     Raises:
-        ConfigError: a setting does not fit the model.
+        TemplateError: there is no such template, or it cannot show some of them.
     """
-    if method.name == "lora":
-        return _apply_lora(model, method)
-    if method.name == "freeze":
-        return _freeze(model, method)
-    return "all parameters train"
-
-
-def _apply_lora(model: PreTrainedModel, method: MethodConfig) -> str:
-    ratio = method.lora_plus_ratio
-    kind = LoRAKind(
-        rslora=method.rslora, dora=method.dora, init=method.init, rate_ratio=ratio or 1.0
+    tokenizer, data = load_tokenizer(config.model), config.data
+    tokenizer.add_tokens(new_tokens(config.method), special_tokens=True)
+    template = get_template(
+        config.template, tokenizer, control_text=data.control_text, history=data.history
     )
-    names = apply_lora(
-        model,
-        rank=method.rank,
-        alpha=method.alpha,
-        dropout=method.dropout,
-        target_modules=method.target_modules,
-        kind=kind,
-    )
-    scale = lora_layers(model)[names[0]].scale
-    what = "DoRA" if kind.dora else "rsLoRA" if kind.rslora else "LoRA"
-    how = ", from the base's own largest directions (PiSSA)" if kind.init == "pissa" else ""
-    how += f", B at {ratio:g} times the learning rate (LoRA+)" if ratio else ""
-    if method.quantize_base:
-        num_small = quantize_frozen(model, method.quantize_base)
-        how += f", {num_small} frozen layers in {method.quantize_base}"
-    return f"{what} of rank {method.rank} and scale {scale:g} on {len(names)} linear layers{how}"
-
-
-def _freeze(model: PreTrainedModel, method: MethodConfig) -> str:
-    frozen, num_frozen = [], method.num_frozen_layers
-    num_layers = len(decoder_layers(model))
-    if num_frozen is None and not method.freeze:
-        num_frozen = num_layers // 2
-    if num_frozen is not None:
-        num_trained = freeze_layers(model, num_frozen)
-        tied = ", and the head, which shares their weight," if has_tied_head(model) else ""
-        frozen.append(f"the embeddings{tied} and {num_frozen} of {num_layers} layers are frozen")
-    if method.freeze:
-        num_trained = freeze_named(model, method.freeze)
-        frozen.append(f"what is called {', '.join(method.freeze)} is frozen")
-    return f"{'; '.join(frozen)}; {num_trained:,} parameters train"
+    first = list(islice(rows.train, _FIRST_ROWS))
+    encode_chunk(first, template, tokenizer, max_seq_len=None, learn=config.training.learn)
 
 
 def _hash_rows(config: RunConfig) -> list[str] | None:
@@ -288,6 +246,7 @@ def _read_rows(config: RunConfig) -> Rows:
             summaries.append(("train", drawn))
     if data.held_out is not None:
         held_out = _read_apart(data.held_out, data, files, summaries)
+        summaries += _shared(rows[: data.train_rows], held_out, data.held_out)
     wanted = data.train_rows
     if not rows or (wanted is not None and wanted > len(rows)):
         names = ", ".join(source.name for source in sources)
@@ -300,7 +259,10 @@ def _read_rows(config: RunConfig) -> Rows:
 
 
 def _stream_rows(config: RunConfig) -> Rows:
-    """Read rows that are learned as they stand one by one, for they might not fit in memory."""
+    """Read rows that are learned as they stand one by one, for they might not fit in memory.
+
+    They are read once to the end before any is given: a bad row is told before a model is loaded.
+    """
     data = config.data
     files: dict[str, list[dict[str, Any]]] = {"train": []}
     summaries: list[tuple[str, str]] = []
@@ -309,10 +271,13 @@ def _stream_rows(config: RunConfig) -> Rows:
         files["train"] += source.describe()
         summaries.append(("train", source.reading.summary()))
 
-    held_out: list[Conversation] = []
-    if data.held_out is not None:
-        held_out = _read_apart(data.held_out, data, files, summaries)
-    return Rows(stream_sources(data, tell=note), held_out, files, summaries)
+    apart = data.held_out
+    held_out = read_held_out(apart, data) if apart is not None else None
+    asked = held_out.reading.conversations if held_out is not None else []
+    shared = _shared(stream_sources(data, tell=note), asked, apart or "")
+    if held_out is not None:
+        _add_apart(held_out, files, summaries)
+    return Rows(_Streamed(data), asked, files, summaries + shared)
 
 
 def _read_apart(
@@ -322,15 +287,40 @@ def _read_apart(
     summaries: list[tuple[str, str]],
 ) -> list[Conversation]:
     apart = read_held_out(name, data)
+    _add_apart(apart, files, summaries)
+    return apart.reading.conversations
+
+
+def _add_apart(
+    apart: Source, files: dict[str, list[dict[str, Any]]], summaries: list[tuple[str, str]]
+) -> None:
+    """Note the held-out files, and refuse one that is learned."""
     files["held_out"] = apart.describe()
     summaries.append(("held_out", apart.reading.summary()))
     learned = {file.get("sha256") for file in files["train"]} - {None}
     if any(file.get("sha256") in learned for file in files["held_out"]):
-        raise ConfigError(
-            f"data.held_out: {name} holds what data.train holds, so what is learned would be"
-            " measured; name another file, or set data.held_out_rows."
-        )
-    return apart.reading.conversations
+        raise _learned_as_well(apart.name)
+
+
+def _shared(
+    train: Iterable[Conversation], held_out: list[Conversation], name: str
+) -> list[tuple[str, str]]:
+    """Say how many of the held-out rows are learned too, and refuse if all are."""
+    count, first = count_shared(train, held_out)
+    if count and count == len(held_out):
+        raise _learned_as_well(name)
+    told = (
+        f"{count:,} of its {len(held_out):,} rows are learned too, word for word, the first at"
+        f" {first}: what is measured on them is memory; data check --held-out names them"
+    )
+    return [("held_out", told)] if count else []
+
+
+def _learned_as_well(name: str) -> ConfigError:
+    return ConfigError(
+        f"data.held_out: {name} holds what data.train holds, so what is learned would be"
+        " measured; name another file, or set data.held_out_rows."
+    )
 
 
 def _lazily(read: Callable[[], Rows], part: str) -> Iterator[Conversation]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,14 +18,16 @@ import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan, Step, collate, plan_batches
+from biddable.data.batching import Batch, BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import batch_loss
-from biddable.models.randomness import noisy_embeddings
+from biddable.models.loss import Trunk, accumulate_gradient, batch_loss
 from biddable.models.recompute import recomputed_activations
+from biddable.training.activations import Activations, open_activations
+from biddable.training.layout import PADDED, Layout, training_noise
 from biddable.training.optimizer import (
     build_optimizer,
     choose_learning_rate,
@@ -98,7 +101,7 @@ def train(
     with (
         torch.random.fork_rng(devices=[]),
         recomputed_activations(model, enabled=settings.gradient_checkpointing),
-        noisy_embeddings(model, alpha=settings.neftune_alpha),
+        training_noise(model, settings),
     ):
         torch.manual_seed(seed)
         try:
@@ -108,9 +111,19 @@ def train(
 
 
 def held_out_loss(
-    model: nn.Module, examples: Sequence[Example], *, pad_id: int = 0
+    model: nn.Module,
+    examples: Sequence[Example],
+    *,
+    layout: Layout = PADDED,
+    pad_id: int = 0,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
+
+    Args:
+        model: a transformers causal LM.
+        examples: the rows.
+        layout: how they are laid out; the loss does not depend on it.
+        pad_id: fills shorter rows where they are padded.
 
     Returns:
         loss: nats per learned token.
@@ -119,19 +132,21 @@ def held_out_loss(
     was_training = model.training
     model.train(False)
     loss_sum, num_loss_tokens = 0.0, 0
-    lengths = EncodedRows.of(examples).lengths.tolist()
-    # one "step" over all rows: its micro-batches are sorted by length and limited in size
-    (step,) = plan_batches(lengths, batch_size=len(lengths), epochs=1, seed=0)
+    rows = EncodedRows.of(examples)
+    # one "step" over all rows: its micro-batches are sorted and limited in size
+    (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
     with torch.no_grad():
-        for rows in step.micro_batches:
-            batch_sum, count = batch_loss(model, collate([examples[n] for n in rows], pad_id))
+        for numbers in step.micro_batches:
+            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id=pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
     model.train(was_training)
     return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
 
 
-def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> BatchPlan:
+def planned_steps(
+    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
+) -> BatchPlan:
     """Plan the steps that `train` takes with these arguments."""
     return BatchPlan(
         rows,
@@ -139,6 +154,7 @@ def planned_steps(rows: EncodedRows, *, settings: TrainingConfig, seed: int) -> 
         micro_batch_size=settings.micro_batch_size,
         epochs=settings.epochs,
         seed=seed,
+        is_tree=layout.is_tree,
     )
 
 
@@ -164,7 +180,8 @@ class _Run:
     ) -> None:
         self.model, self.examples = model, examples
         self.on_event, self.pad_id = on_event, pad_id
-        self.steps = planned_steps(examples, settings=settings, seed=seed)
+        self.layout = Layout.choose(model, settings)
+        self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
         self.learning_rates = [
@@ -172,6 +189,8 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
+        self.activation_cache_gb = settings.activation_cache_gb
+        self.activations: Activations | None = None
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -180,7 +199,7 @@ class _Run:
     def go(self, held_out: Sequence[Example]) -> TrainingLog:
         """Run all steps."""
         started = time.perf_counter()
-        self._tell({"event": "plan", **self.steps.describe()})
+        self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
         self._tell(
             {
                 "event": "start",
@@ -193,6 +212,14 @@ class _Run:
             }
         )
         self._measure(held_out, epoch=0)
+        self.activations, kept = open_activations(
+            self.model,
+            self.examples,
+            num_epochs=self.steps[len(self.steps) - 1].epoch + 1,
+            limit_gb=self.activation_cache_gb,
+        )
+        if kept:
+            self._tell({"event": "activations", "text": kept})
         self.model.train(True)
         for number, step in enumerate(self.steps):
             self._record({**self._take_step(number, step), "seconds": _since(started)})
@@ -205,17 +232,24 @@ class _Run:
 
     def _take_step(self, number: int, step: Step) -> Event:
         """Add up the gradient of a step's micro-batches, divided once, and apply it."""
-        rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        rows = step.rows
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
+        trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
         for micro_batch in step.micro_batches:
-            batch = collate([self.examples[n] for n in micro_batch], self.pad_id)
-            loss_sum, _ = batch_loss(self.model, batch)
-            micro_loss = loss_sum / num_loss_tokens  # the only division
+            batch = self.layout.batch(
+                self.examples, micro_batch, pad_id=self.pad_id, trunk=step.trunk
+            )
+            with self._from_the_cut(batch, micro_batch):
+                micro_loss = accumulate_gradient(
+                    self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
+                )
             self._require_finite(micro_loss, "loss", number, micro_batch)
-            micro_loss.backward()
             loss += micro_loss.item()
+        if trunk is not None:
+            trunk.backward()
+            loss += trunk.loss.item()
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self._require_finite(norm, "gradient", number, rows)
         set_learning_rate(self.optimizer, self.learning_rates[number])
@@ -236,10 +270,24 @@ class _Run:
             "num_loss_tokens": num_loss_tokens,
         }
 
+    def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
+        tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
+        with self._from_the_cut(tree, step.rows):
+            return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
+
+    def _from_the_cut(
+        self, batch: Batch | TreeBatch, numbers: Sequence[int]
+    ) -> AbstractContextManager[None]:
+        if self.activations is None:
+            return nullcontext()
+        return self.activations.applied(batch, numbers)
+
     def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
         if not held_out:
             return
-        loss, num_loss_tokens = held_out_loss(self.model, held_out, pad_id=self.pad_id)
+        loss, num_loss_tokens = held_out_loss(
+            self.model, held_out, layout=self.layout, pad_id=self.pad_id
+        )
         if not math.isfinite(loss):
             raise TrainingError(
                 f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
