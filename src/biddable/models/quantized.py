@@ -60,12 +60,12 @@ def wide(weight: Tensor) -> Tensor:
     """Give a weight as an ordinary tensor: itself, or what a small one stands for."""
     if hasattr(weight, "get_original_weight"):
         return weight.get_original_weight()  # type: ignore[no-any-return]
-    return weight.dequantize() if _is_small(weight) else weight
+    return weight.dequantize() if is_small(weight) else weight
 
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``x @ weight.T + bias`` for a frozen weight of either kind: (.., in) to (.., out)."""
-    if not _is_small(weight):
+    if not is_small(weight):
         return F.linear(x, weight, bias)
     output: Tensor = _SmallLinear.apply(x, weight)  # type: ignore[no-untyped-call]
     return output if bias is None else output + bias
@@ -100,5 +100,6 @@ class _SmallLinear(torch.autograd.Function):
         return gradient @ wide(ctx.weight).to(gradient), None
 
 
-def _is_small(weight: Tensor) -> bool:
+def is_small(weight: Tensor) -> bool:
+    """Say whether a weight is kept in few bits; it has no storage of its own then."""
     return type(weight).__module__.startswith("torchao.")
