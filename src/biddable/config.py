@@ -92,10 +92,14 @@ _OTHER_NAMES = {
     "num_train_epochs": "training.epochs",
     "output_dir": "output",
     "per_device_train_batch_size": "training.micro_batch_size",
+    "loraplus_lr_ratio": "method.lora_plus_ratio",
     "r": "method.rank",
     "save_steps": "checkpoints.every_steps",
     "save_total_limit": "checkpoints.keep",
     "train_file": "data.train",
+    "use_dora": "method.dora",
+    "use_rslora": "method.rslora",
+    "min_lr_ratio": "training.min_lr_share",
     "warmup_ratio": "training.warmup_share",
 }
 

@@ -241,6 +241,7 @@ def test_a_second_ctrl_c_ends_at_once(start: Start, write_config: Callable[..., 
     write_config("full", training=training)
     running = start()
     wait_for("epoch 0", running)
+    time.sleep(0.2)  # until the step has begun
     os.kill(running.pid, signal.SIGINT)
     wait_for("once more ends at once", running)
     os.kill(running.pid, signal.SIGINT)

@@ -22,8 +22,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from biddable.config import RunConfig, parse_config
 from biddable.errors import CheckpointError, ConfigError
 from biddable.manifest import write_json
+from biddable.models.adapter import save_adapter
 from biddable.models.loading import EMBEDDED, no_progress_bars
-from biddable.models.lora import lora_layers, save_adapter
+from biddable.models.lora import lora_layers
+from biddable.models.token_rows import merge_token_rows
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def save_run(
             base = str(record.manifest["base_model"])
             save_adapter(model, partial, base_model=_absolute_if_local(base))
         else:
+            merge_token_rows(model)
             with no_progress_bars():
                 model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

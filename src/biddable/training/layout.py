@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import nn
@@ -12,6 +13,7 @@ from biddable.data.batching import Batch, BatchPlan, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.attention import why_no_trees
+from biddable.models.randomness import noisy_embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,9 @@ class Layout:
         """
         if settings.layout == "padded":
             return PADDED
-        if why := why_no_trees(model):
+        with training_noise(model, settings):
+            why = why_no_trees(model)
+        if why:
             return cls(False, f"rows are padded, not laid out as trees: {why}")
         return cls(True, "what rows of a forward pass have in common at their start is run once")
 
@@ -53,6 +57,11 @@ class Layout:
         if self.is_tree:
             return build_tree(rows, numbers, trunk=trunk)
         return collate([rows[n] for n in numbers])
+
+
+def training_noise(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
+    """Add the noise that a run asks for to the model's embeddings, as long as the context lasts."""
+    return noisy_embeddings(model, alpha=settings.neftune_alpha)
 
 
 PADDED = Layout(False, "rows are padded, as asked")

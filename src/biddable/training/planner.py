@@ -21,11 +21,11 @@ from biddable.data.batching import BatchPlan
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
-from biddable.errors import CheckpointError
+from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
 from biddable.training.layout import Layout, planned_steps
-from biddable.training.optimizer import peak_learning_rate
+from biddable.training.optimizer import peak_learning_rate, schedule_factor
 from biddable.training.preparation import Prepared, checkpoints_of, prepare
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
@@ -127,6 +127,11 @@ def plan_run(config: RunConfig) -> Plan:
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
+    try:
+        if steps:
+            schedule_factor(0, len(steps), settings=config.training)
+    except ConfigError as error:
+        refusals.append(str(error))
     try:
         require_unused(prepared.output)
         checkpoints_of(config).require_none()

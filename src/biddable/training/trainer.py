@@ -23,14 +23,20 @@ from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import ConfigError, DataError, TrainingError
 from biddable.models.loss import Trunk, accumulate_gradient
+from biddable.models.recompute import recomputed_activations
 from biddable.training.activations import Activations, open_activations
 from biddable.training.checkpoints import Checkpoints, Event
 from biddable.training.held_out import held_out_loss
-from biddable.training.layout import Layout, planned_steps
+from biddable.training.layout import Layout, planned_steps, training_noise
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
-from biddable.training.optimizer import build_optimizer, peak_learning_rate, schedule_factor
+from biddable.training.optimizer import (
+    build_optimizer,
+    peak_learning_rate,
+    schedule_factor,
+    set_learning_rate,
+)
 from biddable.training.run_state import (
     RunState,
     TrainingLog,
@@ -91,7 +97,11 @@ def train(
         checkpoints=checkpoints,
         samples=samples,
     )
-    with torch.random.fork_rng(devices=cuda_devices(model)):
+    with (
+        torch.random.fork_rng(devices=cuda_devices(model)),
+        recomputed_activations(model, enabled=settings.gradient_checkpointing),
+        training_noise(model, settings),
+    ):
         torch.manual_seed(seed)
         try:
             return run.go()
@@ -121,13 +131,7 @@ class _Run:
         rate, reason = peak_learning_rate(model, settings)
         self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
         self.learning_rates = [
-            rate
-            * schedule_factor(
-                number,
-                len(self.steps),
-                schedule=settings.schedule,
-                warmup_share=settings.warmup_share,
-            )
+            rate * schedule_factor(number, len(self.steps), settings=settings)
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
@@ -245,8 +249,7 @@ class _Run:
         self, number: int, rows: Sequence[int], *, loss: float, norm: float
     ) -> Event:
         """Change the weights by the gradient of a step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[number]
+        set_learning_rate(self.optimizer, self.learning_rates[number])
         self.optimizer.step()
         num_tokens = int(self.examples.lengths[rows].sum())
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
