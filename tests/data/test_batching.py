@@ -15,10 +15,12 @@ from biddable.data.batching import (
     Step,
     collate,
     count_unique_tokens,
+    group_by_starts,
     plan_batches,
 )
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.trees import sort_rows
 
 
 def test_collate_pads_on_the_right_and_by_position() -> None:
@@ -171,3 +173,15 @@ def test_a_plan_refuses_what_plan_batches_refuses() -> None:
         BatchPlan([], batch_size=2)
     with pytest.raises(ValueError, match="must be positive"):
         BatchPlan(rows_of([1]), batch_size=2, epochs=0)
+
+
+def test_the_trees_of_a_step_are_of_like_size_and_within_the_limit():
+    rows = EncodedRows.of([Example([1, 2, 3, *range(n, n + 9)], [True] * 12) for n in range(40)])
+    ordered = sort_rows(rows, range(40))
+    groups = group_by_starts(rows, ordered, trunk=3, max_tokens=200)
+    sizes = [count_unique_tokens(rows, [group]) - 3 for group in groups]
+    assert [n for group in groups for n in group] == ordered
+    assert len(sizes) == 2
+    assert max(sizes) <= 200
+    assert max(sizes) - min(sizes) <= 9
+    assert len(group_by_starts(rows, ordered, max_tokens=5)) == 40  # a longer row stands alone

@@ -145,6 +145,7 @@ class BatchPlan(Sequence[Step]):
         epochs: float = 1,
         seed: int = 0,
         is_tree: bool = False,
+        max_tokens: int = MICRO_BATCH_TOKENS,
     ) -> None:
         """Plan a run; see ``plan_batches``.
 
@@ -156,6 +157,8 @@ class BatchPlan(Sequence[Step]):
             seed: the order of rows.
             is_tree: rows that begin alike are put into one forward pass, which is to hold each
                 token of theirs once, instead of rows of like length.
+            max_tokens: ids of a forward pass, padding included, unless its rows were given; a
+                longer row stands alone.
 
         Raises:
             ValueError: there are no rows, or a size or ``epochs`` is not positive.
@@ -166,6 +169,7 @@ class BatchPlan(Sequence[Step]):
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
             seed=seed,
+            max_tokens=max_tokens,
         )
         self._is_tree = is_tree
         self.is_cut_by_tokens = micro_batch_size is None
@@ -260,25 +264,36 @@ def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> i
 
 
 def group_by_starts(
-    rows: EncodedRows, ordered: Sequence[int], size: int | None = None, *, trunk: int = 0
+    rows: EncodedRows,
+    ordered: Sequence[int],
+    size: int | None = None,
+    *,
+    trunk: int = 0,
+    max_tokens: int = MICRO_BATCH_TOKENS,
 ) -> tuple[tuple[int, ...], ...]:
-    """Cut rows into groups whose trees are not too large for a forward pass.
+    """Cut rows into groups of like size whose trees are not too large for a forward pass.
 
     Args:
         rows: the examples.
         ordered: numbers of rows, as `sort_rows` has them.
-        size: rows in a group; None: as many as have ``MICRO_BATCH_TOKENS`` unique tokens.
+        size: rows in a group; None: as few groups as come to ``max_tokens`` each.
         trunk: first ids that all rows have in common and that do not count.
+        max_tokens: unique ids in a group of several rows.
 
     Returns:
         The groups, in order.
     """
     groups: list[list[int]] = []
+    shared_ids = shared_lengths(rows, ordered).clip(min=trunk)
+    total = int((rows.lengths[list(ordered)] - shared_ids).sum())
+    share = total / max(math.ceil(total / max_tokens), 1)
     num_nodes = 0
-    for row, shared in zip(ordered, shared_lengths(rows, ordered).tolist(), strict=True):
+    for row, shared in zip(ordered, shared_ids.tolist(), strict=True):
         length = int(rows.lengths[row]) - trunk
-        num_nodes += length + trunk - shared
-        if groups and (num_nodes <= MICRO_BATCH_TOKENS if size is None else len(groups[-1]) < size):
+        num_new = length + trunk - shared
+        num_nodes += num_new
+        is_full = num_nodes > max_tokens or num_nodes - num_new / 2 > share
+        if groups and (not is_full if size is None else len(groups[-1]) < size):
             groups[-1].append(row)
         else:
             groups.append([row])
@@ -290,7 +305,13 @@ class _Order:
     """Say which rows make up a step, holding the order of one epoch at a time."""
 
     def __init__(
-        self, lengths: Sequence[int], *, batch_size: int, micro_batch_size: int | None, seed: int
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_size: int,
+        micro_batch_size: int | None,
+        seed: int,
+        max_tokens: int = MICRO_BATCH_TOKENS,
     ) -> None:
         if not lengths:
             raise ValueError("there are no rows to plan for.")
@@ -298,6 +319,7 @@ class _Order:
             raise ValueError(_NOT_POSITIVE)
         self._lengths, self._seed = lengths, seed
         self._batch_size, self._micro_batch_size = batch_size, micro_batch_size
+        self._max_tokens = max_tokens
         self._epoch, self._shuffled = -1, np.zeros(0, np.int64)
         self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
 
@@ -317,12 +339,13 @@ class _Order:
         return rows
 
     def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:
+        limits = self._micro_batch_size, self._max_tokens
         if trees_of is None:
             rows = sorted(self.rows(number), key=self._lengths.__getitem__)
-            groups, trunk = _micro_batches(rows, self._lengths, self._micro_batch_size), 0
+            groups, trunk = _micro_batches(rows, self._lengths, *limits), 0
         else:
             rows = sort_rows(trees_of, self.rows(number))
-            groups, trunk = _tree_micro_batches(trees_of, rows, self._micro_batch_size)
+            groups, trunk = _tree_micro_batches(trees_of, rows, *limits)
         return Step(number // self.steps_per_epoch, groups, trunk)
 
 
@@ -330,12 +353,12 @@ _NOT_POSITIVE = "batch_size, micro_batch_size and epochs must be positive."
 
 
 def _micro_batches(
-    rows: Sequence[int], lengths: Sequence[int], size: int | None
+    rows: Sequence[int], lengths: Sequence[int], size: int | None, max_tokens: int
 ) -> tuple[tuple[int, ...], ...]:
     """Group rows that are sorted by length, so that the last of a group is its longest."""
     groups: list[list[int]] = []
     for row in rows:
-        limit = size or max(MICRO_BATCH_TOKENS // max(lengths[row], 1), 1)
+        limit = size or max(max_tokens // max(lengths[row], 1), 1)
         if groups and len(groups[-1]) < limit:
             groups[-1].append(row)
         else:
@@ -344,15 +367,15 @@ def _micro_batches(
 
 
 def _tree_micro_batches(
-    rows: EncodedRows, ordered: Sequence[int], size: int | None
+    rows: EncodedRows, ordered: Sequence[int], size: int | None, max_tokens: int
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
     """Group rows, and say how long a trunk it pays to run by itself for all groups."""
     trunk = common_start(rows, ordered)
     if trunk >= _MIN_TRUNK:
-        groups = group_by_starts(rows, ordered, size, trunk=trunk)
+        groups = group_by_starts(rows, ordered, size, trunk=trunk, max_tokens=max_tokens)
         if len(groups) > 1:
             return groups, trunk
-    return group_by_starts(rows, ordered, size), 0
+    return group_by_starts(rows, ordered, size, max_tokens=max_tokens), 0
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

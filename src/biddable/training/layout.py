@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, BatchPlan, collate
+from biddable.data.batching import MICRO_BATCH_TOKENS, Batch, BatchPlan, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.attention import why_no_trees
 from biddable.models.randomness import noisy_embeddings
+
+# A core is busy with a few hundred ids, and what they keep for the gradient stays small.
+_CPU_TOKENS = 768
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,12 @@ class Layout:
     Attributes:
         is_tree: each common start of rows is computed once.
         reason: in words, for the user.
+        max_tokens: ids of a forward pass, unless the user says how many rows it has.
     """
 
     is_tree: bool
     reason: str
+    max_tokens: int = MICRO_BATCH_TOKENS
 
     @classmethod
     def choose(cls, model: nn.Module, settings: TrainingConfig) -> Layout:
@@ -36,13 +41,17 @@ class Layout:
             model: as it is going to be trained.
             settings: of the run.
         """
+        is_on_cpu = next(model.parameters()).device.type == "cpu"
+        max_tokens = _CPU_TOKENS if is_on_cpu else MICRO_BATCH_TOKENS
         if settings.layout == "padded":
-            return PADDED
+            return replace(PADDED, max_tokens=max_tokens)
         with training_noise(model, settings):
             why = why_no_trees(model)
         if why:
-            return cls(False, f"rows are padded, not laid out as trees: {why}")
-        return cls(True, "what rows of a forward pass have in common at their start is run once")
+            told = f"rows are padded, not laid out as trees: {why}"
+            return cls(False, told, max_tokens)
+        told = "what rows of a forward pass have in common at their start is run once"
+        return cls(True, told, max_tokens)
 
     def batch(
         self, rows: EncodedRows, numbers: Sequence[int], *, trunk: int = 0
@@ -78,4 +87,5 @@ def planned_steps(
         epochs=settings.epochs,
         seed=seed,
         is_tree=layout.is_tree,
+        max_tokens=layout.max_tokens,
     )
