@@ -18,7 +18,8 @@ median, the least and the largest are kept, with the peak memory of each process
 A token counts once for each row that it stands in, padding apart. The needed work of a step is six
 operations for each weight below the head and each different token (four where only adapters train),
 six for each weight of the head and each place where something is learned, and attention between the
-tokens that see each other. Its share is of the fastest matrix product of the same process.
+tokens that see each other. Its share is of the matrix peak: the fastest of a row of
+products that the same process makes before each of its turns.
 """
 
 import argparse
@@ -380,11 +381,11 @@ def wait() -> float:
     import torch
 
     sys.stdin.readline()
-    left, right = torch.ones(1024, 1024), torch.ones(1024, 1024)
-    for _ in range(12):
-        started = time.perf_counter()
+    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
+    started = time.perf_counter()
+    for _ in range(_NUM_PRODUCTS):
         left @ right
-        _products.append(2 * 1024**3 / (time.perf_counter() - started))
+    _products.append(2 * 1024**3 * _NUM_PRODUCTS / (time.perf_counter() - started))
     return time.perf_counter()
 
 
@@ -408,6 +409,7 @@ class _Done(Exception):
     """All steps were taken."""
 
 
+_NUM_PRODUCTS = 50
 _products: list[float] = []
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any, overload
 
 import numpy as np
@@ -278,27 +279,23 @@ def group_by_starts(
         ordered: numbers of rows, as `sort_rows` has them.
         size: rows in a group; None: as few groups as come to ``max_tokens`` each.
         trunk: first ids that all rows have in common and that do not count.
-        max_tokens: unique ids in a group of several rows.
+        max_tokens: unique ids in a group, give or take a row.
 
     Returns:
         The groups, in order.
     """
-    groups: list[list[int]] = []
-    shared_ids = shared_lengths(rows, ordered).clip(min=trunk)
-    total = int((rows.lengths[list(ordered)] - shared_ids).sum())
+    shared = shared_lengths(rows, ordered).clip(min=trunk)
+    added = rows.lengths[list(ordered)] - shared
+    total = int(added.sum())
     share = total / max(math.ceil(total / max_tokens), 1)
-    num_nodes = 0
-    for row, shared in zip(ordered, shared_ids.tolist(), strict=True):
-        length = int(rows.lengths[row]) - trunk
-        num_new = length + trunk - shared
-        num_nodes += num_new
-        is_full = num_nodes > max_tokens or num_nodes - num_new / 2 > share
-        if groups and (not is_full if size is None else len(groups[-1]) < size):
-            groups[-1].append(row)
-        else:
-            groups.append([row])
-            num_nodes = length
-    return tuple(tuple(group) for group in groups)
+    # the group in whose part of all ids the middle of what a row adds lies
+    parts = ((np.cumsum(added) - added / 2) // share).tolist()
+    if size is not None:
+        parts = [place // size for place in range(len(ordered))]
+    return tuple(
+        tuple(row for _, row in group)
+        for _, group in groupby(zip(parts, ordered, strict=True), itemgetter(0))
+    )
 
 
 class _Order:

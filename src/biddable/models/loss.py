@@ -22,7 +22,7 @@ from biddable.models.attention import TrunkKeys, tree_attention
 from biddable.models.head import Body
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
-MAX_LOGITS = 2**24
+MAX_LOGITS = 2**23
 
 
 @dataclass(frozen=True, slots=True)

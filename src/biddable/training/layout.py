@@ -16,7 +16,7 @@ from biddable.models.attention import why_no_trees
 from biddable.models.randomness import noisy_embeddings
 
 # A core is busy with a few hundred ids, and what they keep for the gradient stays small.
-_CPU_TOKENS = 768
+_CPU_TOKENS = 384
 
 
 @dataclass(frozen=True, slots=True)
