@@ -138,7 +138,8 @@ def plan(
     from biddable.config import load_config
 
     settings = load_config(config)
-    from biddable.training.planner import plan_run, plan_table
+    from biddable.training.plan_table import plan_table
+    from biddable.training.planner import plan_run
 
     found = plan_run(settings)
     if as_json:

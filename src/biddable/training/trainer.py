@@ -25,7 +25,7 @@ from biddable.data.trees import TreeBatch
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
 from biddable.models.loss import accumulate_gradient, batch_loss
-from biddable.training.activations import Activations, open_activations
+from biddable.training.activations import Activations, find_activations, open_activations
 from biddable.training.layout import PADDED, Layout
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 
@@ -146,6 +146,14 @@ def planned_steps(
         seed=seed,
         is_tree=layout.is_tree,
     )
+
+
+def planned_activations(
+    model: nn.Module, rows: EncodedRows, *, settings: TrainingConfig, num_epochs: int
+) -> tuple[Activations | None, str]:
+    """Say which states of frozen layers `train` keeps, and why; none are computed."""
+    limit_gb = settings.activation_cache_gb
+    return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
 
 
 def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[float, str]:
