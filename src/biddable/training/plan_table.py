@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from biddable.training.advice import Suggestion
+from biddable.training.costs import Memory
+from biddable.training.estimate import Estimate
 from biddable.training.planner import Plan
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
@@ -18,12 +23,16 @@ def plan_table(plan: Plan) -> RenderableType:
     parts: list[RenderableType] = [Text("Readiness of the base", style="bold"), _facts(plan)]
     parts += [Text("Lengths in tokens, and what the limit takes", style="bold"), _lengths(plan)]
     parts += [Text("The training", style="bold"), _training(plan)]
+    if plan.estimate is not None:
+        parts += [Text("What it takes", style="bold"), _cost(plan.estimate)]
     if plan.refusals:
         shown = {str(problem) for problem in plan.readiness.problems}
         rest = [reason for reason in plan.refusals if reason not in shown]
         why = ":" if rest else ", for what is marked ✗ above."
         parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
         parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
+    elif plan.estimate is not None and not plan.estimate.fits:
+        parts.append(Text("This run can start, but would run out of memory", style="bold yellow"))
     else:
         parts.append(Text("This run can start: biddable train", style="bold green"))
     return Group(*parts)
@@ -79,3 +88,91 @@ def _training(plan: Plan) -> RenderableType:
     for name, text in lines.items():
         table.add_row(f"  {name}", Text(text))
     return Padding(table, (0, 0, 1, 0))
+
+
+def _cost(estimate: Estimate) -> RenderableType:
+    """Show memory in its parts, and time."""
+    memory = estimate.memory
+    peak, available = size_text(memory.needed), size_text(estimate.available)
+    where = "memory" if estimate.device == "cpu" else f"memory of {estimate.device}"
+    verdict = "" if estimate.fits else ": does not fit"
+    told = Text(f"{peak} at the peak, of {available} {where}{verdict}")
+    told.stylize("" if estimate.fits else "bold red", len(told) - len(verdict))
+    lines = {"memory": told, "": memory_text(memory)}
+    largest = f"{estimate.num_tokens:,} tokens of {estimate.num_rows:,} rows"
+    how = "counted" if estimate.is_counted else "by the formula of a Llama-type model"
+    lines["largest pass"] = Text(f"{largest}; its activations are {how}")
+    lines |= _time_lines(estimate)
+    table = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        table.add_row(f"  {name}", text)
+    parts: list[RenderableType] = [table]
+    if estimate.suggestions:
+        parts += [Text("What would help", style="bold"), suggestions_table(estimate.suggestions)]
+    return Padding(Group(*parts), (0, 0, 1, 0))
+
+
+def _time_lines(estimate: Estimate) -> dict[str, Text]:
+    pace, measured = estimate.pace, estimate.measured
+    if pace is None or measured is None:
+        return {"time": Text("not measured")}
+    total, epoch, step = map(duration_text, (pace.total, pace.per_epoch, pace.per_step))
+    lines = {"time": Text(f"{total} in all, {epoch} an epoch, {step} a step")}
+    apart = {"the held-out loss": pace.held_out, "states of frozen layers": pace.kept_states}
+    parts = [f"{what} {duration_text(seconds)}" for what, seconds in apart.items() if seconds]
+    passes = f"from {len(measured.samples)} passes, measured in {duration_text(measured.seconds)}"
+    lines[" "] = Text("; ".join([*parts, passes]), style="dim")
+    return lines
+
+
+def memory_text(memory: Memory) -> Text:
+    """Name the parts of some memory, those that are nothing left out."""
+    words = {"cache": "states of frozen layers, mapped", "program": "program and rows"}
+    sizes = [
+        (words.get(name, name), getattr(memory, name)) for name in memory.__slots__
+    ]
+    return Text(", ".join(f"{what} {size_text(size)}" for what, size in sizes if size), style="dim")
+
+
+def suggestions_table(suggestions: Sequence[Suggestion]) -> RenderableType:
+    """List changes with what each saves."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("  ")
+    table.add_column("saves", justify="right")
+    table.add_column("peak", justify="right")
+    table.add_column("change")
+    for suggestion in suggestions:
+        sign, style = _SIGNS["ok"] if suggestion.fits else _SIGNS["note"]
+        sizes = (size_text(suggestion.saves), size_text(suggestion.needed))
+        table.add_row(Text(f"  {sign}", style=style), *sizes, Text(suggestion.change))
+    return Group(table, Text("  ✓ is enough by itself", style="dim"))
+
+
+def size_text(size: float) -> str:
+    """Say bytes in units of 10**9, or 10**6.
+
+    Example:
+        >>> size_text(3_456_000_000), size_text(12_300_000)
+        ('3.46 GB', '12 MB')
+    """
+    return f"{size / 1e9:.2f} GB" if abs(size) >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def duration_text(seconds: float) -> str:
+    """Say a time as one reads it.
+
+    Example:
+        >>> [duration_text(s) for s in (0.25, 48, 300, 7_500, 200_000)]
+        ['0.25 s', '48 s', '5 min', '2 h 5 min', '2 d 8 h']
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"
