@@ -159,7 +159,7 @@ def running(
         process.stdin.write("go\n")
         process.stdin.flush()
         for line in process.stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):  # TRL prints dicts of its own
                 return dict(json.loads(line))
         raise SystemExit(f"{part}: the side {side} ended before its turn")
 

@@ -10,7 +10,6 @@ import json
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -99,6 +98,9 @@ def demo(
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
+    log: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Every event, as it happens, in JSON lines.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train what a config describes, and leave a run folder."""
@@ -106,17 +108,18 @@ def train(
 
     settings = load_config(config)  # before torch is loaded: a typo is told at once
     from biddable.training.finetune import run_training
-    from biddable.training.metrics import ProgressBar
+    from biddable.training.metrics import JsonlWriter
+    from biddable.training.progress import ProgressBar
 
     errors = console(stderr=True)
-    bar = ProgressBar(errors)
-    with ExitStack() as drawn:
+    write = JsonlWriter(log) if log else None
+    with ProgressBar(errors) as bar:
 
         def listen(event: dict[str, Any]) -> None:
             _tell_preparation(event, errors)
-            if event["event"] == "start":
-                drawn.enter_context(bar)
             bar(event)
+            if write:
+                write(event)
 
         folder = run_training(settings, on_event=listen)
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

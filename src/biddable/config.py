@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from biddable.config_data import DataConfig, SourceConfig
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.config_values import Section, Seed, Text
+from biddable.config_watch import WatchConfig
 from biddable.config_yaml import Lines, read_yaml
 from biddable.errors import ConfigError, join_problems, nearest
 
@@ -39,6 +40,9 @@ class RunConfig(Section):
     training: TrainingConfig = Field(
         default_factory=TrainingConfig, description="how it is trained"
     )
+    watch: WatchConfig = Field(
+        default_factory=WatchConfig, description="what is shown of it meanwhile"
+    )
     seed: Seed = Field(0, description="row order, adapter start, dropout")
     output: Text = Field(description="the run folder to make")
 
@@ -54,6 +58,7 @@ SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "method": MethodConfig,
     "training": TrainingConfig,
+    "watch": WatchConfig,
 }
 # What other tools call our keys; used in messages only, never accepted.
 _OTHER_NAMES = {

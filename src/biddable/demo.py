@@ -27,7 +27,7 @@ from biddable.evaluation.suites import load_suite
 from biddable.evaluation.terminal import short, side_by_side, summary_table
 from biddable.manifest import write_json
 from biddable.training.finetune import run_training
-from biddable.training.metrics import ProgressBar
+from biddable.training.progress import ProgressBar
 
 BASE = "mimic"
 TRAIN = "mimic"

@@ -80,6 +80,26 @@ def test_train_with_a_plain_method_and_json(cli: Cli, config: Config) -> None:
     assert "LoRA of rank 8" in ran.err
 
 
+def test_train_writes_every_event_as_it_happens(cli: Cli, config: Config) -> None:
+    watch = {"prompts": ["Say 1."], "max_new_tokens": 3}
+    ran = cli("train", config(watch=watch), "--log", "events.jsonl")
+    assert ran.code == 0
+    events = [json.loads(line) for line in Path("events.jsonl").read_text().splitlines()]
+    assert [events[0]["event"], events[-1]["event"]] == ["source", "end"]
+    log = [json.loads(line) for line in Path("runs/tiny/log.jsonl").read_text().splitlines()]
+    assert [event for event in events if event in log] == log
+    assert ran.err.count("  → ") == 2  # before the first step and after the epoch
+    assert "step 2/2  loss " in ran.err
+    assert Path("runs/tiny/loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_log_that_cannot_be_written_is_said_before_training(cli: Cli, config: Config) -> None:
+    ran = cli("train", config(), "--log", "nowhere/events.jsonl")
+    assert ran.code == 1
+    assert ran.err.startswith("biddable: nowhere/events.jsonl: cannot be written")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_answers_with_its_own_template(cli: Cli, config: Config, method: str) -> None:
     assert cli("train", config(method=method)).code == 0

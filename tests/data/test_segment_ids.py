@@ -141,6 +141,7 @@ def test_two_starts_are_refused() -> None:
     tokenizer = tiny_tokenizer()
     start = Segment("<|endoftext|>", learned=False, special=True)
     row = [start, start, Segment("a", learned=True)]
-    ids = SegmentIds([row], tokenizer, control_tokens=frozenset({start.text}))
-    assert "opens with '<|endoftext|>' twice" in ids.problem(row)
-    assert ids.problem(row[1:]) == ""
+    ids = SegmentIds([row, row[1:]], tokenizer, control_tokens=frozenset({start.text}))
+    ((number, problem),) = ids.problems().items()
+    assert number == 0
+    assert "opens with '<|endoftext|>' twice" in problem

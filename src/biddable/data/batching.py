@@ -22,9 +22,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
-from biddable.data.trees import shared_lengths, sort_rows
+from biddable.data.trees import common_start, shared_lengths, sort_rows
 
 MICRO_BATCH_TOKENS = 4096
+_MIN_TRUNK = 8  # a shorter common start is not worth a pass of its own
 _STEPS_AT_ONCE = 256  # whose prefix trees are counted in one go
 
 
@@ -54,10 +55,17 @@ class Step:
     Attributes:
         epoch: counted from 0.
         micro_batches: indices of rows, a tuple for each forward pass.
+        trunk: how many first ids all rows have in common that are run in a pass of their own.
     """
 
     epoch: int
     micro_batches: tuple[tuple[int, ...], ...]
+    trunk: int = 0
+
+    @property
+    def rows(self) -> list[int]:
+        """The rows of all micro-batches."""
+        return list(chain.from_iterable(self.micro_batches))
 
 
 def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:
@@ -190,10 +198,9 @@ class BatchPlan(Sequence[Step]):
         """Count the tokens that are left when rows of a micro-batch share their common starts."""
         total = 0
         for start in range(0, len(self), _STEPS_AT_ONCE):
-            groups = [
-                g for step in self[start : start + _STEPS_AT_ONCE] for g in step.micro_batches
-            ]
-            total += count_unique_tokens(self._rows, groups)
+            for step in self[start : start + _STEPS_AT_ONCE]:
+                total += count_unique_tokens(self._rows, step.micro_batches)
+                total -= step.trunk * (len(step.micro_batches) - 1)
             self._rows.forget()
         return total
 
@@ -249,7 +256,7 @@ def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> i
 
 
 def group_by_starts(
-    rows: EncodedRows, ordered: Sequence[int], size: int | None = None
+    rows: EncodedRows, ordered: Sequence[int], size: int | None = None, *, trunk: int = 0
 ) -> tuple[tuple[int, ...], ...]:
     """Cut rows into groups whose trees are not too large for a forward pass.
 
@@ -257,6 +264,7 @@ def group_by_starts(
         rows: the examples.
         ordered: numbers of rows, as `sort_rows` has them.
         size: rows in a group; None: as many as have ``MICRO_BATCH_TOKENS`` unique tokens.
+        trunk: first ids that all rows have in common and that do not count.
 
     Returns:
         The groups, in order.
@@ -264,8 +272,8 @@ def group_by_starts(
     groups: list[list[int]] = []
     num_nodes = 0
     for row, shared in zip(ordered, shared_lengths(rows, ordered).tolist(), strict=True):
-        length = int(rows.lengths[row])
-        num_nodes += length - shared
+        length = int(rows.lengths[row]) - trunk
+        num_nodes += length + trunk - shared
         if groups and (num_nodes <= MICRO_BATCH_TOKENS if size is None else len(groups[-1]) < size):
             groups[-1].append(row)
         else:
@@ -305,13 +313,13 @@ class _Order:
         return rows
 
     def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:
-        if trees_of is not None:
-            rows = sort_rows(trees_of, self.rows(number))
-            groups = group_by_starts(trees_of, rows, self._micro_batch_size)
-        else:
+        if trees_of is None:
             rows = sorted(self.rows(number), key=self._lengths.__getitem__)
-            groups = _micro_batches(rows, self._lengths, self._micro_batch_size)
-        return Step(number // self.steps_per_epoch, groups)
+            groups, trunk = _micro_batches(rows, self._lengths, self._micro_batch_size), 0
+        else:
+            rows = sort_rows(trees_of, self.rows(number))
+            groups, trunk = _tree_micro_batches(trees_of, rows, self._micro_batch_size)
+        return Step(number // self.steps_per_epoch, groups, trunk)
 
 
 _NOT_POSITIVE = "batch_size, micro_batch_size and epochs must be positive."
@@ -329,6 +337,18 @@ def _micro_batches(
         else:
             groups.append([row])
     return tuple(tuple(group) for group in groups)
+
+
+def _tree_micro_batches(
+    rows: EncodedRows, ordered: Sequence[int], size: int | None
+) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """Group rows, and say how long a trunk it pays to run by itself for all groups."""
+    trunk = common_start(rows, ordered)
+    if trunk >= _MIN_TRUNK:
+        groups = group_by_starts(rows, ordered, size, trunk=trunk)
+        if len(groups) > 1:
+            return groups, trunk
+    return group_by_starts(rows, ordered, size), 0
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

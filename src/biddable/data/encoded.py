@@ -10,13 +10,31 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biddable.data.encoding import Example
+from biddable.data.id_lists import IdLists, places_of, to_offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Hold one row, encoded.
+
+    Attributes:
+        input_ids: length T.
+        loss_mask: length T, True where the token itself is learned.
+        source: ``file:line`` of the row; empty if unknown.
+    """
+
+    input_ids: list[int]
+    loss_mask: list[bool]
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        """Hold the two lists to one length."""
+        require_same_length(self.input_ids, self.loss_mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,20 +69,43 @@ class EncodedRows(Sequence[Example]):
         """
         if isinstance(examples, EncodedRows):
             return examples
-        lengths = [len(example.input_ids) for example in examples]
-        loss_tokens = [sum(example.loss_mask[1:]) for example in examples]
-        return cls(
-            np.fromiter(chain.from_iterable(e.input_ids for e in examples), np.int32, sum(lengths)),
+        return cls.of_lists(
+            IdLists.of([example.input_ids for example in examples]),
             np.frombuffer(b"".join(bytes(e.loss_mask) for e in examples), np.bool_),
-            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
-            np.array(loss_tokens, np.int32),
             [example.source for example in examples],
         )
+
+    @classmethod
+    def of_lists(
+        cls, lists: IdLists, loss_mask: NDArray[np.bool_], sources: Sequence[str]
+    ) -> EncodedRows:
+        """Take rows that are flat already.
+
+        Args:
+            lists: the ids of each row.
+            loss_mask: (N,), of all rows.
+            sources: of each row.
+        """
+        learned: NDArray[np.int64] = np.diff(to_offsets(loss_mask)[lists.offsets])
+        has_first = lists.lengths > 0
+        learned[has_first] -= loss_mask[lists.offsets[:-1][has_first]]
+        return cls(lists.ids, loss_mask, lists.offsets, learned.astype(np.int32), sources)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """How many ids each row has, (R,)."""
         return np.diff(self.offsets)
+
+    def take(self, numbers: NDArray[np.int64]) -> EncodedRows:
+        """Give some rows, in the order of their numbers."""
+        places, offsets = places_of(numbers, self.offsets)
+        return EncodedRows(
+            self.input_ids[places],
+            self.loss_mask[places],
+            offsets,
+            self.loss_tokens[numbers],
+            [self.sources[number] for number in numbers],
+        )
 
     def forget(self) -> None:
         """Let go of what was read of mapped files; it is read again where it is asked for.
@@ -93,4 +134,16 @@ class EncodedRows(Sequence[Example]):
             self.input_ids[start:end].tolist(),
             self.loss_mask[start:end].tolist(),
             self.sources[number],
+        )
+
+
+def require_same_length(input_ids: Sequence[int], loss_mask: Sequence[bool]) -> None:
+    """Hold ids and mask to one length.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if len(input_ids) != len(loss_mask):
+        raise ValueError(
+            f"{len(input_ids)} input_ids and {len(loss_mask)} loss_mask values; they go in pairs."
         )

@@ -6,11 +6,15 @@ is a border between tokens, and training sees exactly the ids that generation is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from biddable.data.conversation import Conversation, Message
+from biddable.data.encoded import EncodedRows, Example, require_same_length
 from biddable.data.segment_ids import SegmentIds
 from biddable.data.segments import ChatTemplate, Learn, Segment, Tools
 from biddable.errors import DataError, TemplateError, join_problems
@@ -18,30 +22,23 @@ from biddable.errors import DataError, TemplateError, join_problems
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+__all__ = [
+    "IGNORE_INDEX",
+    "EncodingReport",
+    "Example",
+    "Overflow",
+    "encode",
+    "encode_all",
+    "encode_chunk",
+    "encode_prompt",
+    "labels_from_mask",
+]
+
 IGNORE_INDEX = -100
 
 _TOO_LONG = "tokens; the limit is"
 
 Overflow = Literal["error", "drop"]
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """Hold one row, encoded.
-
-    Attributes:
-        input_ids: length T.
-        loss_mask: length T, True where the token itself is learned.
-        source: ``file:line`` of the row; empty if unknown.
-    """
-
-    input_ids: list[int]
-    loss_mask: list[bool]
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        """Hold the two lists to one length."""
-        _require_same_length(self.input_ids, self.loss_mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def labels_from_mask(input_ids: Sequence[int], loss_mask: Sequence[bool]) -> lis
         >>> labels_from_mask([1, 7, 2, 9, 3], [False, False, False, True, True])
         [-100, -100, -100, 9, 3]
     """
-    _require_same_length(input_ids, loss_mask)
+    require_same_length(input_ids, loss_mask)
     pairs = zip(input_ids, loss_mask, strict=True)
     return [token_id if learned else IGNORE_INDEX for token_id, learned in pairs]
 
@@ -165,16 +162,16 @@ def encode(
         TemplateError: the template cannot show the conversation, or not in one row, or what is
             learned is not what the row says.
     """
-    rows = template.render_rows(conversation, learn=learn)
-    if len(rows) > 1:
+    rendered = template.render_rows(conversation, learn=learn)
+    if len(rendered) > 1:
         raise TemplateError(
             "the template shows earlier answers otherwise than when they are generated, so each"
             " needs a row of its own; encode_all makes them."
         )
-    ids = SegmentIds(rows, tokenizer, control_tokens=template.control_tokens)
-    if problem := ids.problem(rows[0]):
+    ids = SegmentIds(rendered, tokenizer, control_tokens=template.control_tokens)
+    if problem := ids.problems().get(0):
         raise TemplateError(problem)
-    return _example(rows[0], ids, source=conversation.source)
+    return EncodedRows.of_lists(*ids.rows(), [conversation.source])[0]
 
 
 def encode_prompt(
@@ -200,7 +197,7 @@ def encode_prompt(
     """
     segments = template.render_prompt(messages, tools=tools)
     ids = SegmentIds([segments], tokenizer, control_tokens=template.control_tokens)
-    return [token_id for part in ids.of(segments) for token_id in part]
+    return ids.rows()[0][0]
 
 
 def encode_all(
@@ -233,7 +230,7 @@ def encode_all(
     """
     if not conversations:
         raise DataError("there are no rows to encode; give at least one.")
-    examples, report = encode_chunk(
+    rows, report = encode_chunk(
         conversations,
         template,
         tokenizer,
@@ -242,7 +239,7 @@ def encode_all(
         learn=learn,
     )
     report.require_kept()
-    return examples, report
+    return list(rows), report
 
 
 def encode_chunk(
@@ -253,30 +250,32 @@ def encode_chunk(
     max_seq_len: int | None,
     overflow: Overflow = "drop",
     learn: Learn = "answers",
-) -> tuple[list[Example], EncodingReport]:
+) -> tuple[EncodedRows, EncodingReport]:
     """Encode some rows of a file as ``encode_all`` does; there may be no example in the end."""
-    examples: list[Example] = []
-    dropped: list[str] = []
-    num_kept = num_expanded = 0
-    for made in _encode_rows(conversations, template, tokenizer, learn=learn):
-        refusals = _refusals(made, max_seq_len)
-        kept = [e for e, refusal in zip(made, refusals, strict=True) if not refusal]
-        examples += kept
-        dropped += filter(None, refusals)
-        num_kept += bool(kept)
-        num_expanded += len(made) > 1
-    if overflow == "error" and any(_TOO_LONG in refusal for refusal in dropped):
+    made, owners = _encode_rows(conversations, template, tokenizer, learn=learn)
+    is_long = made.lengths > (np.inf if max_seq_len is None else max_seq_len)
+    is_kept = ~is_long & (made.loss_tokens > 0)
+    dropped = []
+    for number in np.flatnonzero(~is_kept).tolist():
+        row = owners == owners[number]
+        place = made.sources[number]
+        if row.sum() > 1:
+            place += f" (answer {number - row.argmax() + 1})"
+        too_long = f"{made.lengths[number]} {_TOO_LONG} {max_seq_len}."
+        dropped.append(f"{place}: {too_long if is_long[number] else 'nothing in it is learned.'}")
+    if overflow == "error" and is_long.any():
         fix = 'Shorten the rows, raise max_seq_len, or let overflow be "drop".'
         raise DataError(f"{join_problems(dropped)}\n{fix}")
-    return examples, EncodingReport(
+    rows = made if is_kept.all() else made.take(np.flatnonzero(is_kept))
+    return rows, EncodingReport(
         num_rows=len(conversations),
-        num_kept=num_kept,
+        num_kept=len(np.unique(owners[is_kept])),
         dropped=dropped,
-        num_tokens=sum(len(example.input_ids) for example in examples),
-        num_loss_tokens=sum(sum(example.loss_mask) for example in examples),
-        max_len=max((len(example.input_ids) for example in examples), default=0),
-        num_examples=len(examples),
-        num_rows_expanded=num_expanded,
+        num_tokens=len(rows.input_ids),
+        num_loss_tokens=int(rows.loss_tokens.sum()),
+        max_len=int(rows.lengths.max(initial=0)),
+        num_examples=len(rows),
+        num_rows_expanded=int((np.bincount(owners) > 1).sum()),
         num_rows_with_control_text=sum(map(template.spells_control, conversations)),
     )
 
@@ -298,28 +297,14 @@ def encode_shown(
     """
     refused: dict[int, str] = {}
     try:
-        found = encode_chunk(conversations, template, tokenizer, max_seq_len=None)
+        rows, report = encode_chunk(conversations, template, tokenizer, max_seq_len=None)
     except TemplateError as error:
         if not error.rows:
             raise
         refused = dict(sorted(error.rows.items()))
         rest = [row for number, row in enumerate(conversations) if number not in refused]
-        found = encode_chunk(rest, template, tokenizer, max_seq_len=None)
-    return (*found, refused)
-
-
-def _refusals(made: Sequence[Example], max_seq_len: int | None) -> list[str]:
-    """Say of each example of a row why it is dropped; empty if it is kept."""
-    refusals = []
-    for number, example in enumerate(made, start=1):
-        place = example.source + (f" (answer {number})" if len(made) > 1 else "")
-        num_ids = len(example.input_ids)
-        if max_seq_len is not None and num_ids > max_seq_len:
-            refusals.append(f"{place}: {num_ids} {_TOO_LONG} {max_seq_len}.")
-        else:
-            nothing = "" if any(example.loss_mask) else f"{place}: nothing in it is learned."
-            refusals.append(nothing)
-    return refusals
+        rows, report = encode_chunk(rest, template, tokenizer, max_seq_len=None)
+    return list(rows), report, refused
 
 
 def _encode_rows(
@@ -328,45 +313,27 @@ def _encode_rows(
     tokenizer: PreTrainedTokenizerBase,
     *,
     learn: Learn,
-) -> Iterator[list[Example]]:
-    """Give the examples of each row, once all rows are rendered and proven."""
+) -> tuple[EncodedRows, NDArray[np.int64]]:
+    """Give the examples of all rows, and of which row each is, once all are proven."""
     sources = [c.source or f"row {n}" for n, c in enumerate(conversations, start=1)]
-    rendered: list[list[list[Segment]]] = []
+    rendered: list[list[Segment]] = []
+    owners: list[int] = []
     problems: dict[int, str] = {}
     for number, conversation in enumerate(conversations):
-        rows: list[list[Segment]] = []
         try:
             rows = template.render_rows(conversation, learn=learn)
         except TemplateError as error:
             problems[number] = str(error)
-        rendered.append(rows)
-    every_row = (row for rows in rendered for row in rows)
-    ids = SegmentIds(every_row, tokenizer, control_tokens=template.control_tokens)
-    for number, rows in enumerate(rendered):
-        if problem := next(filter(None, map(ids.problem, rows)), ""):
-            problems[number] = problem
+        else:
+            rendered += rows
+            owners += [number] * len(rows)
+    ids = SegmentIds(rendered, tokenizer, control_tokens=template.control_tokens)
+    for row, problem in ids.problems().items():
+        problems.setdefault(owners[row], problem)
     if problems:
         lines = [f"{sources[number]}: {text}" for number, text in sorted(problems.items())]
         refusal = TemplateError(join_problems(lines))
         refusal.rows = problems
         raise refusal
-    for source, rows in zip(sources, rendered, strict=True):
-        yield [_example(row, ids, source=source) for row in rows]
-
-
-def _example(segments: Sequence[Segment], ids: SegmentIds, *, source: str) -> Example:
-    input_ids: list[int] = []
-    loss_mask: list[bool] = []
-    for segment, new in zip(segments, ids.of(segments), strict=True):
-        input_ids += new
-        loss_mask += [segment.learned] * len(new)
-    if loss_mask:
-        loss_mask[0] = False  # nothing predicts it
-    return Example(input_ids, loss_mask, source)
-
-
-def _require_same_length(input_ids: Sequence[int], loss_mask: Sequence[bool]) -> None:
-    if len(input_ids) != len(loss_mask):
-        raise ValueError(
-            f"{len(input_ids)} input_ids and {len(loss_mask)} loss_mask values; they go in pairs."
-        )
+    examples = EncodedRows.of_lists(*ids.rows(), [sources[number] for number in owners])
+    return examples, np.array(owners, np.int64)

@@ -7,10 +7,16 @@ as they would be in the middle of the whole, so that the ids are those of the wh
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, compress, count, pairwise
 from typing import TYPE_CHECKING, Any, cast
 
-from biddable.data.pieces import encode_texts
+import numpy as np
+from numpy.typing import NDArray
+
+from biddable.data.id_lists import IdLists
+from biddable.data.pieces import decode_lists, encode_texts
 from biddable.data.segments import ChatTemplate, Segment
 from biddable.errors import TemplateError
 
@@ -48,40 +54,60 @@ class SegmentIds:
         self._opening = self._find_opening()
         self._reopens = bool(self._opening) and self._opens_after_control()
         self._is_even = not (self._eats_after or self._eats_before or self._opening)
-        controls: set[str] = set()
-        plain: dict[_Text, bool] = {}
-        for row in rendered:
-            for segment, text in self._texts(row):
-                if segment.special:
-                    controls.add(segment.text)
-                else:
-                    plain[text] = plain.get(text, False) or segment.learned
-        self._controls |= _control_ids(controls, tokenizer)
-        self._plain = dict(zip(plain, self._encode_placed(list(plain)), strict=True))
-        self._problems = self._read_back([text for text, learned in plain.items() if learned])
-
-    def of(self, segments: Sequence[Segment]) -> list[list[int]]:
-        """Give the ids of each segment of a row."""
-        return [
-            [self._controls[segment.text]] if segment.special else self._plain[text]
-            for segment, text in self._texts(segments)
+        rows = [self._texts(row) for row in rendered]
+        self._controls |= _control_ids(
+            {segment.text for row in rows for segment, _ in row if segment.special}, tokenizer
+        )
+        of_control = {name: number for number, name in enumerate(self._controls)}
+        of_text: defaultdict[_Text, int] = defaultdict(count(len(of_control)).__next__)
+        self._numbers = [
+            of_control[segment.text] if segment.special else of_text[text]
+            for row in rows
+            for segment, text in row
         ]
+        self._learned = np.array([segment.learned for row in rows for segment, _ in row], np.bool_)
+        self._ends = list(accumulate(map(len, rows), initial=0))
+        self._start = of_control.get(tokenizer.bos_token or "")
+        texts = list(of_text)
+        lists = self._encode_placed(texts)
+        self._lists = IdLists.of([[token_id] for token_id in self._controls.values()]) + lists
+        self._problems = self._read_back(texts, lists, first=len(of_control))
 
-    def problem(self, segments: Sequence[Segment]) -> str:
-        """Say why a row cannot be learned faithfully; empty if it can."""
-        for segment, text in self._texts(segments):
-            if segment.learned and text in self._problems:
-                return self._problems[text]
-        start = [segment.text for segment in segments[:2] if segment.special]
-        if len(start) == 2 and start[0] == start[1] == self._tokenizer.bos_token:
-            return f"the row opens with {start[0]!r} twice; the template should write it once."
-        return ""
+    def rows(self) -> tuple[IdLists, NDArray[np.bool_]]:
+        """Give the rows.
 
-    def _texts(self, segments: Sequence[Segment]) -> Iterable[tuple[Segment, _Text]]:
+        Returns:
+            lists: the ids of each row, N in all.
+            loss_mask: (N,), True where the token itself is learned; never the first of a row,
+                which nothing predicts.
+        """
+        parts = self._lists.take(np.array(self._numbers, np.int64))
+        loss_mask = np.repeat(self._learned, parts.lengths)
+        rows = IdLists(parts.ids, parts.offsets[self._ends])
+        loss_mask[rows.offsets[:-1][rows.lengths > 0]] = False
+        return rows, loss_mask
+
+    def problems(self) -> dict[int, str]:
+        """Say why some rows cannot be learned faithfully, by their numbers."""
+        found: dict[int, str] = {}
+        for row, (start, end) in enumerate(pairwise(self._ends)):
+            numbers = self._numbers[start:end]
+            learned = compress(numbers, self._learned[start:end]) if self._problems else ()
+            problem = next(filter(None, map(self._problems.get, learned)), None)
+            if problem:
+                found[row] = problem
+            elif numbers[:2] == [self._start, self._start]:
+                found[row] = (
+                    f"the row opens with {self._tokenizer.bos_token!r} twice; the template should"
+                    " write it once."
+                )
+        return found
+
+    def _texts(self, segments: Sequence[Segment]) -> list[tuple[Segment, _Text]]:
         """Give each segment with its text as it is encoded."""
         if self._is_even:  # the same wherever it stands
             return [(segment, (segment.text, True)) for segment in segments]
-        return self._placed_texts(segments)
+        return list(self._placed_texts(segments))
 
     def _placed_texts(self, segments: Sequence[Segment]) -> Iterator[tuple[Segment, _Text]]:
         """Give each segment with its text as it is encoded in its place.
@@ -113,40 +139,43 @@ class SegmentIds:
         whole = self._tokenizer(f"{control}a b", add_special_tokens=False)["input_ids"]
         return bool(control) and whole[1:] == self._encode(["a b"])[0]
 
-    def _encode_placed(self, texts: list[_Text]) -> list[list[int]]:
+    def _encode_placed(self, texts: list[_Text]) -> IdLists:
         if not self._opening:
             return self._encode([text for text, _ in texts])
-        led = self._encode([text if opens else f"\n{text}" for text, opens in texts])
+        led = list(self._encode([text if opens else f"\n{text}" for text, opens in texts]))
         cut = len(self._opening)
         merged = [
             n
             for n, ((_, opens), ids) in enumerate(zip(texts, led, strict=True))
             if not opens and ids[:cut] != self._opening
         ]
-        alone = self._encode([texts[n][0] for n in merged]) if merged else []
+        alone = self._encode([texts[n][0] for n in merged])
         for n, (_, opens) in enumerate(texts):
             if not opens:
                 led[n] = led[n][cut:]
         for n, ids in zip(merged, alone, strict=True):
             led[n] = ids
-        return led
+        return IdLists.of(led)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str]) -> IdLists:
         if not texts:
-            return []
-        rows = encode_texts(texts, self._tokenizer)
+            return IdLists.of([])
+        lists = encode_texts(texts, self._tokenizer)
         # A control token that the tokenizer was not told is special is still found in plain text.
-        forbidden = set(self._controls.values())
+        forbidden = list(self._controls.values())
+        if not np.isin(lists.ids, forbidden).any():
+            return lists
+        rows = list(lists)
         for text, ids in zip(texts, rows, strict=True):
-            if not forbidden.isdisjoint(ids):
+            if not set(forbidden).isdisjoint(ids):
                 parts = self._cut_controls(text)
                 if text in parts:
                     raise TemplateError(
                         f"a message holds a control token that cannot be cut ({text[:20]!r});"
                         " give the tokenizer an eos_token that no text holds."
                     )
-                ids[:] = [token_id for part in self._encode(parts) for token_id in part]
-        return rows
+                ids[:] = chain.from_iterable(self._encode(parts))
+        return IdLists.of(rows)
 
     def _cut_controls(self, text: str) -> list[str]:
         """Cut each spelled control token in two, so that no part of it is one."""
@@ -155,38 +184,39 @@ class SegmentIds:
         cuts = (f"(?<={re.escape(left)})(?={re.escape(right)})" for left, right in halves)
         return re.split("|".join(cuts) or "(?!)", text)
 
-    def _read_back(self, texts: list[_Text]) -> dict[_Text, str]:
-        """Decode what is learned, and say of which texts the ids do not read as the text does."""
-        ids = [self._plain[text] for text in texts]
-        led = [
-            ([] if opens else self._opening) + i for (_, opens), i in zip(texts, ids, strict=True)
-        ]
-        problems: dict[_Text, str] = {}
+    def _read_back(self, texts: list[_Text], lists: IdLists, *, first: int) -> dict[int, str]:
+        """Decode what is learned, and say of which texts the ids do not read as the text does.
+
+        Args:
+            texts: all plain texts.
+            lists: their ids.
+            first: the number of the first of them.
+        """
+        numbers = np.unique(np.array(self._numbers, np.int64)[self._learned]) - first
+        numbers = numbers[numbers >= 0]
+        lists = led = lists.take(numbers)
+        if self._opening:
+            opening = [[] if texts[n][1] else self._opening for n in numbers.tolist()]
+            led = IdLists.of([left + ids for left, ids in zip(opening, lists, strict=True)])
         unknown = self._tokenizer.unk_token_id
-        for text, own, read in zip(texts, ids, self._decode(led), strict=True):
-            expected = text[0] if text[1] or not self._opening else f"\n{text[0]}"
-            if unknown is not None and unknown in own:
-                problems[text] = (
-                    f"the vocabulary cannot write all of {_short(text[0])}: a part became"
+        has_unknown = unknown is not None and unknown in lists.ids
+        problems: dict[int, str] = {}
+        readings = decode_lists(led, self._tokenizer)
+        for at, (number, read) in enumerate(zip(numbers.tolist(), readings, strict=True)):
+            text, opens = texts[number]
+            expected = text if opens or not self._opening else f"\n{text}"
+            if has_unknown and unknown in lists[at]:
+                problems[first + number] = (
+                    f"the vocabulary cannot write all of {_short(text)}: a part became"
                     f" {self._tokenizer.unk_token!r}. Take it out, or use a tokenizer that can."
                 )
             elif read != expected and not self._is_normal_form(expected, read):
-                problems[text] = (
-                    f"{_short(text[0])} reads {_short(read)} in this"
+                problems[first + number] = (
+                    f"{_short(text)} reads {_short(read)} in this"
                     " tokenizer's ids, so it cannot be learned as it is; reword it, or use another"
                     " tokenizer."
                 )
         return problems
-
-    def _decode(self, rows: list[list[int]]) -> list[str]:
-        if not rows:
-            return []
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
-        if backend is not None:
-            return cast("list[str]", backend.decode_batch(rows, skip_special_tokens=False))
-        return self._tokenizer.batch_decode(
-            rows, skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
 
     def _is_normal_form(self, text: str, read: str) -> bool:
         """Tell whether ids read as the text does once the tokenizer's own normaliser is done."""

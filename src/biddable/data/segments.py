@@ -128,7 +128,9 @@ class ChatTemplate(ABC):
 
     def spells_control(self, conversation: Conversation) -> bool:
         """Tell whether a row spells a control token or a marker of this template."""
-        said = [conversation.text or "", *strings_of(conversation.tools)]
+        said = [conversation.text or ""]
+        if conversation.tools:
+            said += strings_of(conversation.tools)
         for message in conversation.messages:
             said += (self._said(message), message.input)
             if message.extra:
@@ -143,9 +145,10 @@ class ChatTemplate(ABC):
         Raises:
             TemplateError: the text spells a marker, and that is to be refused.
         """
-        if not any(marker in text for marker in self.markers):
+        found = self._any_marker.search(text)
+        if not found:
             return text
-        if self.control_text == "refuse" and (found := any_of(self.markers).search(text)):
+        if self.control_text == "refuse":
             raise TemplateError(
                 f'a text spells {found[0]!r}, a mark of template "{self.name}" that is ordinary'
                 ' text; reword it, or set data.control_text to "escape".'
@@ -184,8 +187,12 @@ class ChatTemplate(ABC):
         return [segment for segment in segments if segment.text]
 
     @cached_property
+    def _any_marker(self) -> re.Pattern[str]:
+        return any_of(self.markers)
+
+    @cached_property
     def _marker_pattern(self) -> re.Pattern[str]:
-        return re.compile(rf"\\*(?:{any_of(self.markers).pattern})")
+        return re.compile(rf"\\*(?:{self._any_marker.pattern})")
 
     @cached_property
     def _spelled_pattern(self) -> re.Pattern[str]:

@@ -28,12 +28,12 @@ import numpy as np
 
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoded import EncodedRows
-from biddable.data.encoding import EncodingReport, Example
+from biddable.data.encoding import EncodingReport
 from biddable.errors import BiddableError
 
 ROWS_PER_SHARD = 2048
 
-Encode = Callable[[Sequence[Conversation]], tuple[list[Example], EncodingReport]]
+Encode = Callable[[Sequence[Conversation]], tuple[EncodedRows, EncodingReport]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +108,8 @@ def read_shard(path: Path) -> Shard | None:
         return None
 
 
-def _write_shard(path: Path, encoded: tuple[list[Example], EncodingReport]) -> None:
-    examples, report = encoded
-    rows = EncodedRows.of(examples)
+def _write_shard(path: Path, encoded: tuple[EncodedRows, EncodingReport]) -> None:
+    rows, report = encoded
     facts = json.dumps({"sources": list(rows.sources), "report": asdict(report)})
     arrays: dict[str, Any] = {
         name: getattr(rows, name) for name in ("input_ids", "loss_mask", "offsets", "loss_tokens")
@@ -179,8 +178,7 @@ def _work(path: Path, packed: list[tuple[Any, ...]]) -> None:
 
 
 # Plain tuples travel between processes in half the time that dataclasses take.
-_NAMES = [field.name for field in fields(Conversation) if field.name != "messages"]
-_of_conversation = attrgetter("messages", *_NAMES)
+_of_conversation = attrgetter(*(field.name for field in fields(Conversation)))  # messages first
 _of_message = attrgetter(*(field.name for field in fields(Message)))
 
 
@@ -191,6 +189,6 @@ def _pack(conversations: Sequence[Conversation]) -> list[tuple[Any, ...]]:
 
 def _unpack(packed: Sequence[tuple[Any, ...]]) -> list[Conversation]:
     return [
-        Conversation(tuple(Message(*m) for m in messages), **dict(zip(_NAMES, others, strict=True)))
+        Conversation(tuple([Message(*m) for m in messages]), *others)
         for messages, *others in packed
     ]

@@ -328,7 +328,7 @@ def is_control(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:
 def _require_text_only(message: Message, number: int, name: str) -> None:
     """Refuse what a form of our own would leave out in silence."""
     shown = ("tool_calls", "reasoning_content", "thinking", "reasoning")
-    if lost := [key for key in shown if message.extra.get(key)]:
+    if message.extra and (lost := [key for key in shown if message.extra.get(key)]):
         raise TemplateError(
             f'message {number} has {lost[0]}, which template "{name}" cannot show; use one that'
             ' does ("qwen" or "mistral" for tool calls, or the tokenizer\'s own), or take it out.'

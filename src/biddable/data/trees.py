@@ -32,7 +32,7 @@ class Branches:
     Attributes:
         queries: (G, S), the nodes that a branch adds to the tree, then any nodes up to S.
         keys: (G, L), the nodes from the root to the end of a branch, then any nodes up to L; the
-            node at place d has depth d.
+            node at place d has depth d. Those of a trunk are counted before the batch's own.
         starts: (G,), the depth of the first node of ``queries``.
     """
 
@@ -49,11 +49,14 @@ class Branches:
 class TreeBatch:
     """Hold a micro-batch as a tree of N nodes in depth-first order.
 
+    All rows of it may go on from a trunk, a common start of P nodes that was run before.
+
     Attributes:
+        trunk: P.
         input_ids: (N,), int64.
         position_ids: (N,), the depth of each node, 0 for a root.
-        subtree_ends: (N,), one past the last node below each: q comes after k in some row if
-            ``k <= q < subtree_ends[k]``.
+        subtree_ends: (P + N,), one past the last node below each, the trunk's first: q comes after
+            k in some row if ``k <= q < subtree_ends[k]``.
         branches: every node is one branch's own.
         restore: (N,), where each node is among the queries of all calls, laid end to end.
         parents: (E,), for each token that some row learns, the node before it.
@@ -62,6 +65,7 @@ class TreeBatch:
         origins: (N,), where the token stands in the rows' flat ids.
     """
 
+    trunk: int
     input_ids: Tensor
     position_ids: Tensor
     subtree_ends: Tensor
@@ -87,7 +91,7 @@ class TreeBatch:
         for name, value in moved.items():
             if name == "branches":
                 moved[name] = tuple(branch.to(device) for branch in value)
-            elif name != "origins":
+            elif name not in ("origins", "trunk"):
                 moved[name] = value.to(device)
         return TreeBatch(**moved)
 
@@ -159,12 +163,17 @@ def shared_lengths(rows: EncodedRows, ordered: Sequence[int]) -> Numbers:
     return shared
 
 
-def build_tree(rows: EncodedRows, numbers: Sequence[int]) -> TreeBatch:
-    """Build the tree of some rows.
+def build_tree(
+    rows: EncodedRows, numbers: Sequence[int], *, trunk: int = 0, only_trunk: bool = False
+) -> TreeBatch:
+    """Build the tree of some rows, or one of the two parts that it is run in.
 
     Args:
         rows: the examples.
         numbers: of the rows, at least one, in any order.
+        trunk: how many first ids all rows have in common that are left out, being run before.
+        only_trunk: build what was left out instead. What follows its last node is learned from
+            there, so it needs all rows that go on from it.
 
     Returns:
         The tree; rows that are the same add their weights.
@@ -197,20 +206,33 @@ def build_tree(rows: EncodedRows, numbers: Sequence[int]) -> TreeBatch:
             parents[own] = np.arange(branch.start - 1, branch.end - 1)
             parents[branch.start] = branch.path[depth - 1] if depth else -1
         weights[branch.path] += rows.loss_mask[start : start + len(branch.path)]
-    learned = np.flatnonzero((weights > 0) & (parents >= 0))
+    first, last = (0, trunk) if only_trunk else (trunk, num_nodes)
+    learned = np.flatnonzero((weights > 0) & (parents >= first) & (parents < last))
     input_ids = rows.input_ids[origins].astype(np.int64)
-    calls, restore = _group([b for b in branches if b.end > b.start], num_nodes)
+    calls, restore = _group(list(_within(branches, first, last)), first, last)
     return TreeBatch(
-        input_ids=torch.from_numpy(input_ids),
-        position_ids=torch.from_numpy(depths),
-        subtree_ends=torch.from_numpy(_subtree_ends(depths)),
+        trunk=first,
+        input_ids=torch.from_numpy(input_ids[first:last]),
+        position_ids=torch.from_numpy(depths[first:last]),
+        subtree_ends=torch.from_numpy(_subtree_ends(depths[:last])),
         branches=calls,
         restore=restore,
-        parents=torch.from_numpy(parents[learned]),
+        parents=torch.from_numpy(parents[learned] - first),
         targets=torch.from_numpy(input_ids[learned]),
         weights=torch.from_numpy(weights[learned]),
-        origins=torch.from_numpy(origins),
+        origins=torch.from_numpy(origins[first:last]),
     )
+
+
+def common_start(rows: EncodedRows, ordered: Sequence[int]) -> int:
+    """Count the first ids that all of some rows have in common, at least one less than any has.
+
+    Args:
+        rows: the examples.
+        ordered: numbers of rows, as `sort_rows` has them.
+    """
+    shortest = int(rows.lengths[list(ordered)].min()) - 1
+    return min(shortest, int(shared_lengths(rows, [ordered[0], ordered[-1]])[1]))
 
 
 def walk(rows: EncodedRows, ordered: Sequence[int]) -> Iterator[Branch]:
@@ -241,7 +263,17 @@ def _subtree_ends(depths: Numbers) -> Numbers:
     return ends
 
 
-def _group(branches: Sequence[Branch], num_nodes: int) -> tuple[tuple[Branches, ...], Tensor]:
+def _within(branches: Sequence[Branch], first: int, last: int) -> Iterator[Branch]:
+    """Cut branches so that the nodes they add are among some."""
+    for branch in branches:
+        start, end = max(branch.start, first), min(branch.end, last)
+        if start < end:
+            yield Branch(start, end, branch.path[: len(branch.path) - (branch.end - end)])
+
+
+def _group(
+    branches: Sequence[Branch], first_node: int, last_node: int
+) -> tuple[tuple[Branches, ...], Tensor]:
     """Put branches into one call as long as filling them up costs less than another call."""
     ordered = sorted(branches, key=lambda b: (-(b.end - b.start), -len(b.path), b.start))
     groups: list[list[Branch]] = []
@@ -257,24 +289,27 @@ def _group(branches: Sequence[Branch], num_nodes: int) -> tuple[tuple[Branches, 
                 groups[-1].append(branch)
                 continue
         groups.append([branch])
-    restore = np.zeros(num_nodes, np.int64)
+    restore = np.zeros(last_node - first_node, np.int64)
     calls, offset = [], 0
     for group in groups:
-        calls.append(_call(group))
+        calls.append(_call(group, first_node))
         num_queries = calls[-1].queries.shape[1]
         for branch in group:
-            restore[branch.start : branch.end] = np.arange(branch.end - branch.start) + offset
+            start, end = branch.start - first_node, branch.end - first_node
+            restore[start:end] = np.arange(end - start) + offset
             offset += num_queries
     return tuple(calls), torch.from_numpy(restore)
 
 
-def _call(group: Sequence[Branch]) -> Branches:
+def _call(group: Sequence[Branch], first_node: int) -> Branches:
     num_queries = max(branch.end - branch.start for branch in group)
     num_keys = max(len(branch.path) for branch in group)
     queries = np.zeros((len(group), num_queries), np.int64)
     keys = np.zeros((len(group), num_keys), np.int64)
     for place, branch in enumerate(group):
-        queries[place, : branch.end - branch.start] = np.arange(branch.start, branch.end)
+        queries[place, : branch.end - branch.start] = (
+            np.arange(branch.start, branch.end) - first_node
+        )
         keys[place, : len(branch.path)] = branch.path
     starts = np.array([len(b.path) - (b.end - b.start) for b in group], np.int64)
     return Branches(torch.from_numpy(queries), torch.from_numpy(keys), torch.from_numpy(starts))

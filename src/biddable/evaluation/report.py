@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from biddable.curves import curves_of, smooth
 from biddable.errors import EvaluationError
 from biddable.evaluation.terminal import FIGURES, SIDES, caption, summary_table, why_not
 
@@ -100,15 +101,14 @@ def render_report(
 def read_losses(run_folder: str | Path) -> dict[str, list[tuple[float, float]]]:
     """Read the loss curves of a run from its log; empty if it left none."""
     path = Path(run_folder) / LOG
-    curves: dict[str, list[tuple[float, float]]] = {"train": [], "held_out": []}
     if not str(run_folder) or not path.is_file():
         return {}
+    records = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError, KeyError, TypeError):  # a log cut short still has its start
-            record = json.loads(line)
-            name = {"step": "train", "held_out": "held_out"}[record["event"]]
-            curves[name].append((float(record["step"]), float(record["loss"])))
-    return {name: points for name, points in curves.items() if points}
+        with suppress(ValueError):  # a log cut short still has its start
+            records.append(json.loads(line))
+    curves = curves_of(record for record in records if isinstance(record, dict))
+    return {name: points for name, points in curves.items() if name != "lr"}
 
 
 def draw_losses(losses: Mapping[str, Sequence[tuple[float, float]]]) -> str:
@@ -119,7 +119,7 @@ def draw_losses(losses: Mapping[str, Sequence[tuple[float, float]]]) -> str:
         train = losses.get("train", ())
         if train:
             axes.plot(*zip(*train, strict=True), color=_TRAIN, linewidth=0.8, alpha=0.4)
-            axes.plot(*zip(*_smooth(train), strict=True), color=_TRAIN, label="training")
+            axes.plot(*zip(*smooth(train), strict=True), color=_TRAIN, label="training")
         if losses.get("held_out"):
             points = list(zip(*losses["held_out"], strict=True))
             axes.plot(*points, color=_HELD, marker="o", markersize=5, label="held out")
@@ -161,16 +161,6 @@ def write_text(path: Path, text: str) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-
-
-def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Average each loss with its neighbours within a fortieth of the run."""
-    reach = max(1, len(points) // 40)
-    smooth = []
-    for n, (step, _) in enumerate(points):
-        near = [loss for _, loss in points[max(0, n - reach) : n + reach + 1]]
-        smooth.append((step, sum(near) / len(near)))
-    return smooth
 
 
 def _has_ring(comparison: Mapping[str, Any], ring: str) -> bool:

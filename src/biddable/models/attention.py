@@ -32,7 +32,7 @@ Predicate = Callable[[Any, Any, Tensor, Tensor], Tensor]
 # How far the largest logit's share may be off: what the order of additions may change.
 _PROBE_LIMITS = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
-_tree: ContextVar[TreeBatch | None] = ContextVar("tree", default=None)
+_tree: ContextVar[tuple[TreeBatch, TrunkKeys | None] | None] = ContextVar("tree", default=None)
 
 
 class TreeMask:
@@ -40,12 +40,13 @@ class TreeMask:
 
     Attributes:
         tree: the batch.
+        trunk: the keys and values of the nodes that were run before it, or are to be kept of it.
         sees: the layer's rule on positions; causal at least.
     """
 
-    def __init__(self, tree: TreeBatch, sees: Predicate) -> None:
+    def __init__(self, tree: TreeBatch, trunk: TrunkKeys | None, sees: Predicate) -> None:
         """Take a tree and a rule; masks are made when they are first asked for."""
-        self.tree, self.sees = tree, sees
+        self.tree, self.trunk, self.sees = tree, trunk, sees
 
     @cached_property
     def masks(self) -> list[Tensor | None]:
@@ -55,14 +56,16 @@ class TreeMask:
     @cached_property
     def block_mask(self) -> BlockMask:
         """The whole tree's mask in blocks, for FlexAttention."""
-        depths, ends = self.tree.position_ids, self.tree.subtree_ends
+        own, ends, trunk = self.tree.position_ids, self.tree.subtree_ends, self.tree.trunk
+        depths = torch.cat([torch.arange(trunk, device=own.device), own])
 
         def sees(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            q = q + trunk
             is_ancestor = (k <= q) & (q < ends[k])
             return is_ancestor & self.sees(batch, head, depths[q], depths[k])
 
-        size = len(depths)
-        return create_block_mask(sees, None, None, size, size, device=str(depths.device))
+        sizes = len(own), len(depths)
+        return create_block_mask(sees, None, None, *sizes, device=str(own.device))
 
     def _mask(self, call: Branches) -> Tensor | None:
         places = torch.arange(call.keys.shape[1], device=call.keys.device)
@@ -78,18 +81,55 @@ class TreeMask:
         return None if is_plain else seen
 
 
+class TrunkKeys:
+    """The keys and values of a trunk in each layer, and the gradient that comes back to them.
+
+    The pass over the trunk leaves them here; each tree that goes on from it sees them as given,
+    and adds its share of their gradient.
+    """
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._made: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+        self._given: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def keep(self, layer: nn.Module, key: Tensor, value: Tensor) -> None:
+        """Take the (1, H, P, D) keys and values of a layer."""
+        self._made[layer] = key, value
+        self._given[layer] = tuple(  # type: ignore[assignment]
+            states.detach().requires_grad_(states.requires_grad) for states in (key, value)
+        )
+
+    def join(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put those of the trunk before the (1, H, N, D) ones of a tree."""
+        trunk_key, trunk_value = self._given[layer]
+        return torch.cat([trunk_key, key], dim=2), torch.cat([trunk_value, value], dim=2)
+
+    def gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Give each of the trunk's keys and values that got one with its gradient."""
+        pairs = [
+            (made, given)
+            for layer, both in self._made.items()
+            for made, given in zip(both, self._given[layer], strict=True)
+        ]
+        return [(made, given.grad) for made, given in pairs if given.grad is not None]
+
+
 @contextmanager
-def tree_attention(model: nn.Module, tree: TreeBatch) -> Iterator[None]:
+def tree_attention(
+    model: nn.Module, tree: TreeBatch, trunk: TrunkKeys | None = None
+) -> Iterator[None]:
     """Give a model the tree's attention; gradients are to be taken inside, too.
 
     Args:
         model: a transformers causal LM, called inside with the tree's ids as one row.
         tree: on the model's device.
+        trunk: what the tree goes on from; of a tree that starts at a root, filled by it.
     """
     _register()
     assert isinstance(model, PreTrainedModel)
     before = model.config._attn_implementation
-    token = _tree.set(tree)
+    token = _tree.set((tree, trunk))
     model.config._attn_implementation = NAME
     try:
         yield
@@ -125,7 +165,6 @@ def why_not_exact(model: nn.Module) -> str | None:
         return f"{type(model).__name__} is no transformers model"
     vocab_size = model.config.get_text_config(decoder=True).vocab_size
     rows = _probe_rows(vocab_size)
-    tree = build_tree(rows, range(len(rows))).to(model.device)
     was_training = model.training
     model.train(False)
     try:
@@ -134,15 +173,20 @@ def why_not_exact(model: nn.Module) -> str | None:
                 model(torch.tensor([row.input_ids], device=model.device), use_cache=False).logits[0]
                 for row in rows
             ]
-            with tree_attention(model, tree):
-                logits = model(**tree.inputs(), use_cache=False).logits[0]
+            keys, parts = TrunkKeys(), []
+            for is_trunk in (True, False):
+                tree = build_tree(rows, range(len(rows)), trunk=4, only_trunk=is_trunk)
+                with tree_attention(model, tree.to(model.device), keys):
+                    logits = model(**tree.to(model.device).inputs(), use_cache=False).logits[0]
+                parts.append((tree.origins, logits))
     except Exception as error:  # whatever a model's own code does with what it does not expect
         return f"{type(model).__name__} does not take them ({type(error).__name__})"
     finally:
         model.train(was_training)
-    expected = torch.cat(one_by_one)[tree.origins]
-    off = float((logits - expected).abs().max() / expected.abs().max())
-    limit = _PROBE_LIMITS.get(logits.dtype, 1e-9)
+    expected = torch.cat(one_by_one)
+    largest = float(expected.abs().max())
+    off = max(float((found - expected[origins]).abs().max()) / largest for origins, found in parts)
+    limit = _PROBE_LIMITS.get(expected.dtype, 1e-9)
     if not off <= limit:
         return f"{type(model).__name__} gives other logits for them (by {off:.1g})"
     return None
@@ -176,7 +220,7 @@ def attend(
     """Compute a layer's attention over the nodes of a tree.
 
     Args:
-        module: the layer; not used.
+        module: the layer.
         given: query, (1, H, N, D); key, (1, H or fewer, N, D); value, as key, D may differ; and
             what `tree_mask` made.
         scaling: of the scores; None for ``1 / sqrt(D)``.
@@ -186,15 +230,19 @@ def attend(
         (1, N, H, D) and no weights.
     """
     query, key, value, mask = given
+    if mask.trunk is not None and mask.tree.trunk:
+        key, value = mask.trunk.join(module, key, value)
+    elif mask.trunk is not None:
+        mask.trunk.keep(module, key, value)
     compute = _by_blocks if query.is_cuda else _by_branches
     return compute(query, key, value, mask, scaling=scaling, softcap=softcap), None
 
 
 def tree_mask(*, mask_function: Predicate, **_: Any) -> TreeMask:
     """Make what `attend` is given as its mask, from the rule that transformers puts together."""
-    tree = _tree.get()
-    assert tree is not None, f"attention {NAME} is used outside of tree_attention"
-    return TreeMask(tree, mask_function)
+    found = _tree.get()
+    assert found is not None, f"attention {NAME} is used outside of tree_attention"
+    return TreeMask(*found, mask_function)
 
 
 def _by_branches(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from biddable.data.batching import Batch
 from biddable.data.encoding import IGNORE_INDEX
 from biddable.data.trees import TreeBatch
-from biddable.models.attention import tree_attention
+from biddable.models.attention import TrunkKeys, tree_attention
 from biddable.models.head import Body
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
@@ -114,7 +114,11 @@ def batch_loss(model: nn.Module, batch: Batch | TreeBatch) -> tuple[Tensor, Tens
 
 
 def accumulate_gradient(
-    model: nn.Module, batch: Batch | TreeBatch, *, num_loss_tokens: int
+    model: nn.Module,
+    batch: Batch | TreeBatch,
+    *,
+    num_loss_tokens: int,
+    trunk: Trunk | None = None,
 ) -> Tensor:
     """Add a micro-batch's gradient to that of the parameters which train.
 
@@ -125,26 +129,72 @@ def accumulate_gradient(
         model: a transformers causal LM.
         batch: padded on the right, or a tree.
         num_loss_tokens: of the whole optimizer step, what its loss is divided by.
+        trunk: what the tree goes on from; it is given its share of the gradient.
 
     Returns:
         The micro-batch's share of the step's loss, without a graph. If it is not finite, neither
         is the gradient.
     """
     batch = batch.to(next(model.parameters()).device)
-    body, edges = Body(model), Edges.of(batch)
-    loss = torch.zeros((), device=edges.weights.device)
-    with _attention(model, batch):
+    with _attention(model, batch, None if trunk is None else trunk.keys):
+        body = Body(model)
         states = body.states(**_inputs(batch))
-        # the graph is cut here, and put together again by the gradient of the cut
-        cut = states.detach().requires_grad_(states.requires_grad)
-        for places, part in _parts(edges, _num_logits(model)):
-            part_loss = edge_loss(body.logits(cut[places]), part) / num_loss_tokens
-            if part_loss.requires_grad:
-                part_loss.backward()
-            loss = loss + part_loss.detach()
-        if states.requires_grad and cut.grad is not None:
-            states.backward(cut.grad)
+        loss, gradient = _learn(body, states, Edges.of(batch), num_loss_tokens)
+        if gradient is not None:
+            states.backward(gradient)
     return loss
+
+
+class Trunk:
+    """The start that all rows of a step have in common, run once for all of its micro-batches.
+
+    Attributes:
+        keys: what the micro-batches' trees see of it.
+        loss: its share of the step's loss, without a graph.
+    """
+
+    def __init__(self, model: nn.Module, tree: TreeBatch, *, num_loss_tokens: int) -> None:
+        """Run it.
+
+        Args:
+            model: a transformers causal LM.
+            tree: the trunk of all rows of a step.
+            num_loss_tokens: of the whole optimizer step, what its loss is divided by.
+        """
+        self.keys = TrunkKeys()
+        self._model, self._tree = model, tree.to(next(model.parameters()).device)
+        with self._attention():
+            body = Body(model)
+            self._states = body.states(**self._tree.inputs())
+            edges = Edges.of(self._tree)
+            self.loss, self._gradient = _learn(body, self._states, edges, num_loss_tokens)
+
+    def backward(self) -> None:
+        """Add its gradient to that of the parameters, once the micro-batches have given theirs."""
+        ends = self.keys.gradients()
+        if self._gradient is not None:
+            ends.append((self._states, self._gradient))
+        if ends:
+            with self._attention():
+                torch.autograd.backward([made for made, _ in ends], [by for _, by in ends])
+
+    def _attention(self) -> AbstractContextManager[None]:
+        return tree_attention(self._model, self._tree, self.keys)
+
+
+def _learn(
+    body: Body, states: Tensor, edges: Edges, num_loss_tokens: int
+) -> tuple[Tensor, Tensor | None]:
+    """Give the loss of some states, and its gradient by them; the head's own is added at once."""
+    loss = torch.zeros((), device=states.device)
+    # the graph is cut here, and put together again by the gradient of the cut
+    cut = states.detach().requires_grad_(states.requires_grad)
+    for places, part in _parts(edges, _num_logits(body.model)):
+        part_loss = edge_loss(body.logits(cut[places]), part) / num_loss_tokens
+        if part_loss.requires_grad:
+            part_loss.backward()
+        loss = loss + part_loss.detach()
+    return loss, cut.grad
 
 
 class _EdgeLoss(torch.autograd.Function):
@@ -200,8 +250,10 @@ def _inputs(batch: Batch | TreeBatch) -> dict[str, Tensor]:
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
 
 
-def _attention(model: nn.Module, batch: Batch | TreeBatch) -> AbstractContextManager[None]:
-    return tree_attention(model, batch) if isinstance(batch, TreeBatch) else nullcontext()
+def _attention(
+    model: nn.Module, batch: Batch | TreeBatch, keys: TrunkKeys | None = None
+) -> AbstractContextManager[None]:
+    return tree_attention(model, batch, keys) if isinstance(batch, TreeBatch) else nullcontext()
 
 
 def _is_right_padded(attention_mask: Tensor) -> bool:

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ class RunRecord:
         config: the resolved config, plain values.
         manifest: as `build_manifest` makes it.
         log: the trainer's records.
+        files: what else is kept, by its name, as a picture of the losses.
     """
 
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def require_unused(folder: str | os.PathLike[str]) -> Path:
@@ -123,6 +125,8 @@ def save_run(
         (partial / "config.yaml").write_text(text, encoding="utf-8")
         lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in record.log]
         (partial / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+        for name, content in record.files.items():
+            (partial / name).write_bytes(content)
         write_json(partial / "manifest.json", dict(record.manifest))
     return path
 

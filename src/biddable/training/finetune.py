@@ -20,6 +20,8 @@ from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
 from biddable.training.checkpoint import RunRecord, save_run
 from biddable.training.preparation import EncodedParts, encode_parts, free_folder, prepare
+from biddable.training.samples import SampleAnswers
+from biddable.training.sinks import reporting
 from biddable.training.trainer import TrainingLog, train
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -86,24 +88,27 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         BiddableError: of the kind that fits; before the first step wherever that is possible.
     """
     folder = free_folder(config)
-    tell = on_event or (lambda event: None)
-    prepared = prepare(config)
-    require_ready(prepared.readiness)
-    loaded, template = prepared.loaded, prepared.template
-    data = encode_parts(prepared)
-    _tell_rows(data, tell)
-    notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
-    tell({"event": "method", "summary": prepared.method, "notes": notes})
-    log = train(
-        loaded.model,
-        data.parts["train"],
-        settings=config.training,
-        held_out=data.parts["held_out"],
-        seed=prepared.seed,
-        on_event=on_event,
-    )
-    _settle_conversation(loaded, template)
     settings = config.model_dump(mode="json")
+    listener = on_event or (lambda event: None)
+    with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
+        prepared = prepare(config)
+        require_ready(prepared.readiness)
+        loaded, template = prepared.loaded, prepared.template
+        data = encode_parts(prepared)
+        _tell_rows(data, tell)
+        notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
+        tell({"event": "method", "summary": prepared.method, "notes": notes})
+        log = train(
+            loaded.model,
+            data.parts["train"],
+            settings=config.training,
+            held_out=data.parts["held_out"],
+            seed=prepared.seed,
+            on_event=tell,
+            samples=SampleAnswers(config.watch, loaded, template),
+        )
+        pictures = _draw(log, tell)
+    _settle_conversation(loaded, template)
     manifest = build_manifest(
         config=settings,
         data=_describe_data(prepared.shuffle_seed, data),
@@ -115,8 +120,19 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         folder,
         model=loaded.model,
         tokenizer=loaded.tokenizer,
-        record=RunRecord(config=settings, manifest=manifest, log=log.records),
+        record=RunRecord(config=settings, manifest=manifest, log=log.records, files=pictures),
     )
+
+
+def _draw(log: TrainingLog, tell: OnEvent) -> dict[str, bytes]:
+    """Draw the losses, as a file by its name; no run is lost to a picture that fails."""
+    try:
+        from biddable.training.plots import LOSS_PICTURE, draw_losses
+
+        return {LOSS_PICTURE: draw_losses(log.records)}
+    except Exception as error:  # a font or a folder of matplotlib's own that is not there
+        tell({"event": "note", "text": f"the losses were not drawn: {error}"})
+        return {}
 
 
 def _tell_rows(data: EncodedParts, tell: OnEvent) -> None:

@@ -40,16 +40,19 @@ class Layout:
             return cls(False, f"rows are padded, not laid out as trees: {why}")
         return cls(True, "what rows of a forward pass have in common at their start is run once")
 
-    def batch(self, rows: EncodedRows, numbers: Sequence[int], pad_id: int) -> Batch | TreeBatch:
+    def batch(
+        self, rows: EncodedRows, numbers: Sequence[int], *, pad_id: int = 0, trunk: int = 0
+    ) -> Batch | TreeBatch:
         """Lay some rows out.
 
         Args:
             rows: all examples.
             numbers: of those in the batch.
             pad_id: fills shorter rows of a padded batch.
+            trunk: first ids that are run in a pass of their own.
         """
         if self.is_tree:
-            return build_tree(rows, numbers)
+            return build_tree(rows, numbers, trunk=trunk)
         return collate([rows[n] for n in numbers], pad_id)
 
 

@@ -18,19 +18,23 @@ import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, BatchPlan, Step
+from biddable.data.batching import Batch, BatchPlan, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.data.trees import TreeBatch
+from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import lora_layers
-from biddable.models.loss import accumulate_gradient, batch_loss
+from biddable.models.loss import Trunk, accumulate_gradient, batch_loss
 from biddable.training.activations import Activations, find_activations, open_activations
 from biddable.training.layout import PADDED, Layout
+from biddable.training.memory import peak_memory
+from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
+# Called with the steps taken and whether an epoch ends there; its records are kept in the log.
+Samples = Callable[[int, bool], Sequence[Event]]
 
 
 @dataclass
@@ -38,7 +42,8 @@ class TrainingLog:
     """What happened in a run.
 
     Attributes:
-        records: one dict per step and per measurement of the held-out loss, in order.
+        records: one dict per step and per measurement of the held-out loss, in order, and those
+            of sample answers and notes; each with the ``seconds`` since the start.
         seconds: wall time, the held-out loss included.
         num_steps: optimizer steps.
         num_tokens: ids that were trained on, padding apart; a row counts once an epoch.
@@ -70,6 +75,7 @@ def train(
     seed: int = 0,
     on_event: OnEvent | None = None,
     pad_id: int = 0,
+    samples: Samples | None = None,
 ) -> TrainingLog:
     """Train a model in place.
 
@@ -81,6 +87,7 @@ def train(
         seed: order of rows, and dropout; the global random state is left as it was.
         on_event: called with every record as it is made, and once at the start and the end.
         pad_id: what shorter rows are filled with; any id, for padding is known by position.
+        samples: asked before the first step and after each one for records to keep, as answers.
 
     Returns:
         The log. The model is left in evaluation mode.
@@ -95,7 +102,7 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return run.go(held_out)
+            return run.go(held_out, samples or (lambda step, ends_epoch: ()))
         finally:
             model.train(False)
 
@@ -106,6 +113,7 @@ def held_out_loss(
     *,
     layout: Layout = PADDED,
     pad_id: int = 0,
+    on_event: OnEvent | None = None,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
 
@@ -114,24 +122,31 @@ def held_out_loss(
         examples: the rows.
         layout: how they are laid out; the loss does not depend on it.
         pad_id: fills shorter rows where they are padded.
+        on_event: is told if memory ran out and rows are measured in smaller groups.
 
     Returns:
         loss: nats per learned token.
         num_loss_tokens: how many there were.
     """
-    was_training = model.training
-    model.train(False)
-    loss_sum, num_loss_tokens = 0.0, 0
     rows = EncodedRows.of(examples)
     # one "step" over all rows: its micro-batches are sorted and limited in size
     (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
-    with torch.no_grad():
-        for numbers in step.micro_batches:
-            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id))
+    cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=on_event or (lambda event: None))
+
+    def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
+        loss_sum, num_loss_tokens = 0.0, 0
+        for numbers in micro_batches:
+            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id=pad_id))
             loss_sum += float(batch_sum)
             num_loss_tokens += int(count)
+        return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+
+    was_training = model.training
+    model.train(False)
+    with torch.no_grad():
+        measured = cuts.fit(step.micro_batches, add_up)
     model.train(was_training)
-    return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+    return measured
 
 
 def planned_steps(
@@ -193,6 +208,9 @@ class _Run:
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
+        self.is_auto = settings.micro_batch_size is None
+        self.cuts = FittingCuts(examples, is_tree=self.layout.is_tree, tell=self._record)
+        self.started = time.perf_counter()
         self.activation_cache_gb = settings.activation_cache_gb
         self.activations: Activations | None = None
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -200,14 +218,15 @@ class _Run:
             model, learning_rate=rate, weight_decay=settings.weight_decay
         )
 
-    def go(self, held_out: Sequence[Example]) -> TrainingLog:
+    def go(self, held_out: Sequence[Example], samples: Samples) -> TrainingLog:
         """Run all steps."""
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
         self._tell(
             {
                 "event": "start",
                 "num_steps": len(self.steps),
+                "num_epochs": self.steps[-1].epoch + 1,
                 "num_examples": len(self.examples),
                 "num_parameters": sum(p.numel() for p in self.model.parameters()),
                 "num_trained_parameters": sum(p.numel() for p in self.trained),
@@ -216,36 +235,54 @@ class _Run:
             }
         )
         self._measure(held_out, epoch=0)
+        self._record_all(samples(0, True))
         self.activations, kept = open_activations(
             self.model,
             self.examples,
-            num_epochs=self.steps[len(self.steps) - 1].epoch + 1,
+            num_epochs=self.steps[-1].epoch + 1,
             limit_gb=self.activation_cache_gb,
         )
         if kept:
             self._tell({"event": "activations", "text": kept})
         self.model.train(True)
+        if self.is_auto:
+            self._choose_first_size()
         for number, step in enumerate(self.steps):
-            self._record({**self._take_step(number, step), "seconds": _since(started)})
+            self._record(self._take_step(number, step))
             is_last = number + 1 == len(self.steps)
-            if is_last or self.steps[number + 1].epoch != step.epoch:
+            ends_epoch = is_last or self.steps[number + 1].epoch != step.epoch
+            if ends_epoch:
                 self._measure(held_out, epoch=step.epoch + 1)
-        self.log.seconds = _since(started)
+            self._record_all(samples(number + 1, ends_epoch))
+        self.log.seconds = _since(self.started)
         self._tell({"event": "end", "seconds": self.log.seconds})
         return self.log
 
     def _take_step(self, number: int, step: Step) -> Event:
         """Add up the gradient of a step's micro-batches, divided once, and apply it."""
-        rows = [n for micro_batch in step.micro_batches for n in micro_batch]
+        rows = step.rows
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for micro_batch in step.micro_batches:
-            batch = self.layout.batch(self.examples, micro_batch, self.pad_id)
-            with self._from_the_cut(batch, micro_batch):
-                micro_loss = accumulate_gradient(self.model, batch, num_loss_tokens=num_loss_tokens)
-            self._require_finite(micro_loss, "loss", number, micro_batch)
-            loss += micro_loss.item()
+
+        def add_up(micro_batches: Sequence[Group]) -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = 0.0
+            trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
+            for micro_batch in micro_batches:
+                batch = self.layout.batch(
+                    self.examples, micro_batch, pad_id=self.pad_id, trunk=step.trunk
+                )
+                with self._from_the_cut(batch, micro_batch):
+                    micro_loss = accumulate_gradient(
+                        self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
+                    )
+                self._require_finite(micro_loss, "loss", number, micro_batch)
+                loss += micro_loss.item()
+            if trunk is not None:
+                trunk.backward()
+                loss += trunk.loss.item()
+            return loss
+
+        loss = self.cuts.fit(step.micro_batches, add_up)
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         self._require_finite(norm, "gradient", number, rows)
         for group in self.optimizer.param_groups:
@@ -265,7 +302,19 @@ class _Run:
             "grad_norm": norm.item(),
             "num_tokens": num_tokens,
             "num_loss_tokens": num_loss_tokens,
+            "memory_bytes": peak_memory(self.trained[0].device),
         }
+
+    def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
+        tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
+        with self._from_the_cut(tree, step.rows):
+            return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
+
+    def _choose_first_size(self) -> None:
+        shortest = int(self.examples.lengths.argmin())
+        batch = collate([self.examples[shortest]], self.pad_id)
+        with self._from_the_cut(batch, [shortest]):
+            self.cuts.choose_start(self.model, batch, steps=self.steps)
 
     def _from_the_cut(
         self, batch: Batch | TreeBatch, numbers: Sequence[int]
@@ -278,7 +327,11 @@ class _Run:
         if not held_out:
             return
         loss, num_loss_tokens = held_out_loss(
-            self.model, held_out, layout=self.layout, pad_id=self.pad_id
+            self.model,
+            held_out,
+            layout=self.layout,
+            pad_id=self.pad_id,
+            on_event=self._record,
         )
         if not math.isfinite(loss):
             raise TrainingError(
@@ -297,8 +350,13 @@ class _Run:
         )
 
     def _record(self, record: Event) -> None:
-        self.log.records.append(record)
-        self._tell(record)
+        timed = {**record, "seconds": _since(self.started)}
+        self.log.records.append(timed)
+        self._tell(timed)
+
+    def _record_all(self, records: Sequence[Event]) -> None:
+        for record in records:
+            self._record(record)
 
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
