@@ -11,6 +11,7 @@ share of what happened; the figures are the largest of all runs, the medians sta
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -78,7 +79,9 @@ def main() -> None:
     for name in arguments.only:
         runs[name] = compare(RUNS[name])
         print(f"{name}: {json.dumps(runs[name])}", file=sys.stderr)
-    errors = {key: [abs(run[key]) for run in runs.values()] for key in ("memory_error", "time_error")}
+    errors = {
+        key: [abs(run[key]) for run in runs.values()] for key in ("memory_error", "time_error")
+    }
     found = {
         **{key: max(values) for key, values in errors.items()},
         **{f"median_{key}": statistics.median(values) for key, values in errors.items()},
@@ -149,7 +152,7 @@ def tell_run(config: Figures) -> Figures:
     run_training(parse_config(config), on_event=events.append)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     seconds = [event["seconds"] for event in events if event["event"] == "step"]
-    between = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
+    between = [after - before for before, after in itertools.pairwise(seconds)]
     (end,) = [event for event in events if event["event"] == "end"]
     return {
         "peak_gb": peak / 1e9,

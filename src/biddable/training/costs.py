@@ -33,6 +33,8 @@ class MicroBatch:
         num_keys: of all rows one by one; a tree's attention gathers them so.
         num_places: whose logits are made.
         has_gradients: it is not the first of its step, so gradients are there before it.
+        trunk: first ids of its step's rows that are run in a pass of their own; they are counted
+            with the first micro-batch.
     """
 
     numbers: tuple[int, ...]
@@ -41,6 +43,7 @@ class MicroBatch:
     num_keys: int
     num_places: int
     has_gradients: bool = False
+    trunk: int = 0
 
     @classmethod
     def of(
@@ -50,6 +53,7 @@ class MicroBatch:
         *,
         is_tree: bool,
         has_gradients: bool = False,
+        trunk: int = 0,
     ) -> MicroBatch:
         """Count what some rows come to.
 
@@ -58,6 +62,7 @@ class MicroBatch:
             numbers: of those in the micro-batch.
             is_tree: common starts are run once; else rows are padded.
             has_gradients: see the attribute.
+            trunk: see the attribute.
 
         Example:
             >>> from biddable.data.encoding import Example
@@ -77,14 +82,17 @@ class MicroBatch:
             lengths, shared = np.full_like(lengths, lengths.max()), np.zeros_like(lengths)
         num_tokens = int((lengths - shared).sum())
         pairs = (lengths * (lengths + 1) - shared * (shared + 1)) // 2
+        apart = trunk if has_gradients else 0
+        num_tokens -= apart
         num_places = min(int(rows.loss_tokens[ordered].sum()), num_tokens)
         return cls(
             numbers=tuple(numbers),
             num_tokens=num_tokens,
-            num_pairs=int(pairs.sum()),
+            num_pairs=int(pairs.sum()) - apart * (apart + 1) // 2,
             num_keys=int(lengths.sum()),
             num_places=num_places,
             has_gradients=has_gradients,
+            trunk=trunk,
         )
 
 
@@ -94,7 +102,7 @@ def micro_batches_of(
     """Count what each micro-batch of each step of a plan comes to."""
     return [
         [
-            MicroBatch.of(rows, numbers, is_tree=is_tree, has_gradients=place > 0)
+            MicroBatch.of(rows, numbers, is_tree=is_tree, has_gradients=place > 0, trunk=step.trunk)
             for place, numbers in enumerate(step.micro_batches)
         ]
         for step in steps
@@ -330,7 +338,7 @@ def recomputed(kept: int, num_tokens: int, *, model: PreTrainedModel) -> int:
 def attention_width(config: Any) -> int:
     """Multiply the heads of a layer by their width."""
     heads: int = config.num_attention_heads
-    return heads * int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // heads))
 
 
 def lowest_trained(model: PreTrainedModel) -> int:
@@ -339,7 +347,9 @@ def lowest_trained(model: PreTrainedModel) -> int:
     if embeddings is not None and any(p.requires_grad for p in embeddings.parameters()):
         return 0
     layers = decoder_layers(model)
-    trained = [n for n, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())]
+    trained = [
+        n for n, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())
+    ]
     return trained[0] if trained else len(layers)
 
 

@@ -114,14 +114,13 @@ class Bench:
             with training_mode(self._model), torch.random.fork_rng(devices=[]):
                 self._run(parts[0])  # makes gradients, and touches all weights
                 base = memory_in_use(self._model.device)
-                for part in parts:
-                    if len(samples) > 1:
-                        growth = len(part.input_ids) / len(before.input_ids)
+                for number, part in enumerate(parts):
+                    if number > 1:
+                        growth = len(part.input_ids) / len(parts[number - 1].input_ids)
                         spent = time.perf_counter() - started
                         if spent + growth * samples[-1].seconds > SECONDS:
                             break
                     samples.append(self._sample(part, base))
-                    before = part
         finally:
             for parameter in trained:
                 parameter.grad = None
@@ -155,7 +154,7 @@ class Bench:
 
     def _run(self, rows: EncodedRows) -> float:
         started = time.perf_counter()
-        batch = self._layout.batch(rows, range(len(rows)), 0)
+        batch = self._layout.batch(rows, range(len(rows)))
         num_loss_tokens = max(int(rows.loss_tokens.sum()), 1)
         with self._from_the_cut(batch):
             accumulate_gradient(self._model, batch, num_loss_tokens=num_loss_tokens)
@@ -190,7 +189,7 @@ def growing_parts(rows: EncodedRows, numbers: Sequence[int]) -> list[EncodedRows
     """
     examples = [rows[n] for n in numbers]
     ends = np.cumsum([len(example.input_ids) for example in examples])
-    parts = []
+    parts: list[EncodedRows] = []
     for share in _SHARES:
         wanted = max(round(share * int(ends[-1])), min(_FEWEST_TOKENS, int(ends[0])))
         count = int(np.searchsorted(ends, wanted, side="right"))

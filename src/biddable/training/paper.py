@@ -231,9 +231,7 @@ def read_model_config(path: str | os.PathLike[str]) -> PretrainedConfig:
     return config
 
 
-def spread_over(
-    model: PreTrainedModel, num_gpus: int, *, load: Load, usable: int
-) -> list[Spread]:
+def spread_over(model: PreTrainedModel, num_gpus: int, *, load: Load, usable: int) -> list[Spread]:
     """Size each way to spread a model over GPUs.
 
     Args:
@@ -320,7 +318,7 @@ class _Parts:
 
 
 def _units(model: PreTrainedModel) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Count the parameters of the largest layer and of all that is in no layer; and trained ones."""
+    """Count the parameters of the largest layer and of what is in no layer; and trained ones."""
 
     def count(parameters: Any) -> tuple[int, int]:
         sizes = [(p.numel(), p.requires_grad) for p in parameters]

@@ -12,10 +12,12 @@ from rich.text import Text
 from biddable.training.advice import Suggestion
 from biddable.training.costs import Memory
 from biddable.training.estimate import Estimate
+from biddable.training.paper import PaperPlan
 from biddable.training.planner import Plan
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
 _REFUSED = ("✗", "bold red")
+_PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 
 
 def plan_table(plan: Plan) -> RenderableType:
@@ -32,7 +34,12 @@ def plan_table(plan: Plan) -> RenderableType:
         parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
         parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
     elif plan.estimate is not None and not plan.estimate.fits:
-        parts.append(Text("This run can start, but would run out of memory", style="bold yellow"))
+        parts.append(
+            Text(
+                "This run can start, but memory does not suffice for it as it is planned",
+                style="bold yellow",
+            )
+        )
     else:
         parts.append(Text("This run can start: biddable train", style="bold green"))
     return Group(*parts)
@@ -108,7 +115,8 @@ def _cost(estimate: Estimate) -> RenderableType:
         table.add_row(f"  {name}", text)
     parts: list[RenderableType] = [table]
     if estimate.suggestions:
-        parts += [Text("What would help", style="bold"), suggestions_table(estimate.suggestions)]
+        parts += [Text("\nWhat would help", style="bold")]
+        parts.append(suggestions_table(estimate.suggestions))
     return Padding(Group(*parts), (0, 0, 1, 0))
 
 
@@ -128,9 +136,7 @@ def _time_lines(estimate: Estimate) -> dict[str, Text]:
 def memory_text(memory: Memory) -> Text:
     """Name the parts of some memory, those that are nothing left out."""
     words = {"cache": "states of frozen layers, mapped", "program": "program and rows"}
-    sizes = [
-        (words.get(name, name), getattr(memory, name)) for name in memory.__slots__
-    ]
+    sizes = [(words.get(name, name), getattr(memory, name)) for name in memory.__slots__]
     return Text(", ".join(f"{what} {size_text(size)}" for what, size in sizes if size), style="dim")
 
 
@@ -155,6 +161,8 @@ def size_text(size: float) -> str:
         >>> size_text(3_456_000_000), size_text(12_300_000)
         ('3.46 GB', '12 MB')
     """
+    if abs(size) >= 1e10:
+        return f"{size / 1e9:.1f} GB"
     return f"{size / 1e9:.2f} GB" if abs(size) >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
@@ -176,3 +184,44 @@ def duration_text(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def paper_table(plan: PaperPlan) -> RenderableType:
+    """Lay a plan on paper out for the terminal."""
+    hardware, load = plan.hardware, plan.load
+    gpus = f"{hardware.num_gpus} GPU{'s' if hardware.num_gpus > 1 else ''}"
+    recompute = ", layers computed again" if load.recompute else ""
+    lines = {
+        "model": f"{plan.architecture}, {plan.num_parameters:,} parameters",
+        "what trains": f"{plan.method}; {plan.num_trained:,} parameters",
+        "hardware": f"{gpus} of {size_text(hardware.gpu_memory)},"
+        f" {size_text(plan.usable)} of each usable",
+        "each pass": f"{load.micro_tokens:,} tokens on a GPU, {load.precision}{recompute}",
+    }
+    if plan.tokens_per_s is None:
+        lines["time"] = "not said: give --gpu-tflops, what a GPU reaches in training"
+    else:
+        lines["time"] = f"{plan.tokens_per_s:,.0f} tokens/s if each reaches"
+        lines["time"] += f" {hardware.gpu_tflops:g} TFLOP/s"
+    table = Table.grid(padding=(0, 2))
+    for name, text in lines.items():
+        table.add_row(f"  {name}", Text(text))
+    parts: list[RenderableType] = [Text("On paper", style="bold"), Padding(table, (0, 0, 1, 0))]
+    parts += [Text("On each GPU, at the peak", style="bold"), _spreads(plan)]
+    if plan.suggestions:
+        parts += [Text("What would help", style="bold"), suggestions_table(plan.suggestions)]
+    return Group(*parts)
+
+
+def _spreads(plan: PaperPlan) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table.add_column("  ")
+    for spread in plan.spreads:
+        sign, style = _SIGNS["ok"] if spread.fits else _REFUSED
+        table.add_column(Text.assemble((sign, style), f" {spread.name}"), justify="right")
+    for name in (*_PARTS, "peak"):
+        sizes = [size_text(getattr(spread.memory, name)) for spread in plan.spreads]
+        table.add_row(f"  {name}", *sizes, style="bold" if name == "peak" else "")
+    most = [spread.largest_micro_tokens for spread in plan.spreads]
+    table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
+    return Padding(Group(table, Text("  formulas: docs/plan.md", style="dim")), (0, 0, 1, 0))

@@ -21,7 +21,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from biddable.data.batching import Batch
 from biddable.data.encoded import EncodedRows
-from biddable.data.trees import TreeBatch
+from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.freezing import decoder_layers
 from biddable.models.head import Body
 from biddable.training.costs import kept_per_token, lowest_trained, recomputed
@@ -84,7 +84,7 @@ class Shadow:
 
         ids = torch.zeros((num_rows, length), dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            # with a mask given, transformers does not look into the positions, which have no content
+            # with a mask given, transformers does not look into the positions, which are empty
             Body(self.model).states(input_ids=ids, attention_mask=torch.ones_like(ids))
         return sum(storage.nbytes() for storage in found.values())
 
@@ -93,8 +93,8 @@ class KeptStates:
     """Say what the layers of a model keep of a micro-batch for its gradient.
 
     Attributes:
-        is_counted: on a shadow; else by the formula of a Llama-type model, as this model's code does
-            not run without numbers.
+        is_counted: on a shadow; else by the formula of a Llama-type model, as this model's code
+            does not run without numbers.
     """
 
     def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
@@ -105,7 +105,9 @@ class KeptStates:
             layout: of the rows.
         """
         self._model, self._layout = model, layout
-        self._is_recomputed = any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
+        self._is_recomputed = any(
+            getattr(m, "gradient_checkpointing", False) for m in model.modules()
+        )
         self._shadow: Shadow | None = None
         try:
             shadow = Shadow(model)
@@ -115,19 +117,29 @@ class KeptStates:
             _log.info("%s is not counted without numbers: %s", type(model).__name__, error)
         self.is_counted = self._shadow is not None
 
-    def of(self, rows: EncodedRows, numbers: Sequence[int], *, recompute: bool = False) -> int:
+    def of(
+        self,
+        rows: EncodedRows,
+        numbers: Sequence[int],
+        *,
+        trunk: int = 0,
+        recompute: bool = False,
+    ) -> int:
         """Say what is kept, in bytes.
 
         Args:
             rows: all examples.
             numbers: of those in the micro-batch.
+            trunk: first ids of each that are run in a pass of their own, which is kept meanwhile.
             recompute: as if layers were computed again for the gradient; they are anyway if the
                 model is set so.
         """
-        batch = self._layout.batch(rows, numbers, 0)
-        num_tokens = batch.input_ids.numel()
+        batches = [self._layout.batch(rows, numbers, trunk=trunk)]
+        if trunk:
+            batches.append(build_tree(rows, numbers, trunk=trunk, only_trunk=True))
+        num_tokens = sum(batch.input_ids.numel() for batch in batches)
         if self._shadow is not None:
-            kept = self._shadow.kept_by(batch)
+            kept = sum(map(self._shadow.kept_by, batches))
         else:
             num_layers = len(decoder_layers(self._model)) - lowest_trained(self._model)
             itemsize = self._model.dtype.itemsize

@@ -90,9 +90,7 @@ class Sizing:
 
     def steps(self) -> BatchPlan:
         """Plan the run."""
-        return planned_steps(
-            self.rows, settings=self.settings, seed=self.seed, layout=self.layout
-        )
+        return planned_steps(self.rows, settings=self.settings, seed=self.seed, layout=self.layout)
 
     def micro_batches(self) -> list[list[MicroBatch]]:
         """Count the micro-batches of the first steps."""
@@ -119,7 +117,7 @@ class Sizing:
         found = []
         for batch in _candidates(looked_at):
             logits = self.states.logits(batch.num_places)
-            kept = self.kept.of(self.rows, batch.numbers, recompute=recompute)
+            kept = self.kept.of(self.rows, batch.numbers, trunk=batch.trunk, recompute=recompute)
             memory = self.states.peak(
                 batch,
                 activations=round(surroundings.factor * (kept + logits)) - logits,
