@@ -31,7 +31,7 @@ from biddable.demo import SETTINGS
 from biddable.evaluation.runner import evaluate
 from biddable.evaluation.suites import load_suite
 from biddable.models.loading import load
-from biddable.training.preparation import apply_method
+from biddable.training.method import apply_method
 from biddable.training.trainer import train
 
 RESULTS = Path(__file__).parent / "results"

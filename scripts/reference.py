@@ -31,7 +31,7 @@ def cli_page() -> str:
     parts = ["# The command line\n", f"{inspect.cleandoc(group.help)}\n", _parameter_table(group)]
     parts.append(
         "Results go to stdout, progress to stderr. Exit codes: 0, 1 for a failure (told in one"
-        " line), 2 for wrong usage, 130 after Ctrl-C.\n"
+        " line), 2 for wrong usage, 130 after Ctrl-C, 143 after SIGTERM while training.\n"
     )
     for name, command in _verbs(group, ""):
         parts.append(f"## `biddable {name}`\n\n{inspect.cleandoc(command.help)}\n")

@@ -147,6 +147,60 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
             '"all-linear".',
         ),
         (
+            {"method": {"name": "freeze", "freeze": []}},
+            "config: method.freeze: found []; it should name at least one layer.",
+        ),
+        (
+            {"method": {"name": "freeze", "dora": True}},
+            'config: method.dora: found True; it has no effect with method "freeze"; remove it or '
+            "set method.name: lora.",
+        ),
+        (
+            {"method": {"name": "lora", "dropout": 0.1, "init": "pissa"}},
+            'config: method.init: found "pissa"; with method.dropout the base\'s own largest '
+            "directions would be dropped in training; remove one of the two.",
+        ),
+        (
+            {"training": {"warmup_share": 0.2, "warmup_steps": 10}},
+            "config: training.warmup_steps: found 10; it cannot stand beside "
+            "training.warmup_share (0.2); remove one of the two.",
+        ),
+        (
+            {"training": {"schedule": "constant", "min_lr_share": 0.1}},
+            'config: training.min_lr_share: found 0.1; it has no effect with schedule "constant"; '
+            "remove it or set training.schedule: cosine or linear or wsd.",
+        ),
+        (
+            {"training": {"decay_share": 0.3}},
+            'config: training.decay_share: found 0.3; it has no effect with schedule "cosine"; '
+            "remove it or set training.schedule: wsd.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "warmup_share": 0.5, "decay_share": 0.6}},
+            "config: training.decay_share: found 0.6; it should be above 0, and at most 1 "
+            "together with training.warmup_share (0.5).",
+        ),
+        (
+            {"method": {"name": "full", "quantize_base": "int8"}},
+            'config: method.quantize_base: found "int8"; it has no effect with method "full"; '
+            "remove it or set method.name: lora.",
+        ),
+        (
+            {"method": {"name": "full", "train_tokens": ["<a>"]}},
+            "config: method.train_tokens: found ['<a>']; it has no effect with method \"full\"; "
+            "remove it or set method.name: freeze or lora.",
+        ),
+        (
+            {"method": {"name": "lora", "train_tokens": []}},
+            "config: method.train_tokens: found []; it should name at least one token, or be "
+            '"none".',
+        ),
+        (
+            {"method": {"name": "lora", "train_tokens": "none", "new_tokens": ["<a>"]}},
+            "config: method.new_tokens: found ['<a>']; with method.train_tokens: none their rows "
+            "would stay noise; remove one of the two.",
+        ),
+        (
             {"data": {"train": "a", "learning_rat": 1}},
             'config: data.learning_rat: unknown key; did you mean "training.learning_rate"?',
         ),

@@ -5,7 +5,13 @@ from functools import lru_cache
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 END = "<|endoftext|>"
 
@@ -78,4 +84,22 @@ def tiny_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+    return model.to(dtype).eval()
+
+
+def tiny_gpt2(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> GPT2LMHeadModel:
+    """Build a GPT-2 of hidden size 32: its layers are Conv1D, its head is tied."""
+    config = GPT2Config(
+        vocab_size=300,
+        n_positions=256,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+        initializer_range=0.1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GPT2LMHeadModel(config)
     return model.to(dtype).eval()

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -32,7 +33,7 @@ from biddable.cli_options import (
     say,
 )
 from biddable.cli_plan import plan
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,9 +103,15 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="FILE", help="Every event, as it happens, in JSON lines.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run of this config that was cut off.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train what a config describes, and leave a run folder."""
+    """Train what a config describes, and leave a run folder.
+
+    Ctrl-C and SIGTERM save the run first; --resume goes on as if nothing had been.
+    """
     from biddable.config import load_config
 
     settings = load_config(config)  # before torch is loaded: a typo is told at once
@@ -113,7 +120,7 @@ def train(
     from biddable.training.progress import ProgressBar
 
     errors = console(stderr=True)
-    write = JsonlWriter(log) if log else None
+    write = JsonlWriter(log, goes_on=resume) if log else None
     with ProgressBar(errors) as bar:
 
         def listen(event: dict[str, Any]) -> None:
@@ -122,7 +129,11 @@ def train(
             if write:
                 write(event)
 
-        folder = run_training(settings, on_event=listen)
+        try:
+            folder = run_training(settings, resume=resume, on_event=listen)
+        except RunStopped as stopped:
+            stopped.args = (f"{stopped} Go on: biddable train {quote(config)} --resume",)
+            raise
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"run": str(folder), "results": manifest["results"]})
@@ -266,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; None takes them from the process.
 
     Returns:
-        The exit code: 0; 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
+        The exit code: 0; 1 for a failure, 2 for wrong usage, 130 after Ctrl-C, 143
+        after SIGTERM.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     end = given.index("--") if "--" in given else len(given)
@@ -289,7 +301,7 @@ def _fail(error: Exception) -> int:
     """Say in one line what went wrong, and choose the exit code."""
     if isinstance(error, BiddableError):
         say(str(error))
-        return 1
+        return getattr(error, "exit_code", 1)
     told = getattr(error, "format_message", None)  # typer's own: a wrong option, a missing argument
     if told is not None:
         if told().startswith("Usage:"):  # no arguments at all: the help itself

@@ -15,43 +15,48 @@ if TYPE_CHECKING:
 _UNITS = {"": 1, "M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
+Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
+Measure = Annotated[
+    bool,
+    typer.Option("--measure/--no-measure", help="Run a few passes, for time and memory; seconds."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Do the whole path on a few rows: train, save, compare.")
+]
+ModelConfig = Annotated[
+    str | None, typer.Option(help="A transformers config.json: plan on paper, for GPUs not here.")
+]
+Gpus = Annotated[int, typer.Option(min=1, help="On paper: how many GPUs.")]
+GpuMemory = Annotated[str, typer.Option(help="On paper: of each, 80GB or 80GiB.")]
+GpuTflops = Annotated[
+    float | None, typer.Option(min=0.001, help="On paper: what each reaches; for the speed.")
+]
+Method = Annotated[
+    Literal["full", "freeze", "lora"] | None, typer.Option(help="On paper: what trains.")
+]
+Rank = Annotated[int | None, typer.Option(min=1, help="On paper: LoRA's rank.")]
+MicroTokens = Annotated[int, typer.Option(min=1, help="On paper: tokens of a pass on a GPU.")]
+Precision = Annotated[
+    Literal["float32", "mixed", "bfloat16"], typer.Option(help="On paper: of weights and passes.")
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="On paper: compute layers again.")
+]
+
+
 def plan(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="The run's YAML file.")
-    ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option(
-            "--measure/--no-measure", help="Run a few passes, for time and memory; seconds."
-        ),
-    ] = True,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Do the whole path on a few rows: train, save, compare."),
-    ] = False,
-    model_config: Annotated[
-        str | None,
-        typer.Option(help="A transformers config.json: plan on paper, for GPUs not here."),
-    ] = None,
-    gpus: Annotated[int, typer.Option(min=1, help="On paper: how many GPUs.")] = 1,
-    gpu_memory: Annotated[str, typer.Option(help="On paper: of each, 80GB or 80GiB.")] = "80GB",
-    gpu_tflops: Annotated[
-        float | None, typer.Option(min=0.001, help="On paper: what each reaches; for the speed.")
-    ] = None,
-    method: Annotated[
-        Literal["full", "freeze", "lora"] | None, typer.Option(help="On paper: what trains.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="On paper: LoRA's rank.")] = None,
-    micro_tokens: Annotated[
-        int, typer.Option(min=1, help="On paper: tokens of a forward pass on a GPU.")
-    ] = 4096,
-    precision: Annotated[
-        Literal["float32", "mixed", "bfloat16"],
-        typer.Option(help="On paper: of weights and passes."),
-    ] = "float32",
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="On paper: compute layers again.")
-    ] = False,
+    config: Config = None,
+    measure: Measure = True,
+    dry_run: DryRun = False,
+    model_config: ModelConfig = None,
+    gpus: Gpus = 1,
+    gpu_memory: GpuMemory = "80GB",
+    gpu_tflops: GpuTflops = None,
+    method: Method = None,
+    rank: Rank = None,
+    micro_tokens: MicroTokens = 4096,
+    precision: Precision = "float32",
+    checkpointing: Checkpointing = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a config would train, what it takes, and whether its base can learn it.

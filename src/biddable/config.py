@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from biddable.config_checkpoints import CheckpointConfig
 from biddable.config_data import DataConfig, SourceConfig
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.config_values import Section, Seed, Text
@@ -43,6 +44,9 @@ class RunConfig(Section):
     watch: WatchConfig = Field(
         default_factory=WatchConfig, description="what is shown of it meanwhile"
     )
+    checkpoints: CheckpointConfig = Field(
+        default_factory=CheckpointConfig, description="how it is saved while it runs"
+    )
     seed: Seed = Field(0, description="row order, adapter start, dropout")
     output: Text = Field(description="the run folder to make")
 
@@ -53,16 +57,28 @@ class RunConfig(Section):
             return {"train" if info.field_name == "data" else "name": value}
         return value
 
+    @field_validator("training")
+    @classmethod
+    def _has_what_it_measures(cls, value: TrainingConfig, info: ValidationInfo) -> TrainingConfig:
+        data = info.data.get("data")
+        if data is not None and data.held_out is None and data.held_out_rows is None:
+            value.refuse_without_held_out()
+        return value
+
 
 SECTIONS: dict[str, type[Section]] = {
     "data": DataConfig,
     "method": MethodConfig,
     "training": TrainingConfig,
     "watch": WatchConfig,
+    "checkpoints": CheckpointConfig,
 }
 # What other tools call our keys; used in messages only, never accepted.
 _OTHER_NAMES = {
     "base_model": "model",
+    "early_stopping_patience": "training.patience",
+    "eval_steps": "training.held_out_every",
+    "load_best_model_at_end": "training.keep",
     "dataset": "data.train",
     "gradient_accumulation_steps": "training.micro_batch_size",
     "lora_alpha": "method.alpha",
@@ -76,8 +92,14 @@ _OTHER_NAMES = {
     "num_train_epochs": "training.epochs",
     "output_dir": "output",
     "per_device_train_batch_size": "training.micro_batch_size",
+    "loraplus_lr_ratio": "method.lora_plus_ratio",
     "r": "method.rank",
+    "save_steps": "checkpoints.every_steps",
+    "save_total_limit": "checkpoints.keep",
     "train_file": "data.train",
+    "use_dora": "method.dora",
+    "use_rslora": "method.rslora",
+    "min_lr_ratio": "training.min_lr_share",
     "warmup_ratio": "training.warmup_share",
 }
 

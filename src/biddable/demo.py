@@ -138,6 +138,7 @@ def _config(method: str, *, seed: int, out: str) -> RunConfig:
         "template": TEMPLATE,
         "method": {"name": method, **settings["method"]},
         "training": settings["training"],
+        "checkpoints": {"keep": 0},  # a demo that is stopped leaves nothing
         "seed": seed,
         "output": out,
     }

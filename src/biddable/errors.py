@@ -6,6 +6,7 @@
     - TemplateError
     - CheckpointError
     - TrainingError
+    - RunStopped
     - EvaluationError
     - ExportError
 
@@ -77,6 +78,19 @@ class CheckpointError(BiddableError):
 
 class TrainingError(BiddableError):
     """Raised when training cannot go on, as with a loss or gradient that is not a number."""
+
+
+class RunStopped(BiddableError):
+    """Raised when a run was told to stop, has saved itself, and can be resumed.
+
+    Attributes:
+        exit_code: what the process should end with: 128 and the signal's number.
+    """
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        """Take what to say, and how to end."""
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class EvaluationError(BiddableError):

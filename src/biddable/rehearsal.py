@@ -37,6 +37,7 @@ NUM_ROWS = 4
 MAX_NEW_TOKENS = 8
 _LOOKED_AT = 256  # rows, of which the shortest are taken
 _BATCH_SIZE = 2
+_CUT_AT = 2  # steps; it is saved after the first
 
 
 @dataclass
@@ -96,10 +97,14 @@ class _FailedError(Exception):
     """A stage failed, and has said why."""
 
 
+class _CutError(Exception):
+    """The run is broken off here, as by a crash."""
+
+
 def rehearse(
     config: RunConfig, *, on_stage: Callable[[Stage], None] = lambda stage: None
 ) -> list[Stage]:
-    """Read, encode, take a step, save, generate and compare on a few rows.
+    """Read, encode, train, be cut off, resume, save, generate and compare, on a few rows.
 
     Args:
         config: the run; its output folder is neither made nor touched.
@@ -144,11 +149,11 @@ def _read(rehearsal: _Rehearsal) -> None:
 
 
 def _train(rehearsal: _Rehearsal) -> Path:
-    """Make a run of the rows, by the function that makes all of them, and time its parts."""
-    names = iter(("encode", "step", "save"))
+    """Make a run of the rows, by the function that makes all of them: cut it off, and resume it."""
+    names = iter(("encode", "step", "resume", "save"))
     stage, started = Stage(next(names)), time.perf_counter()
     losses: list[float] = []
-    read: list[str] = []
+    said: list[str] = []
 
     def close(told: str) -> None:
         nonlocal stage, started
@@ -157,17 +162,25 @@ def _train(rehearsal: _Rehearsal) -> Path:
         stage, started = Stage(next(names, "")), time.perf_counter()
 
     def listen(event: dict[str, Any]) -> None:
-        if event["event"] == "data" and event["part"] == "train":
-            read.append(event["summary"])
-        elif event["event"] == "method":
-            close(read[0])
-        elif event["event"] == "step":
+        kind = event["event"]
+        if kind in ("data", "resume") and event.get("part") != "held_out":
+            said.append(event["summary"])
+        elif kind == "method" and stage.name == "encode":
+            close(said.pop())
+        elif kind == "step":
             losses.append(event["loss"])
-        elif event["event"] == "end":
-            close(f"{len(losses)} steps, loss {', '.join(f'{loss:.3f}' for loss in losses)}")
+            if stage.name == "step" and len(losses) == _CUT_AT:
+                raise _CutError
+        elif kind == "end":
+            close(said.pop())
 
     try:
-        folder = run_training(_few(rehearsal), on_event=listen)
+        config = _few(rehearsal)
+        try:
+            run_training(config, on_event=listen)
+        except _CutError:
+            close(f"{len(losses)} steps, loss {', '.join(f'{loss:.3f}' for loss in losses)}")
+        folder = run_training(config, resume=True, on_event=listen)
         files = [file for file in folder.rglob("*") if file.is_file()]
         close(f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB in {len(files)} files")
     except Exception as error:
@@ -221,6 +234,7 @@ def _few(rehearsal: _Rehearsal) -> RunConfig:
         "micro_batch_size": None,
     }
     values.pop("watch", None)  # nothing is to be sent anywhere
+    values["checkpoints"] = {"every_steps": 1}
     return parse_config({**values, "output": str(rehearsal.folder / "run")}, source="rehearsal")
 
 

@@ -15,6 +15,7 @@ ORDER = {
     "errors": 0,
     "config_yaml": 1,
     "config_values": 1,
+    "config_checkpoints": 2,
     "config_data": 2,
     "config_training": 2,
     "config_watch": 2,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from biddable.manifest import write_json
 from tests.cli.conftest import Cli, Ran
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -167,6 +168,22 @@ def test_output_that_holds_a_run_is_refused_before_training(cli: Cli, config: Co
     assert before == sorted((path, path.stat().st_mtime_ns) for path in Path("runs/tiny").iterdir())
 
 
+def test_full_disk_at_the_end_of_a_run_that_is_saved(
+    cli: Cli, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = config(checkpoints={"every_steps": 1})
+    monkeypatch.setattr("biddable.training.checkpoint.write_json", refuse)
+    ran = cli("train", path)
+    assert (ran.code, ran.out) == (1, "")
+    assert last_line(ran).endswith("It is saved at step 2: --resume goes on there.")
+    monkeypatch.setattr("biddable.training.checkpoint.write_json", write_json)
+    assert cli("train", path, "--resume").code == 0
+    assert [folder.name for folder in Path("runs").iterdir()] == ["tiny"]
+
+
 def test_full_disk(cli: Cli, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -201,8 +218,8 @@ def test_disk_that_is_really_full(cli: Cli, config: Config, small_disk: Path) ->
     assert list(small_disk.iterdir()) == []
 
 
-def test_ctrl_c_while_training(config: Config) -> None:
-    path = config(training={"epochs": 2_000, "batch_size": 4})
+def test_ctrl_c_while_training_without_checkpoints(config: Config) -> None:
+    path = config(training={"epochs": 2_000, "batch_size": 4}, checkpoints={"keep": 0})
     process = subprocess.Popen(
         [sys.executable, "-m", "biddable", "train", str(path)],
         stdout=subprocess.PIPE,

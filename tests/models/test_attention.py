@@ -147,11 +147,15 @@ def test_the_model_is_given_back_its_own_attention() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "reason"),
     [
-        ("gpt2", GPT, "the dropout of transformer.drop would be shared"),
+        ("gpt2", GPT, "dropout of 0.1 in transformer.drop would be shared"),
         ("bloom", {"vocab_size": V, "hidden_size": 32, "n_layer": 1, "n_head": 4}, "Bloom"),
         ("mpt", {"vocab_size": V, "d_model": 32, "n_layers": 1, "n_heads": 4}, "Mpt"),
         ("mamba", {"vocab_size": V, "hidden_size": 16, "num_hidden_layers": 1}, "Mamba"),
-        ("llama", {**GROUPED, "attention_dropout": 0.1}, "the dropout of model.layers.0.self_attn"),
+        (
+            "llama",
+            {**GROUPED, "attention_dropout": 0.1},
+            "attention_dropout of 0.1 in model.layers.0.self_attn",
+        ),
     ],
 )
 def test_what_cannot_be_exact_is_told(name: str, settings: dict[str, Any], reason: str) -> None:

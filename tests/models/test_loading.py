@@ -5,8 +5,9 @@ import torch
 
 from biddable.errors import CheckpointError, ConfigError
 from biddable.models import loading
+from biddable.models.adapter import save_adapter
 from biddable.models.loading import ModelSource, load, load_tokenizer, resolve
-from biddable.models.lora import apply_lora, lora_layers, save_adapter
+from biddable.models.lora import apply_lora, lora_layers
 from tests.tiny import tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 2, 3]])

@@ -4,19 +4,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from biddable.errors import CheckpointError, ConfigError
-from biddable.models.lora import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    LoRALinear,
-    apply_lora,
-    load_adapter,
-    lora_layers,
-    merge_lora,
-    save_adapter,
-)
+from biddable.models.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, load_adapter, save_adapter
+from biddable.models.lora import LoRALinear, apply_lora, lora_layers, merge_lora
 from tests.tiny import tiny_model
 
 
@@ -97,7 +88,8 @@ def test_twice_is_refused():
 
 
 def test_a_model_without_linear_layers_is_refused():
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2))
+    model = tiny_model()
+    model.model.layers = nn.ModuleList()
     with pytest.raises(ConfigError, match="nothing to adapt"):
         apply_lora(model)
 
@@ -140,7 +132,9 @@ def test_saving_a_plain_model_is_refused(tmp_path):
     ("change", "message"),
     [
         ({"peft_type": "IA3"}, "peft_type is IA3"),
-        ({"use_dora": True}, "use_dora is True"),
+        ({"use_dora": True}, r"q_proj.lora_magnitude_vector should be \(64,\), found None"),
+        ({"init_lora_weights": "pissa"}, "belongs to a changed base"),
+        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"r": 3}, r"lora_A should be \(3, 64\), found \(8, 64\)"),
     ],

@@ -9,6 +9,7 @@ from biddable.config import parse_config
 from biddable.data.encoding import Example
 from biddable.data.templates import get_template
 from biddable.errors import ConfigError
+from biddable.models.control_rows import train_control_rows
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.lora import apply_lora
@@ -126,11 +127,16 @@ def test_a_real_base_that_never_saw_its_end_token(test_data):
     assert chosen.is_ready
 
 
-@pytest.mark.parametrize(("stop_id", "is_learned"), [(2, False), (1, True)])
-def test_what_is_called_unlearnable_is_not_learned(test_data, stop_id, is_learned):
+@pytest.mark.parametrize(
+    ("stop_id", "rows", "is_learned"), [(2, "none", False), (1, "none", True), (2, "auto", True)]
+)
+def test_what_is_called_unlearnable_is_not_learned(test_data, stop_id, rows, is_learned):
     """The claim itself: LoRA on the real base, pushed hard to say one token after one prompt."""
     loaded = stories(test_data("stories260K"))
     apply_lora(loaded.model, rank=16)
+    template = get_template("inst", loaded.tokenizer)
+    said = train_control_rows(loaded, template, asked=rows)
+    assert ("the rows of </s> in " in said) == (rows == "auto")
     ids = [1, 300, 350, 400, stop_id]
     example = Example(ids, [False, False, False, False, True])
     values = {"epochs": 60, "learning_rate": 0.02, "batch_size": 1, "schedule": "constant"}

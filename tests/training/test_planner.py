@@ -112,7 +112,8 @@ def chatml_base(folder: Path) -> str:
 
 
 def test_an_unlearnable_stop_is_refused_in_the_plan_and_before_the_first_step(config_of, tmp_path):
-    config = config_of(model=chatml_base(tmp_path), template="chatml", method="lora")
+    method = {"name": "lora", "train_tokens": "none"}
+    config = config_of(model=chatml_base(tmp_path), template="chatml", method=method)
     plan = plan_run(config)
     assert "<|im_end|>" in plan.refusals[0]
     assert "✗ the stop token <|im_end|>" in shown(plan)
@@ -131,9 +132,9 @@ def test_without_a_template_the_run_goes_on_with_a_stop_that_works(config_of, tm
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
     events = []
-    folder = run_training(
-        config_of(model=model, template=None, method="lora"), on_event=events.append
-    )
+    method = {"name": "lora", "train_tokens": "none"}
+    config = config_of(model=model, template=None, method=method)
+    folder = run_training(config, on_event=events.append)
     (method,) = [event for event in events if event["event"] == "method"]
     assert "could not be learned" in method["notes"][0]
     assert json.loads((folder / "manifest.json").read_text())["template"]["name"] == "inst"
@@ -242,3 +243,9 @@ def test_the_plan_as_json_has_its_keys(config_of):
     parts = {"program", "weights", "gradients", "optimizer", "activations", "logits", "cache"}
     assert parts | {"peak", "needed"} == found["memory"].keys()
     assert found["pace"].keys() >= {"per_step", "per_epoch", "total"}
+
+
+def test_a_warm_up_that_is_longer_than_the_run_refuses(config_of):
+    plan = plan_run(config_of(training={"batch_size": 5, "epochs": 1, "warmup_steps": 4}))
+    assert plan.num_steps == 3
+    assert plan.refusals[0].startswith("training.warmup_steps: found 4; the run has 3 steps")

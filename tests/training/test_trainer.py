@@ -7,7 +7,8 @@ from biddable.config_training import TrainingConfig
 from biddable.data.encoding import Example
 from biddable.errors import DataError, TrainingError
 from biddable.models.lora import apply_lora
-from biddable.training.trainer import held_out_loss, train
+from biddable.training.held_out import held_out_loss
+from biddable.training.trainer import train
 from tests.tiny import tiny_model
 from tests.training.rows import countable_examples, random_examples
 

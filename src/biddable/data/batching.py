@@ -131,6 +131,9 @@ class BatchPlan(Sequence[Step]):
 
     A step is made when it is asked for, from the seed and its number alone: ``plan[k:]`` is what is
     left after ``k`` steps, whoever asks. All counts are of the steps in this plan.
+
+    Attributes:
+        is_cut_by_tokens: how many rows a forward pass has was not given.
     """
 
     def __init__(
@@ -165,6 +168,7 @@ class BatchPlan(Sequence[Step]):
             seed=seed,
         )
         self._is_tree = is_tree
+        self.is_cut_by_tokens = micro_batch_size is None
         self._numbers = range(self._order.num_steps(epochs))
 
     def __len__(self) -> int:

@@ -287,8 +287,8 @@ def _require_tokens(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     if missing:
         raise TemplateError(
             f'template "{name}" is written with control tokens that this vocabulary lacks:'
-            f" {', '.join(missing)}. Use the tokenizer's own template, or one that needs none:"
-            ' "inst", "alpaca" or "chatml".'
+            f" {', '.join(missing)}. Add them (method.new_tokens), or use the tokenizer's own"
+            ' template, or one that needs none: "inst", "alpaca" or "chatml".'
         )
 
 

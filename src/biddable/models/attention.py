@@ -23,6 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import Branches, TreeBatch, build_tree
+from biddable.models.randomness import shares_noise
 
 NAME = "biddable_tree"
 
@@ -147,7 +148,7 @@ def why_no_trees(model: nn.Module) -> str | None:
     Returns:
         Why not, in words; None if they may.
     """
-    if noise := _noise(model):
+    if noise := shares_noise(model):
         return f"{noise} would be shared between rows"
     return why_not_exact(model)
 
@@ -198,16 +199,6 @@ def _probe_rows(vocab_size: int) -> EncodedRows:
     ids = torch.randint(vocab_size, (40,), generator=generator).tolist()
     rows = [ids[:9], ids[:4] + ids[20:26], ids[:7] + ids[30:33]]
     return EncodedRows.of([Example(row, [True] * len(row)) for row in rows])
-
-
-def _noise(model: nn.Module) -> str | None:
-    """Name what draws random numbers in a training step."""
-    for name, module in model.named_modules():
-        share = getattr(module, "p", 0.0) if isinstance(module, nn.Dropout) else 0.0
-        share = share or getattr(module, "attention_dropout", 0.0)
-        if isinstance(share, float) and share > 0:
-            return f"the dropout of {name}"
-    return None
 
 
 def attend(

@@ -1,13 +1,15 @@
-"""Freeze the lower layers of a model, so that only the upper ones are trained."""
+"""Freeze parts of a model, so that only the others are trained: lower layers, or parts by name."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from biddable.errors import ConfigError
+from biddable.errors import ConfigError, nearest
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,44 @@ def freeze_layers(model: PreTrainedModel, num_frozen_layers: int) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def freeze_named(model: PreTrainedModel, patterns: Sequence[str]) -> int:
+    """Freeze the parameters of a model that have certain names, in place.
+
+    Args:
+        model: a transformers causal LM.
+        patterns: each the name of a parameter or of a module that holds some, the end of such a
+            name (``q_proj``, ``layers.0``), or either with ``*``, ``?`` and ``[..]`` as in a shell.
+
+    Returns:
+        The number of parameters that are still trained.
+
+    Raises:
+        ConfigError: a pattern fits nothing, or nothing is left to train.
+    """
+    # a parameter that is shared has several names, and each of them may be meant
+    named = list(model.named_parameters(remove_duplicate=False))
+    for pattern in patterns:
+        meant = [p for name, p in named if any(_fits(n, pattern) for n in _names_of(name))]
+        if not meant:
+            known = sorted({n for name, _ in named for n in _names_of(name)})
+            ends = sorted({name.rpartition(".")[2] for name in known})
+            hint = nearest(pattern, known) or nearest(pattern, ends)
+            raise ConfigError(
+                f'method.freeze: nothing in the model is called "{pattern}"; expected names like '
+                f"{', '.join(_names_of(named[-1][0]))}, an end of one, or a pattern with *.{hint}"
+            )
+        for parameter in meant:
+            parameter.requires_grad_(False)
+    num_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if not num_trained:
+        raise ConfigError(
+            f"method.freeze: {', '.join(patterns)} freeze all of the model; leave something."
+        )
+    if has_tied_head(model) and not model.get_input_embeddings().weight.requires_grad:
+        _log.info("the head shares its weight with the embeddings: both stay as they are")
+    return num_trained
+
+
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """Return the list of a causal LM's decoder layers, the lowest first.
 
@@ -58,3 +98,18 @@ def has_tied_head(model: PreTrainedModel) -> bool:
     """Say whether the head's weight is the embeddings' own."""
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def _names_of(parameter: str) -> Iterator[str]:
+    """Give a parameter's name and those of the modules around it.
+
+    Example:
+        >>> list(_names_of("model.norm.weight"))
+        ['model', 'model.norm', 'model.norm.weight']
+    """
+    parts = parameter.split(".")
+    yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")

@@ -25,7 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
-from biddable.models.lora import ADAPTER_CONFIG, load_adapter, merge_lora, read_adapter_config
+from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.lora import merge_lora
+from biddable.models.token_rows import merge_token_rows
 
 EMBEDDED = ("mimic", "smollm2")
 MANIFEST = "manifest.json"
@@ -188,7 +190,7 @@ def _base_of(name: str, folder: Path) -> str:
 def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
     base = load(_base_of(name, folder), dtype=dtype)
     load_adapter(base.model, folder)
-    merge_lora(base.model)
+    merge_token_rows(merge_lora(base.model))
     tokenizer = base.tokenizer
     if (folder / "tokenizer_config.json").is_file():
         tokenizer = _load_tokenizer(str(folder), local_files_only=True)

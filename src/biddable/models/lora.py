@@ -1,57 +1,75 @@
-"""Low-rank adapters: wrap the linear layers of a model, merge them back, save and load them.
+"""Low-rank adapters: wrap the linear layers of a model, and merge them back.
 
-Files are PEFT's own format, so that an adapter goes to and from any tool that knows it. Only
-which parameters train is settled here; the trainer is the same for every method.
+Only which parameters train is settled here; the trainer is the same for every method. Their files
+are in adapter.py. Beside the plain kind (Hu et al. 2021, arXiv 2106.09685) there are its kin:
+rsLoRA, DoRA, LoRA+ and PiSSA.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
-from biddable.errors import CheckpointError, ConfigError, nearest
-from biddable.manifest import write_json
+from biddable.errors import ConfigError, nearest
+from biddable.models.quantized import (
+    QuantizedKind,
+    QuantizedLinear,
+    frozen_linear,
+    quantize_weight,
+    wide,
+)
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."  # PEFT names a module as seen from its own wrapper
-# what PEFT can save and this layer cannot compute, and the value that asks for none of it
-_UNSUPPORTED: dict[str, Any] = {
-    "bias": "none",
-    "use_dora": False,
-    "use_rslora": False,
-    "lora_bias": False,
-    "fan_in_fan_out": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "layer_replication": None,
-    "trainable_token_indices": None,
-}
+_OVERSAMPLING, _NUM_ITERATIONS = 8, 16  # of the randomised singular value decomposition
+
+
+@dataclass(frozen=True, slots=True)
+class LoRAKind:
+    """Say in what an adapter differs from a plain one.
+
+    Attributes:
+        rslora: the scale is alpha / sqrt(R), not alpha / R (Kalajdzievski 2023, arXiv 2312.03732).
+        dora: the length of each row of the whole weight is trained apart from its direction
+            (Liu et al. 2024, arXiv 2402.09353).
+        init: ``zero``, a fresh adapter adds nothing; ``pissa``, it starts as the R largest singular
+            directions of the weight, which is left without them (Meng et al. 2024, arXiv
+            2404.02948).
+        rate_ratio: learning rate of B over that of A (LoRA+, Hayou et al. 2024, arXiv 2402.12354).
+    """
+
+    rslora: bool = False
+    dora: bool = False
+    init: Literal["zero", "pissa"] = "zero"
+    rate_ratio: float = 1.0
 
 
 class LoRALinear(nn.Module):
     """A frozen linear layer with a trained low-rank addition.
 
-    Computes ``x @ W.T + bias + (alpha / rank) * (x @ A) @ B``. B starts at zero, so that a fresh
-    adapter changes nothing.
+    Computes ``x @ W.T + bias + scale * (x @ A) @ B``. B starts at zero, so that a fresh adapter
+    changes nothing. With `magnitude` the rows of ``W + scale * (A @ B).T`` are brought to those
+    lengths first.
 
     Attributes:
         frozen_weight: W, (out, in), not trained.
         lora_A: A, (in, R).
         lora_B: B, (R, out).
-        scale: alpha / rank.
+        scale: alpha / rank, or alpha / sqrt(rank).
+        magnitude: DoRA's lengths, (out,); None for the other kinds.
+        start_A: PiSSA's first A, (in, R); None for the other kinds. The layer it was made from had
+            ``W + scale * (start_A @ start_B).T``.
+        start_B: PiSSA's first B, (R, out).
+        rate_ratio: learning rate of B over that of A.
     """
+
+    magnitude: nn.Parameter | None
+    start_A: Tensor | None
+    start_B: Tensor | None
 
     def __init__(
         self,
@@ -82,6 +100,7 @@ class LoRALinear(nn.Module):
         self.in_features, self.out_features, self.rank = in_features, out_features, rank
         self.alpha = float(rank if alpha is None else alpha)
         self.scale = self.alpha / rank
+        self.rslora, self.rate_ratio, self.is_transposed = False, 1.0, False
         bound = 1 / math.sqrt(in_features)
         weight = torch.empty(out_features, in_features).uniform_(-bound, bound)
         self.frozen_weight = nn.Parameter(weight, requires_grad=False)
@@ -90,54 +109,133 @@ class LoRALinear(nn.Module):
         # PEFT's start: He uniform with a = sqrt(5), which is this bound
         self.lora_A = nn.Parameter(torch.empty(in_features, rank).uniform_(-bound, bound))
         self.lora_B = nn.Parameter(torch.zeros(rank, out_features))
+        self.register_parameter("magnitude", None)
+        self.register_buffer("start_A", None)
+        self.register_buffer("start_B", None)
         self.dropout = nn.Dropout(dropout)
 
     @classmethod
     def from_linear(
         cls,
-        linear: nn.Linear,
+        linear: nn.Linear | Conv1D,
         *,
         rank: int = 8,
         alpha: float | None = None,
         dropout: float = 0.0,
+        kind: LoRAKind | None = None,
     ) -> LoRALinear:
-        """Wrap a linear layer; its weight is shared, not copied, and frozen."""
-        sizes = (linear.in_features, linear.out_features, rank)
+        """Wrap a linear layer; its weight is shared, not copied (but for PiSSA), and frozen.
+
+        Args:
+            linear: the layer, or GPT-2's, whose weight is (in, out).
+            rank: R.
+            alpha: strength; None means the rank.
+            dropout: share of the adapter's input that is dropped in training.
+            kind: None for a plain adapter.
+
+        Raises:
+            ConfigError: the rank is below 1, or above the layer's own with PiSSA.
+        """
+        kind = kind or LoRAKind()
+        weight = linear.weight.data.T if isinstance(linear, Conv1D) else linear.weight.data
+        out_features, in_features = weight.shape
         with torch.device("meta"):  # all of its own weights are replaced below
-            layer = cls(*sizes, alpha=alpha, dropout=dropout)
-        weight = linear.weight
-        bound = 1 / math.sqrt(linear.in_features)
-        start = torch.empty(linear.in_features, rank).uniform_(-bound, bound).to(weight)
-        layer.frozen_weight = nn.Parameter(weight.data, requires_grad=False)
+            layer = cls(in_features, out_features, rank, alpha=alpha, dropout=dropout)
+        layer.is_transposed = isinstance(linear, Conv1D)
+        layer.rslora, layer.rate_ratio = kind.rslora, kind.rate_ratio
+        layer.scale = layer.alpha / (math.sqrt(rank) if kind.rslora else rank)
+        bound = 1 / math.sqrt(in_features)
+        start = torch.empty(in_features, rank).uniform_(-bound, bound).to(weight)
+        layer.frozen_weight = nn.Parameter(weight, requires_grad=False)
         if linear.bias is not None:
             layer.frozen_bias = nn.Parameter(linear.bias.data, requires_grad=False)
         layer.lora_A = nn.Parameter(start)
-        layer.lora_B = nn.Parameter(weight.new_zeros(rank, linear.out_features))
+        layer.lora_B = nn.Parameter(weight.new_zeros(rank, out_features))
+        if kind.init == "pissa":
+            layer._start_from_the_weight()
+        if kind.dora:
+            layer.magnitude = nn.Parameter(layer.row_lengths().to(weight))
         return layer.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        frozen = F.linear(x, self.frozen_weight, self.frozen_bias)
         low_rank: Tensor = (self.dropout(x) @ self.lora_A) @ self.lora_B
-        return frozen + self.scale * low_rank
+        if self.magnitude is None:
+            frozen = frozen_linear(x, self.frozen_weight, self.frozen_bias)
+            added: Tensor = frozen + self.scale * low_rank
+            return added
+        # the lengths count as constants in the gradient, as in the paper's section 4.3
+        gain = self.magnitude / self.row_lengths().to(self.magnitude)  # (out,)
+        turned: Tensor = gain * (frozen_linear(x, self.frozen_weight) + self.scale * low_rank)
+        return turned if self.frozen_bias is None else turned + self.frozen_bias
 
     @torch.no_grad()
-    def merge(self) -> nn.Linear:
-        """Fold the adapter into a plain linear layer; the sum is made in float32 at least."""
-        wide = torch.promote_types(self.frozen_weight.dtype, torch.float32)
-        addition = self.scale * (self.lora_A.to(wide) @ self.lora_B.to(wide)).T  # (out, in)
-        weight = (self.frozen_weight.to(wide) + addition).to(self.frozen_weight.dtype)
+    def row_lengths(self) -> Tensor:
+        """Measure the rows of the whole weight before DoRA sets them: (out,), float32 at least."""
+        lengths: Tensor = self._sum().norm(dim=1)
+        return lengths
+
+    @torch.no_grad()
+    def merge(self) -> nn.Linear | Conv1D:
+        """Fold the adapter into a plain layer; the sum is made in float32 at least."""
+        whole = self._sum()
+        if self.magnitude is not None:
+            whole *= (self.magnitude / self.row_lengths())[:, None]
+        weight = whole.to(self.lora_A.dtype)
         with torch.device("meta"):
-            has_bias = self.frozen_bias is not None
-            linear = nn.Linear(self.in_features, self.out_features, bias=has_bias)
+            linear: nn.Linear | Conv1D = nn.Linear(
+                self.in_features, self.out_features, bias=self.frozen_bias is not None
+            )
+            if self.is_transposed:
+                linear, weight = Conv1D(self.out_features, self.in_features), weight.T.contiguous()
         linear.weight = nn.Parameter(weight)
         if self.frozen_bias is not None:
             linear.bias = nn.Parameter(self.frozen_bias.data)
         return linear
 
+    def as_plain(self) -> tuple[Tensor, Tensor]:
+        """Give A and B as they add to the layer that was wrapped.
+
+        Returns:
+            (in, R) and (R, out); of PiSSA, which took something from that layer, (in, 2 R) and
+            (2 R, out).
+        """
+        low, high = self.lora_A.detach(), self.lora_B.detach()
+        if self.start_A is None or self.start_B is None:
+            return low, high
+        return torch.cat([low, self.start_A], dim=1), torch.cat([high, -self.start_B])
+
     def extra_repr(self) -> str:
         """Show the sizes when the model is printed."""
         return f"{self.in_features}, {self.out_features}, rank={self.rank}, alpha={self.alpha:g}"
+
+    def _sum(self) -> Tensor:
+        """Add the adapter to the frozen weight: (out, in), float32 at least."""
+        dtype = torch.promote_types(self.lora_A.dtype, torch.float32)
+        addition = self.scale * (self.lora_A.to(dtype) @ self.lora_B.to(dtype)).T
+        return wide(self.frozen_weight).to(dtype) + addition
+
+    @torch.no_grad()
+    def _start_from_the_weight(self) -> None:
+        """Move the weight's largest singular directions into A and B."""
+        weight = self.frozen_weight.detach()
+        size = min(weight.shape)
+        if self.rank > size:
+            raise ConfigError(
+                f"method.rank: found {self.rank}; PiSSA takes singular directions of the layers,"
+                f" and one of {self.in_features} by {self.out_features} has {size}."
+            )
+        exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        # a randomised one is enough: what it misses stays in the frozen weight
+        count = min(self.rank + _OVERSAMPLING, size)
+        left, values, right = torch.svd_lowrank(exact, q=count, niter=_NUM_ITERATIONS)
+        roots = (values[: self.rank] / self.scale).sqrt()
+        self.start_A = (right[:, : self.rank] * roots).to(weight)
+        self.start_B = (left[:, : self.rank] * roots).T.contiguous().to(weight)
+        self.lora_A.data.copy_(self.start_A)
+        self.lora_B.data.copy_(self.start_B)
+        taken = self.scale * (self.start_A.to(exact) @ self.start_B.to(exact)).T
+        self.frozen_weight = nn.Parameter((exact - taken).to(weight), requires_grad=False)
 
 
 def apply_lora(
@@ -147,6 +245,7 @@ def apply_lora(
     alpha: float | None = None,
     dropout: float = 0.0,
     target_modules: Literal["all-linear"] | Sequence[str] = "all-linear",
+    kind: LoRAKind | None = None,
 ) -> list[str]:
     """Give linear layers of a model an adapter, in place, and freeze everything else.
 
@@ -157,12 +256,14 @@ def apply_lora(
         dropout: share of each adapter's input dropped in training.
         target_modules: names of layers, or ends of them (``q_proj``); ``all-linear`` means every
             linear layer but the head.
+        kind: rsLoRA, DoRA, LoRA+ and PiSSA; None for a plain adapter.
 
     Returns:
         The full names of the layers that were wrapped.
 
     Raises:
-        ConfigError: a target names no linear layer, there is none, or the model has adapters.
+        ConfigError: a target names no linear layer, there is none, the model has adapters, or the
+            rank does not fit.
     """
     if lora_layers(model):
         raise ConfigError("method: the model already has adapters; merge them first.")
@@ -171,10 +272,39 @@ def apply_lora(
         parameter.requires_grad_(False)
     for name in names:
         linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        layer = LoRALinear.from_linear(linear, rank=rank, alpha=alpha, dropout=dropout)
+        assert isinstance(linear, nn.Linear | Conv1D)
+        layer = LoRALinear.from_linear(linear, rank=rank, alpha=alpha, dropout=dropout, kind=kind)
         model.set_submodule(name, layer)
     return names
+
+
+def quantize_frozen(model: nn.Module, kind: QuantizedKind) -> int:
+    """Keep what is frozen of a model's linear layers in few bits, in place, the head left out.
+
+    Adapters and what else is there (embeddings, norms) stay as they are. An adapter that was fresh
+    is the small base then, and merging folds it into that.
+
+    Args:
+        model: with adapters.
+        kind: see `quantize_weight`.
+
+    Returns:
+        The number of layers that were made small.
+
+    Raises:
+        ConfigError: see `quantize_weight`.
+    """
+    linears = _linears(model)
+    for name in linears:
+        layer = model.get_submodule(name)
+        if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
+            model.set_submodule(name, QuantizedLinear(layer, kind))
+    adapted = lora_layers(model)
+    for layer in adapted.values():
+        layer.frozen_weight = quantize_weight(layer.frozen_weight.detach(), kind)
+        if layer.magnitude is not None:
+            layer.magnitude.data = layer.row_lengths().to(layer.magnitude)
+    return len(linears) + len(adapted)
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
@@ -189,152 +319,42 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
     return {name: m for name, m in model.named_modules() if isinstance(m, LoRALinear)}
 
 
-def save_adapter(model: nn.Module, folder: str | os.PathLike[str], *, base_model: str) -> None:
-    """Write a model's adapters as PEFT does.
+def is_named(name: str, target: str) -> bool:
+    """Say whether a target is a layer's name or the end of it.
 
-    Args:
-        model: a model with adapters.
-        folder: made if it is not there.
-        base_model: name or path of the model under the adapters.
-
-    Raises:
-        CheckpointError: the model has no adapters, or the disk refuses.
+    Example:
+        >>> is_named("layers.0.q_proj", "q_proj"), is_named("layers.0.q_proj", "proj")
+        (True, False)
     """
-    layers = lora_layers(model)
-    if not layers:
-        raise CheckpointError(f"{folder}: the model has no adapters to save; apply_lora first.")
-    weights = {}
-    for name, layer in layers.items():
-        weights[f"{_PREFIX}{name}.lora_A.weight"] = layer.lora_A.detach().T.contiguous()
-        weights[f"{_PREFIX}{name}.lora_B.weight"] = layer.lora_B.detach().T.contiguous()
-    any_layer = next(iter(layers.values()))
-    config = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_model,
-        "r": any_layer.rank,
-        "lora_alpha": any_layer.alpha,
-        "lora_dropout": any_layer.dropout.p,
-        "target_modules": _short_names(model, list(layers)),
-        "inference_mode": True,
-        "init_lora_weights": True,
-        **_UNSUPPORTED,
-    }
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        save_file(weights, path / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}.") from error
-    write_json(path / ADAPTER_CONFIG, config)
-
-
-def load_adapter(model: nn.Module, folder: str | os.PathLike[str]) -> list[str]:
-    """Wrap a model's layers with the adapters of a folder in PEFT's format.
-
-    Args:
-        model: the base that the adapters were trained on, without adapters.
-        folder: holds adapter_config.json and adapter_model.safetensors.
-
-    Returns:
-        The full names of the layers that were wrapped; all else is frozen.
-
-    Raises:
-        CheckpointError: the folder is not whole, asks for a kind of adapter that is not LoRA as
-            computed here, or does not fit the model.
-    """
-    config = read_adapter_config(folder)
-    path = Path(folder) / ADAPTER_WEIGHTS
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}.") from error
-    names = sorted({_module_name(key, path) for key in weights})
-    linears = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    strangers = [name for name in names if name not in linears]
-    if strangers:
-        raise CheckpointError(
-            f"{path}: the base model has no linear layer {strangers[0]} ({len(strangers)} such); "
-            "load the base that the adapter was trained on."
-        )
-    alpha, dropout = float(config["lora_alpha"]), float(config.get("lora_dropout") or 0.0)
-    apply_lora(model, rank=config["r"], alpha=alpha, dropout=dropout, target_modules=names)
-    for name, layer in lora_layers(model).items():
-        for letter, parameter in (("A", layer.lora_A), ("B", layer.lora_B)):
-            saved = weights.get(f"{_PREFIX}{name}.lora_{letter}.weight")
-            if saved is None or saved.T.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{path}: {name}.lora_{letter} should be {tuple(parameter.shape[::-1])}, "
-                    f"found {None if saved is None else tuple(saved.shape)}."
-                )
-            parameter.data.copy_(saved.T)
-    return names
-
-
-def read_adapter_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read an adapter's config and refuse what `LoRALinear` would compute wrongly.
-
-    Raises:
-        CheckpointError: not readable, not LoRA, or LoRA of a kind that is not supported.
-    """
-    path = Path(folder) / ADAPTER_CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}.") from error
-    if config.get("peft_type") != "LORA" or not {"r", "lora_alpha"} <= config.keys():
-        raise CheckpointError(
-            f"{path}: peft_type is {config.get('peft_type')}; only LORA with r and lora_alpha is "
-            "supported. Merge the adapter with the tool that made it."
-        )
-    for key, plain in _UNSUPPORTED.items():
-        if config.get(key, plain) not in (plain, None, False, [], {}):
-            raise CheckpointError(
-                f"{path}: {key} is {config[key]!r}, which is not supported. "
-                "Merge the adapter with the tool that made it."
-            )
-    return config
+    return name == target or name.endswith(f".{target}")
 
 
 def _target_names(model: nn.Module, targets: Literal["all-linear"] | Sequence[str]) -> list[str]:
     """Resolve targets to full names of linear layers, the head left out of ``all-linear``."""
-    find_head = getattr(model, "get_output_embeddings", lambda: None)
-    head = find_head()
-    linears = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not head
-    ]
+    linears = _linears(model)
     if not linears:
         raise ConfigError(
-            f"method: {type(model).__name__} has no torch.nn.Linear layer beside its head, so that "
+            f"method: {type(model).__name__} has no linear layer beside its head, so that "
             "LoRA has nothing to adapt. Use method full or freeze."
         )
     if targets == "all-linear":
         return linears
     for target in targets:
-        if not any(_matches(name, target) for name in linears):
+        if not any(is_named(name, target) for name in linears):
             known = sorted({name.rpartition(".")[2] for name in linears})
             raise ConfigError(
                 f'method.target_modules: no linear layer is called "{target}"; '
                 f"known: {', '.join(known)}.{nearest(target, known)}"
             )
-    return [name for name in linears if any(_matches(name, target) for target in targets)]
+    return [name for name in linears if any(is_named(name, target) for target in targets)]
 
 
-def _short_names(model: nn.Module, names: Sequence[str]) -> list[str]:
-    """Name layers by their ends where that means the same layers to PEFT, else in full."""
-    ends = sorted({name.rpartition(".")[2] for name in names})
-    meant = {name for name, _ in model.named_modules() if any(_matches(name, e) for e in ends)}
-    return ends if meant == set(names) else sorted(names)
-
-
-def _matches(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
-
-
-def _module_name(key: str, path: Path) -> str:
-    for ending in (".lora_A.weight", ".lora_B.weight"):
-        if key.startswith(_PREFIX) and key.endswith(ending):
-            return key.removeprefix(_PREFIX).removesuffix(ending)
-    raise CheckpointError(f"{path}: {key} is no LoRA weight; merge with the tool that made it.")
+def _linears(model: nn.Module) -> list[str]:
+    """Name the plain linear layers of a model but for its head."""
+    find_head = getattr(model, "get_output_embeddings", lambda: None)
+    head = find_head()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]

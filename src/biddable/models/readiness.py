@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from biddable.data.conversation import Conversation, Message
@@ -22,6 +22,7 @@ from biddable.errors import ConfigError, TemplateError
 from biddable.models.freezing import has_tied_head
 from biddable.models.loading import LoadedModel
 from biddable.models.rows import RowState, hidden_radius, matrix, reach, row_states
+from biddable.models.token_rows import row_trains
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def assess(loaded: LoadedModel, template: ChatTemplate) -> Readiness:
     model, tokenizer = loaded.model, loaded.tokenizer
     stop_id = int(str(tokenizer.convert_tokens_to_ids(template.stop_text)))
     embeddings, head = matrix(model.get_input_embeddings()), matrix(model.get_output_embeddings())
-    trains = _trains(model.get_output_embeddings())
+    trains = row_trains(model.get_output_embeddings(), stop_id)
     if stop_id >= len(head):
         state: RowState = "trained"
         reached = None
@@ -169,6 +170,19 @@ def choose_template(
     return first, found
 
 
+def control_ids(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """List the ids of the added tokens of a rendered exchange, in order, each once."""
+    controls = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
+    controls.discard(tokenizer.unk_token_id)  # a letter of the probe that the vocabulary lacks
+    for probe in _PROBES:
+        try:
+            ids = encode(Conversation(probe), template, tokenizer).input_ids
+        except TemplateError:  # a template without a place for system messages
+            continue
+        return list(dict.fromkeys(token_id for token_id in ids if token_id in controls))
+    return []
+
+
 def require_ready(readiness: Readiness) -> None:
     """Refuse to train what cannot come out well.
 
@@ -209,8 +223,9 @@ def _stop_fact(
         return Fact("stop-token", f"{token} can be learned: its row in the head trains{how}")
     frozen = "its row in the head stays as it is"
     advice = (
-        'Use method "full", which trains it, or a template that ends with a token the base knows'
-        ' ("inst" and "alpaca" end with the tokenizer\'s eos_token).'
+        "Leave method.train_tokens at auto, which trains its row alone, or use method"
+        ' "full", or a template that ends with a token the base knows ("inst" and "alpaca" end'
+        " with the tokenizer's eos_token)."
     )
     if reached is not None and reached < 0.5:
         limit = f"{100 * reached:.2g} %"
@@ -227,7 +242,8 @@ def _beyond(token: str, token_id: int, num_rows: int) -> Fact:
         "beyond-vocabulary",
         f"{token} has id {token_id}, and the model has {num_rows} rows",
         "error",
-        "Resize the model's embeddings, or use the tokenizer that belongs to it.",
+        f'Add a row for it (method.new_tokens: ["{token}"]), or use the tokenizer that belongs to'
+        " the model.",
     )
 
 
@@ -237,8 +253,7 @@ def _control_facts(
     """Look at the control tokens that the prompt holds."""
     tokenizer = loaded.tokenizer
     facts = []
-    ids = [token_id for token_id in _control_ids(template, tokenizer) if token_id != stop_id]
-    trains = _trains(loaded.model.get_input_embeddings())
+    ids = [token_id for token_id in control_ids(template, tokenizer) if token_id != stop_id]
     states = row_states(embeddings, [token_id for token_id in ids if token_id < len(embeddings)])
     for token_id in ids:
         token = str(tokenizer.convert_ids_to_tokens(token_id))
@@ -246,12 +261,13 @@ def _control_facts(
             facts.append(_beyond(token, token_id, len(embeddings)))
             continue
         text = f"the control token {token} is {_STATES[states[token_id]]}"
+        trains = row_trains(loaded.model.get_input_embeddings(), token_id)
         if states[token_id] == "trained" or trains:
             suffix = " in the embeddings" + (", and trains" if trains else "")
             facts.append(Fact("control-token", text + suffix))
             continue
         text += " in the embeddings, and stays so: the model reads noise there"
-        advice = 'Use method "full", or a template in plain text ("inst").'
+        advice = 'Leave method.train_tokens at auto, or use a template in plain text ("inst").'
         facts.append(Fact("control-token", text, "warning", advice))
     for marker in template.markers:
         num_ids = len(tokenizer(marker, add_special_tokens=False).input_ids)
@@ -292,23 +308,6 @@ def _shape_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     if longest is not None:
         facts.append(Fact("positions", f"the base reads up to {longest:,} tokens"))
     return facts
-
-
-def _control_ids(template: ChatTemplate, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """List the added tokens of a rendered exchange, in order, each once."""
-    controls = set(tokenizer.added_tokens_decoder) | set(tokenizer.all_special_ids)
-    controls.discard(tokenizer.unk_token_id)  # a letter of the probe that the vocabulary lacks
-    for probe in _PROBES:
-        try:
-            ids = encode(Conversation(probe), template, tokenizer).input_ids
-        except TemplateError:  # a template without a place for system messages
-            continue
-        return list(dict.fromkeys(token_id for token_id in ids if token_id in controls))
-    return []
-
-
-def _trains(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _reach(model: PreTrainedModel, token_id: int) -> float:

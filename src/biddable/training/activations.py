@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from biddable.config_training import TrainingConfig
 from biddable.data.batching import Batch, count_unique_tokens, group_by_starts
 from biddable.data.cache import cache_folder
 from biddable.data.encoded import EncodedRows
@@ -154,6 +155,19 @@ def find_activations(
     if size > limit_gb:
         return None, f"{what} are {size:.2g} GB, over the {limit_gb:.2g} GB allowed: run each epoch"
     return activations, f"{what} are run once and kept ({size:.2g} GB on disk)"
+
+
+def planned_activations(
+    model: nn.Module, rows: EncodedRows, *, settings: TrainingConfig, num_epochs: int
+) -> tuple[Activations | None, str]:
+    """Say which states `train` would keep, and why; none are computed."""
+    limit_gb = cache_limit_gb(settings)
+    return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
+
+
+def cache_limit_gb(settings: TrainingConfig) -> float:
+    """Say how large the file may be, in units of 10**9 bytes; 0 for none."""
+    return settings.activation_cache_gb
 
 
 def _folder() -> Path:

@@ -19,10 +19,13 @@ import yaml
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from biddable.errors import CheckpointError
+from biddable.config import RunConfig, parse_config
+from biddable.errors import CheckpointError, ConfigError
 from biddable.manifest import write_json
+from biddable.models.adapter import save_adapter
 from biddable.models.loading import EMBEDDED, no_progress_bars
-from biddable.models.lora import lora_layers, save_adapter
+from biddable.models.lora import lora_layers
+from biddable.models.token_rows import merge_token_rows
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,12 @@ def save_run(
         CheckpointError: it holds something, or the disk refuses; nothing is left behind then.
     """
     path = require_free(folder)
-    with _written_whole(path) as partial:
+    with written_whole(path) as partial:
         if lora_layers(model):
             base = str(record.manifest["base_model"])
             save_adapter(model, partial, base_model=_absolute_if_local(base))
         else:
+            merge_token_rows(model)
             with no_progress_bars():
                 model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
@@ -131,9 +135,30 @@ def save_run(
     return path
 
 
+def read_config_of(folder: str | os.PathLike[str]) -> RunConfig | None:
+    """Read the config that a whole run folder was made by; None if there is no such folder."""
+    try:
+        manifest = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))
+        return parse_config(manifest["config"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None
+
+
 @contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """Give a partial folder to write into; rename it at the end, or remove it on any error."""
+def written_whole(
+    path: Path,
+    *,
+    advice: str = "Nothing was left there; free some space or choose another output",
+) -> Iterator[Path]:
+    """Give a partial folder to write into; rename it at the end, or remove it on any error.
+
+    Args:
+        path: the folder to make; missing or empty.
+        advice: what to do where the disk refuses.
+
+    Raises:
+        CheckpointError: the disk refuses.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
@@ -144,12 +169,10 @@ def _written_whole(path: Path) -> Iterator[Path]:
             _sync(file)
         _sync(partial)
         os.replace(partial, path)  # an empty folder at `path` is replaced
-        _sync(path.parent)
+        for folder in (path.parent, path.parent.parent):  # the former may be new as well
+            _sync(folder)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be written: {error}. Nothing was left there; free some space or "
-            "choose another output."
-        ) from error
+        raise CheckpointError(f"{path}: cannot be written: {error}. {advice}.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

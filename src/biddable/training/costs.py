@@ -337,8 +337,9 @@ def recomputed(kept: int, num_tokens: int, *, model: PreTrainedModel) -> int:
 
 def attention_width(config: Any) -> int:
     """Multiply the heads of a layer by their width."""
-    heads: int = config.num_attention_heads
-    return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // heads))
+    heads = int(config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return heads * int(width)
 
 
 def lowest_trained(model: PreTrainedModel) -> int:

@@ -12,13 +12,13 @@ from typing import Any
 
 from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
-from biddable.training.activations import Activations
+from biddable.training.activations import Activations, planned_activations
 from biddable.training.advice import Suggestion, suggest
 from biddable.training.costs import Memory, MicroBatch, Work, micro_batches_of
+from biddable.training.layout import recomputed_layers, training_noise
 from biddable.training.measuring import Bench, Measured, memory_in_use
 from biddable.training.memory import free_memory
 from biddable.training.sizing import Sizing, Surroundings
-from biddable.training.trainer import planned_activations
 
 _CLOSE = 0.95  # a peak above this share of what there is does not fit surely
 
@@ -102,7 +102,8 @@ def estimate(
     if measure:
         num_skipped = activations.num_layers if activations else 0
         bench = Bench(model, layout=sizing.layout, kept=sizing.kept, num_skipped=num_skipped)
-        measured = bench.measure(sizing.rows, largest.numbers)
+        with recomputed_layers(model, sizing.settings), training_noise(model, sizing.settings):
+            measured = bench.measure(sizing.rows, largest.numbers)
         around = Surroundings(measured.program, measured.memory_factor, cache)
         pace = _pace(sizing, looked_at, held_out=held_out, measured=measured, states=activations)
     largest, memory = sizing.peak(looked_at, around)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,25 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash
+from biddable.errors import CheckpointError, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
-from biddable.training.checkpoint import RunRecord, save_run
-from biddable.training.preparation import EncodedParts, encode_parts, free_folder, prepare
+from biddable.training.checkpoint import RunRecord, read_config_of, require_free, save_run
+from biddable.training.checkpoints import Checkpoints
+from biddable.training.identity import find_differences, identify_config, identify_run
+from biddable.training.preparation import (
+    EncodedParts,
+    Prepared,
+    checkpoints_of,
+    encode_parts,
+    prepare,
+)
+from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
-from biddable.training.trainer import TrainingLog, train
+from biddable.training.trainer import train
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -71,13 +82,18 @@ def finetune_instruct_model(
     return model, log
 
 
-def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
+def run_training(
+    config: RunConfig, *, resume: bool = False, on_event: OnEvent | None = None
+) -> Path:
     """Do what a config says and leave a run folder.
 
-    Nothing is written before training is over; an error or Ctrl-C leaves no folder.
+    While it runs it saves itself beside that folder, as ``checkpoints`` of the config says; nothing
+    else is written before training is over.
 
     Args:
         config: the run.
+        resume: go on with the run of this config that was cut off; one that was not yet saved
+            begins anew, and one that is whole already is left as it is.
         on_event: called with what was read ("source"), what the rows came to ("data"), what is
             trained ("method"), and every event of the trainer.
 
@@ -85,43 +101,105 @@ def run_training(config: RunConfig, *, on_event: OnEvent | None = None) -> Path:
         The run folder.
 
     Raises:
+        RunStopped: a signal asked for it, and the run is saved.
         BiddableError: of the kind that fits; before the first step wherever that is possible.
     """
-    folder = free_folder(config)
-    settings = config.model_dump(mode="json")
-    listener = on_event or (lambda event: None)
+    checkpoints = checkpoints_of(config)
+    if resume and _is_whole(checkpoints.output, config):
+        checkpoints.remove()
+        told = f"{checkpoints.output}: is whole already"
+        (on_event or (lambda event: None))({"event": "resume", "summary": told})
+        return checkpoints.output
+    folder = require_free(checkpoints.output)
+    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
     with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
+        then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
         prepared = prepare(config)
         require_ready(prepared.readiness)
-        loaded, template = prepared.loaded, prepared.template
         data = encode_parts(prepared)
         _tell_rows(data, tell)
         notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
         tell({"event": "method", "summary": prepared.method, "notes": notes})
-        log = train(
-            loaded.model,
-            data.parts["train"],
-            settings=config.training,
-            held_out=data.parts["held_out"],
-            seed=prepared.seed,
-            on_event=tell,
-            samples=SampleAnswers(config.watch, loaded, template),
-        )
-        pictures = _draw(log, tell)
-    _settle_conversation(loaded, template)
+        model, hashed = prepared.loaded.model, template_hash(prepared.template)
+        if checkpoints.can_save or then:
+            now = identify_run(config, model, template_hash=hashed, rows=data.parts)
+            checkpoints.begin(now, then=then)
+        with checkpoints.listening():
+            try:
+                log = _train(config, prepared, data=data, checkpoints=checkpoints, tell=tell)
+                pictures = _draw(log, tell)
+                record = _record_run(config, prepared, data=data, log=log)
+                _save_whole(folder, prepared, replace(record, files=pictures))
+            except (TrainingError, CheckpointError) as error:
+                error.args = (f"{error}{checkpoints.hint()}",)
+                raise
+    checkpoints.remove()
+    return folder
+
+
+def _train(
+    config: RunConfig,
+    prepared: Prepared,
+    *,
+    data: EncodedParts,
+    checkpoints: Checkpoints,
+    tell: OnEvent,
+) -> TrainingLog:
+    return train(
+        prepared.loaded.model,
+        data.parts["train"],
+        settings=config.training,
+        held_out=data.parts["held_out"],
+        seed=prepared.seed,
+        on_event=tell,
+        checkpoints=checkpoints,
+        samples=SampleAnswers(config.watch, prepared.loaded, prepared.template),
+    )
+
+
+def _record_run(
+    config: RunConfig, prepared: Prepared, *, data: EncodedParts, log: TrainingLog
+) -> RunRecord:
+    settings, loaded = config.model_dump(mode="json"), prepared.loaded
+    _settle_conversation(loaded, prepared.template)
     manifest = build_manifest(
         config=settings,
         data=_describe_data(prepared.shuffle_seed, data),
-        template=_describe_template(template),
+        template=_describe_template(prepared.template),
         model=_describe_model(loaded),
         results=_describe_results(log),
     )
-    return save_run(
-        folder,
-        model=loaded.model,
-        tokenizer=loaded.tokenizer,
-        record=RunRecord(config=settings, manifest=manifest, log=log.records, files=pictures),
-    )
+    return RunRecord(config=settings, manifest=manifest, log=log.records)
+
+
+def _save_whole(folder: Path, prepared: Prepared, record: RunRecord) -> None:
+    """Write the run folder."""
+    loaded = prepared.loaded
+    save_run(folder, model=loaded.model, tokenizer=loaded.tokenizer, record=record)
+
+
+def _find_cut_off(
+    checkpoints: Checkpoints, config: RunConfig, *, resume: bool, tell: OnEvent
+) -> dict[str, str]:
+    """Find what to go on from, and refuse at once what the config alone shows to be another run."""
+    if not resume:
+        checkpoints.require_none()
+        return {}
+    then = checkpoints.find(tell)
+    if then is None:
+        told = f"{checkpoints.folder}: holds nothing to resume; the run begins anew"
+        tell({"event": "resume", "summary": told})
+        return {}
+    checkpoints.require_same_run(then, identify_config(config))
+    return then
+
+
+def _is_whole(folder: Path, config: RunConfig) -> bool:
+    """Say whether the run folder is there, and of this config."""
+    made_by = read_config_of(folder)
+    if made_by is None:
+        return False
+    return not find_differences(identify_config(made_by), identify_config(config))
 
 
 def _draw(log: TrainingLog, tell: OnEvent) -> dict[str, bytes]:
@@ -203,5 +281,8 @@ def _describe_results(log: TrainingLog) -> dict[str, Any]:
         "learning_rate": log.learning_rate,
         "learning_rate_reason": log.learning_rate_reason,
         "held_out_loss_before": losses[0] if losses else None,
-        "held_out_loss": losses[-1] if losses else None,
+        "held_out_loss": log.kept_held_out_loss,
+        "kept_step": log.kept_step,
+        "skipped_steps": log.num_skipped,
+        "resumed_at": log.resumed_at,
     }

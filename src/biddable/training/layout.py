@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, collate
+from biddable.data.batching import Batch, BatchPlan, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.attention import why_no_trees
+from biddable.models.randomness import noisy_embeddings
+from biddable.models.recompute import recomputed_activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +39,49 @@ class Layout:
         """
         if settings.layout == "padded":
             return PADDED
-        if why := why_no_trees(model):
+        with training_noise(model, settings):
+            why = why_no_trees(model)
+        if why:
             return cls(False, f"rows are padded, not laid out as trees: {why}")
         return cls(True, "what rows of a forward pass have in common at their start is run once")
 
     def batch(
-        self, rows: EncodedRows, numbers: Sequence[int], *, pad_id: int = 0, trunk: int = 0
+        self, rows: EncodedRows, numbers: Sequence[int], *, trunk: int = 0
     ) -> Batch | TreeBatch:
         """Lay some rows out.
 
         Args:
             rows: all examples.
             numbers: of those in the batch.
-            pad_id: fills shorter rows of a padded batch.
             trunk: first ids that are run in a pass of their own.
         """
         if self.is_tree:
             return build_tree(rows, numbers, trunk=trunk)
-        return collate([rows[n] for n in numbers], pad_id)
+        return collate([rows[n] for n in numbers])
+
+
+def training_noise(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
+    """Add the noise that a run asks for to the model's embeddings, as long as the context lasts."""
+    return noisy_embeddings(model, alpha=settings.neftune_alpha)
+
+
+def recomputed_layers(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
+    """Let layers be computed again for the gradient if a run asks for it."""
+    return recomputed_activations(model, enabled=settings.gradient_checkpointing)
 
 
 PADDED = Layout(False, "rows are padded, as asked")
+
+
+def planned_steps(
+    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
+) -> BatchPlan:
+    """Plan the steps that `train` takes with these arguments."""
+    return BatchPlan(
+        rows,
+        batch_size=settings.batch_size,
+        micro_batch_size=settings.micro_batch_size,
+        epochs=settings.epochs,
+        seed=seed,
+        is_tree=layout.is_tree,
+    )

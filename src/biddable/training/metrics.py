@@ -140,10 +140,15 @@ def clock(seconds: float) -> str:
 class JsonlWriter:
     """Append every event to a file as one line of JSON, written out at once."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Start an empty file; its folder exists."""
+    def __init__(self, path: str | os.PathLike[str], *, goes_on: bool = False) -> None:
+        """Start a file, or go on with the one that is there.
+
+        Args:
+            path: its folder exists.
+            goes_on: what the file holds is kept.
+        """
         self._path = Path(path)
-        self._write("", mode="w")
+        self._write("", mode="a" if goes_on else "w")
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Append one event."""

@@ -19,6 +19,7 @@ from biddable.data.trees import shared_lengths
 from biddable.errors import TrainingError
 from biddable.models.head import Body
 from biddable.models.loss import MAX_LOGITS
+from biddable.models.quantized import is_small
 from biddable.training.memory import free_memory
 
 Group = tuple[int, ...]
@@ -181,7 +182,9 @@ def activation_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
         Bytes of the tensors that autograd keeps, each counted once, with the room that the
         backward pass takes beside them.
     """
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    # a weight in few bits has no storage, and autograd keeps none of it
+    plain = [p for p in model.parameters() if not is_small(p)]
+    weights = {p.untyped_storage().data_ptr() for p in plain}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

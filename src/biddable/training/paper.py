@@ -22,7 +22,7 @@ from biddable.models.freezing import decoder_layers
 from biddable.models.lora import apply_lora, lora_layers
 from biddable.training.advice import Suggestion
 from biddable.training.costs import OPTIMIZER_STATES, Memory, States, Work, recomputed
-from biddable.training.preparation import apply_method
+from biddable.training.method import apply_method
 from biddable.training.shadow import Shadow, without_numbers
 
 Precision = Literal["float32", "mixed", "bfloat16"]
@@ -141,7 +141,13 @@ def plan_on_paper(
             not fit it.
     """
     model = build_without_numbers(path, load.precision)
-    described = apply_method(model, method)
+    try:
+        described = apply_method(model, method)
+    except (NotImplementedError, RuntimeError, ImportError) as error:
+        raise ConfigError(
+            f"method: this one works on the weights themselves, which are not here ({error})."
+            " Leave that setting out; what it takes hardly differs."
+        ) from error
     usable = max(round(_USABLE * (hardware.gpu_memory - RESERVED)), 0)
     spreads = spread_over(model, hardware.num_gpus, load=load, usable=usable)
     work = Work.of(model)

@@ -15,14 +15,14 @@ from biddable.config_training import TrainingConfig
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
-from biddable.errors import CheckpointError
+from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
 from biddable.training.estimate import Estimate, estimate
 from biddable.training.layout import Layout
-from biddable.training.preparation import Prepared, prepare
+from biddable.training.optimizer import peak_learning_rate, schedule_factor
+from biddable.training.preparation import Prepared, checkpoints_of, prepare
 from biddable.training.sizing import Sizing
-from biddable.training.trainer import peak_learning_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,13 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
     try:
+        if steps:
+            schedule_factor(0, len(steps), settings=config.training)
+    except ConfigError as error:
+        refusals.append(str(error))
+    try:
         require_unused(prepared.output)
+        checkpoints_of(config).require_none()
     except CheckpointError as error:
         refusals.append(str(error))
     estimated = None

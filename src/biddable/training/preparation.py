@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from biddable.config import RunConfig
 from biddable.config_data import DataConfig
-from biddable.config_training import MethodConfig
 from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
@@ -33,11 +32,10 @@ from biddable.data.sources import (
 from biddable.data.splits import split_rows
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
-from biddable.models.freezing import decoder_layers, freeze_layers, has_tied_head
 from biddable.models.loading import LoadedModel, load, load_tokenizer
-from biddable.models.lora import apply_lora
 from biddable.models.readiness import Readiness, choose_template
-from biddable.training.checkpoint import require_free
+from biddable.training.checkpoints import Checkpoints
+from biddable.training.method import new_tokens, settle_method
 
 _FIRST_ROWS = 1_000
 
@@ -119,13 +117,9 @@ class EncodedParts:
     from_cache: frozenset[str]
 
 
-def free_folder(config: RunConfig) -> Path:
-    """Refuse an output folder that holds something, before any time is spent.
-
-    Raises:
-        CheckpointError: see `require_free`.
-    """
-    return require_free(config.output)
+def checkpoints_of(config: RunConfig) -> Checkpoints:
+    """Say where a run leaves its folder, and where it is saved while it runs; nothing is made."""
+    return Checkpoints(Path(config.output), config.checkpoints)
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -139,21 +133,18 @@ def prepare(config: RunConfig) -> Prepared:
     """
     read = cache(partial(_read_rows, config))
     sources = _hash_rows(config) if config.data.cache else None
-    looked_at = sources and [*sources, config.model, str(config.template)]
+    what = [config.model, str(config.template), *new_tokens(config.method)]
+    looked_at = sources and [*sources, *what]
     if looked_at is None or not were_read(looked_at):
         _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
         if looked_at is not None:
             note_read(looked_at)
     loaded = load(config.model)
+    options = {"control_text": config.data.control_text, "history": config.data.history}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # the adapters' start
-        method = apply_method(loaded.model, config.method)
-    template, readiness = choose_template(
-        config.template,
-        loaded,
-        control_text=config.data.control_text,
-        history=config.data.history,
-    )
+        torch.manual_seed(config.seed)  # the start of adapters and of new rows
+        method = settle_method(loaded, config.method, template=config.template, options=options)
+    template, readiness = choose_template(config.template, loaded, **options)
     return Prepared(
         read=read,
         sources=sources,
@@ -210,39 +201,6 @@ def encode_parts(prepared: Prepared) -> EncodedParts:
     return EncodedParts(parts, reports, known or about(), frozenset(from_cache))
 
 
-def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
-    """Settle which parameters of a model train, in place, and say it in words.
-
-    Args:
-        model: a transformers causal LM.
-        method: its name and settings.
-
-    Raises:
-        ConfigError: a setting does not fit the model.
-    """
-    if method.name == "lora":
-        names = apply_lora(
-            model,
-            rank=method.rank,
-            alpha=method.alpha,
-            dropout=method.dropout,
-            target_modules=method.target_modules,
-        )
-        scale = 1.0 if method.alpha is None else method.alpha / method.rank
-        return f"LoRA of rank {method.rank} and scale {scale:g} on {len(names)} linear layers"
-    if method.name == "freeze":
-        num_layers = len(decoder_layers(model))
-        num_frozen = method.num_frozen_layers
-        num_frozen = num_layers // 2 if num_frozen is None else num_frozen
-        num_trained = freeze_layers(model, num_frozen)
-        tied = ", and the head, which shares their weight," if has_tied_head(model) else ""
-        return (
-            f"the embeddings{tied} and {num_frozen} of {num_layers} layers are frozen; "
-            f"{num_trained:,} parameters train"
-        )
-    return "all parameters train"
-
-
 def _look_at_rows(config: RunConfig, rows: Rows) -> None:
     """Show the first rows, all of which could be read, to the template; no weights are needed.
 
@@ -250,6 +208,7 @@ def _look_at_rows(config: RunConfig, rows: Rows) -> None:
         TemplateError: there is no such template, or it cannot show some of them.
     """
     tokenizer, data = load_tokenizer(config.model), config.data
+    tokenizer.add_tokens(new_tokens(config.method), special_tokens=True)
     template = get_template(
         config.template, tokenizer, control_text=data.control_text, history=data.history
     )

@@ -165,9 +165,10 @@ class _Fused(torch.autograd.Function):
     """Attention that keeps what a fused kernel does: no scores, one sum for each query."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, mask = given
         batch, heads, length, _ = query.shape
-        out = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        out: Tensor = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
         sums = query.new_empty((batch, heads, length), dtype=torch.float32)
         ctx.save_for_backward(query, key, value, mask, out, sums)
         return out

@@ -11,9 +11,8 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
 from biddable.training.costs import Memory, MicroBatch, States, micro_batches_of
-from biddable.training.layout import Layout
+from biddable.training.layout import Layout, planned_steps, recomputed_layers
 from biddable.training.shadow import KeptStates
-from biddable.training.trainer import planned_steps
 
 _STEPS_LOOKED_AT = 2_000
 _CANDIDATES = 3  # of each kind, whose activations are counted
@@ -67,7 +66,8 @@ class Sizing:
         self.model, self.rows, self.settings, self.layout = model, rows, settings, layout
         self.seed = seed
         self.states = States.of(model)
-        self.kept = KeptStates(model, layout)
+        with recomputed_layers(model, settings):
+            self.kept = KeptStates(model, layout)
 
     def changed(
         self,

@@ -8,62 +8,46 @@ step is cut into micro-batches changes nothing.
 from __future__ import annotations
 
 import math
-import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, BatchPlan, Step, collate
+from biddable.data.batching import Batch, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
-from biddable.errors import DataError, TrainingError
-from biddable.models.lora import lora_layers
-from biddable.models.loss import Trunk, accumulate_gradient, batch_loss
-from biddable.training.activations import Activations, find_activations, open_activations
-from biddable.training.layout import PADDED, Layout
+from biddable.errors import ConfigError, DataError, TrainingError
+from biddable.models.loss import Trunk, accumulate_gradient
+from biddable.training.activations import Activations, cache_limit_gb, open_activations
+from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.held_out import held_out_loss
+from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
-from biddable.training.optimizer import build_optimizer, choose_learning_rate, schedule_factor
+from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
+from biddable.training.optimizer import (
+    build_optimizer,
+    peak_learning_rate,
+    schedule_factor,
+    set_learning_rate,
+)
+from biddable.training.run_state import (
+    RunState,
+    TrainingLog,
+    cuda_devices,
+    load_trained,
+    trained_parameters,
+)
+from biddable.training.safekeeping import Safekeeping
 
-Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 # Called with the steps taken and whether an epoch ends there; its records are kept in the log.
 Samples = Callable[[int, bool], Sequence[Event]]
-
-
-@dataclass
-class TrainingLog:
-    """What happened in a run.
-
-    Attributes:
-        records: one dict per step and per measurement of the held-out loss, in order, and those
-            of sample answers and notes; each with the ``seconds`` since the start.
-        seconds: wall time, the held-out loss included.
-        num_steps: optimizer steps.
-        num_tokens: ids that were trained on, padding apart; a row counts once an epoch.
-        num_loss_tokens: those of them that were learned.
-        learning_rate: the peak.
-        learning_rate_reason: how it was chosen.
-    """
-
-    records: list[Event] = field(default_factory=list)
-    seconds: float = 0.0
-    num_steps: int = 0
-    num_tokens: int = 0
-    num_loss_tokens: int = 0
-    learning_rate: float = 0.0
-    learning_rate_reason: str = ""
-
-    @property
-    def held_out_losses(self) -> list[float]:
-        """The held-out loss before training and after each epoch, nats a token."""
-        return [r["loss"] for r in self.records if r["event"] == "held_out"]
 
 
 def train(
@@ -74,7 +58,7 @@ def train(
     held_out: Sequence[Example] = (),
     seed: int = 0,
     on_event: OnEvent | None = None,
-    pad_id: int = 0,
+    checkpoints: Checkpoints | None = None,
     samples: Samples | None = None,
 ) -> TrainingLog:
     """Train a model in place.
@@ -83,103 +67,49 @@ def train(
         model: a transformers causal LM; its parameters with ``requires_grad`` are trained.
         examples: the rows; each has at least one learned token.
         settings: epochs, batch size, learning rate and the like.
-        held_out: rows whose loss is measured before training and after each epoch.
+        held_out: rows whose loss is measured before training and after each epoch, or as often as
+            the settings say.
         seed: order of rows, and dropout; the global random state is left as it was.
         on_event: called with every record as it is made, and once at the start and the end.
-        pad_id: what shorter rows are filled with; any id, for padding is known by position.
+        checkpoints: where the run saves itself, and goes on from; None saves nothing.
         samples: asked before the first step and after each one for records to keep, as answers.
 
     Returns:
         The log. The model is left in evaluation mode.
 
     Raises:
+        ConfigError: a setting needs held-out rows, and there are none.
         DataError: there are no examples, or one has nothing to learn.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
+        RunStopped: a signal asked for it, and the run is saved.
     """
     rows = EncodedRows.of(examples)
     _check(model, rows)
-    run = _Run(model, rows, settings=settings, seed=seed, on_event=on_event, pad_id=pad_id)
-    with torch.random.fork_rng(devices=[]):
+    _check_settings(settings, held_out)
+    run = _Run(
+        model,
+        rows,
+        settings=settings,
+        held_out=held_out,
+        seed=seed,
+        on_event=on_event,
+        checkpoints=checkpoints,
+        samples=samples,
+    )
+    with (
+        torch.random.fork_rng(devices=cuda_devices(model)),
+        recomputed_layers(model, settings),
+        training_noise(model, settings),
+    ):
         torch.manual_seed(seed)
         try:
-            return run.go(held_out, samples or (lambda step, ends_epoch: ()))
+            return run.go()
         finally:
             model.train(False)
 
 
-def held_out_loss(
-    model: nn.Module,
-    examples: Sequence[Example],
-    *,
-    layout: Layout = PADDED,
-    pad_id: int = 0,
-    on_event: OnEvent | None = None,
-) -> tuple[float, int]:
-    """Measure the mean loss of the learned tokens of some rows, without training on them.
-
-    Args:
-        model: a transformers causal LM.
-        examples: the rows.
-        layout: how they are laid out; the loss does not depend on it.
-        pad_id: fills shorter rows where they are padded.
-        on_event: is told if memory ran out and rows are measured in smaller groups.
-
-    Returns:
-        loss: nats per learned token.
-        num_loss_tokens: how many there were.
-    """
-    rows = EncodedRows.of(examples)
-    # one "step" over all rows: its micro-batches are sorted and limited in size
-    (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
-    cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=on_event or (lambda event: None))
-
-    def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
-        loss_sum, num_loss_tokens = 0.0, 0
-        for numbers in micro_batches:
-            batch_sum, count = batch_loss(model, layout.batch(rows, numbers, pad_id=pad_id))
-            loss_sum += float(batch_sum)
-            num_loss_tokens += int(count)
-        return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
-
-    was_training = model.training
-    model.train(False)
-    with torch.no_grad():
-        measured = cuts.fit(step.micro_batches, add_up)
-    model.train(was_training)
-    return measured
-
-
-def planned_steps(
-    rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
-) -> BatchPlan:
-    """Plan the steps that `train` takes with these arguments."""
-    return BatchPlan(
-        rows,
-        batch_size=settings.batch_size,
-        micro_batch_size=settings.micro_batch_size,
-        epochs=settings.epochs,
-        seed=seed,
-        is_tree=layout.is_tree,
-    )
-
-
-def planned_activations(
-    model: nn.Module, rows: EncodedRows, *, settings: TrainingConfig, num_epochs: int
-) -> tuple[Activations | None, str]:
-    """Say which states of frozen layers `train` keeps, and why; none are computed."""
-    limit_gb = settings.activation_cache_gb
-    return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
-
-
-def peak_learning_rate(model: nn.Module, settings: TrainingConfig) -> tuple[float, str]:
-    """Say which learning rate `train` rises to, and why."""
-    if settings.learning_rate is not None:
-        return settings.learning_rate, "as given"
-    return choose_learning_rate(model, _method_of(model))
-
-
 class _Run:
-    """One call of `train`: what stays the same over its steps, and its log."""
+    """One call of `train`: what stays the same over its steps, and the state that does not."""
 
     def __init__(
         self,
@@ -187,55 +117,61 @@ class _Run:
         examples: EncodedRows,
         *,
         settings: TrainingConfig,
+        held_out: Sequence[Example],
         seed: int,
         on_event: OnEvent | None,
-        pad_id: int,
+        checkpoints: Checkpoints | None,
+        samples: Samples | None,
     ) -> None:
-        self.model, self.examples = model, examples
-        self.on_event, self.pad_id = on_event, pad_id
+        self.model, self.examples, self.held_out = model, examples, held_out
+        self.on_event, self.samples = on_event, samples
         self.layout = Layout.choose(model, settings)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
-        self.log = TrainingLog(learning_rate=rate, learning_rate_reason=reason)
+        self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
         self.learning_rates = [
-            rate
-            * schedule_factor(
-                number,
-                len(self.steps),
-                schedule=settings.schedule,
-                warmup_share=settings.warmup_share,
-            )
+            rate * schedule_factor(number, len(self.steps), settings=settings)
             for number in range(len(self.steps))
         ]
         self.max_grad_norm = settings.max_grad_norm
-        self.is_auto = settings.micro_batch_size is None
-        self.cuts = FittingCuts(examples, is_tree=self.layout.is_tree, tell=self._record)
-        self.started = time.perf_counter()
-        self.activation_cache_gb = settings.activation_cache_gb
+        self.notes: list[Event] = []  # of what is under way, told when it is done
+        is_tree = self.layout.is_tree
+        self.cuts = FittingCuts(examples, is_tree=is_tree, tell=self.notes.append)
+        self.may_skip = settings.on_nonfinite == "skip"
+        self.held_out_every, self.patience = settings.held_out_every, settings.patience
+        self.keeps_best = settings.keep == "best"
+        self.activation_cache_gb = cache_limit_gb(settings)
         self.activations: Activations | None = None
-        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
         )
+        self.safe = Safekeeping(
+            model,
+            self.optimizer,
+            checkpoints=checkpoints,
+            num_steps=len(self.steps),
+            tell=self._tell,
+        )
 
-    def go(self, held_out: Sequence[Example], samples: Samples) -> TrainingLog:
-        """Run all steps."""
-        self.started = time.perf_counter()
+    def go(self) -> TrainingLog:
+        """Run all steps that are left."""
         self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
+        state = self.state = self.safe.resume() or self.state
         self._tell(
             {
                 "event": "start",
+                "step": state.step,
+                "num_tokens": state.log.num_tokens,
                 "num_steps": len(self.steps),
                 "num_epochs": self.steps[-1].epoch + 1,
                 "num_examples": len(self.examples),
                 "num_parameters": sum(p.numel() for p in self.model.parameters()),
                 "num_trained_parameters": sum(p.numel() for p in self.trained),
-                "learning_rate": self.log.learning_rate,
-                "learning_rate_reason": self.log.learning_rate_reason,
+                "learning_rate": state.log.learning_rate,
+                "learning_rate_reason": state.log.learning_rate_reason,
             }
         )
-        self._measure(held_out, epoch=0)
-        self._record_all(samples(0, True))
         self.activations, kept = open_activations(
             self.model,
             self.examples,
@@ -245,22 +181,44 @@ class _Run:
         if kept:
             self._tell({"event": "activations", "text": kept})
         self.model.train(True)
-        if self.is_auto:
-            self._choose_first_size()
-        for number, step in enumerate(self.steps):
-            self._record(self._take_step(number, step))
-            is_last = number + 1 == len(self.steps)
-            ends_epoch = is_last or self.steps[number + 1].epoch != step.epoch
-            if ends_epoch:
-                self._measure(held_out, epoch=step.epoch + 1)
-            self._record_all(samples(number + 1, ends_epoch))
-        self.log.seconds = _since(self.started)
-        self._tell({"event": "end", "seconds": self.log.seconds})
-        return self.log
+        self._settle_first_size()
+        while True:
+            if self._is_to_measure():
+                self._measure()
+            self._sample()
+            if state.step == len(self.steps) or self._is_out_of_patience():
+                break
+            self._advance()
+            self.safe.save_if_due(state)
+        self.safe.save_if_due(state, is_last=True)
+        self._settle()
+        state.log.seconds = self.safe.seconds()
+        self._tell({"event": "end", "seconds": state.log.seconds})
+        return state.log
 
-    def _take_step(self, number: int, step: Step) -> Event:
-        """Add up the gradient of a step's micro-batches, divided once, and apply it."""
+    def _advance(self) -> None:
+        """Take the next step, or leave it out if it comes to no number and may be."""
+        number = self.state.step
+        step = self.steps[number]
         rows = step.rows
+        with self.safe.saved_as_before(self.state):
+            record: Event = {}
+            try:
+                loss, norm = self._add_gradients(step, rows)
+            except NotFiniteError as found:
+                self.optimizer.zero_grad(set_to_none=True)
+                record = leave_out(found, self.state, self.examples, may_skip=self.may_skip)
+        record = record or self._apply_gradients(number, rows, loss=loss, norm=norm)
+        self.state.step, self.state.epoch = number + 1, step.epoch + 1
+        self.state.micro_batch_limit = self.cuts.limit
+        seen = zlib.crc32(np.array(rows, "<i8").tobytes())
+        place = {"event": record.pop("event"), "step": number + 1, "epoch": step.epoch + 1}
+        # logs that agree in "rows" are of runs that saw the same rows in the same order
+        self._record({**place, **record, "rows": f"{seen:08x}"})
+        self._record_notes()
+
+    def _add_gradients(self, step: Step, rows: Sequence[int]) -> tuple[float, float]:
+        """Run forward and backward over the micro-batches of a step: its loss and gradient norm."""
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
 
         def add_up(micro_batches: Sequence[Group]) -> float:
@@ -268,14 +226,13 @@ class _Run:
             loss = 0.0
             trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
             for micro_batch in micro_batches:
-                batch = self.layout.batch(
-                    self.examples, micro_batch, pad_id=self.pad_id, trunk=step.trunk
-                )
+                self.safe.stop_if_asked(self.state)
+                batch = self.layout.batch(self.examples, micro_batch, trunk=step.trunk)
                 with self._from_the_cut(batch, micro_batch):
                     micro_loss = accumulate_gradient(
                         self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
                     )
-                self._require_finite(micro_loss, "loss", number, micro_batch)
+                require_finite(micro_loss, "loss", micro_batch)
                 loss += micro_loss.item()
             if trunk is not None:
                 trunk.backward()
@@ -284,37 +241,48 @@ class _Run:
 
         loss = self.cuts.fit(step.micro_batches, add_up)
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
-        self._require_finite(norm, "gradient", number, rows)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rates[number]
-        self.optimizer.step()
+        require_finite(norm, "gradient", rows)
+        return loss, norm.item()
 
+    def _apply_gradients(
+        self, number: int, rows: Sequence[int], *, loss: float, norm: float
+    ) -> Event:
+        """Change the weights by the gradient of a step."""
+        set_learning_rate(self.optimizer, self.learning_rates[number])
+        self.optimizer.step()
         num_tokens = int(self.examples.lengths[rows].sum())
-        self.log.num_steps += 1
-        self.log.num_tokens += num_tokens
-        self.log.num_loss_tokens += num_loss_tokens
+        num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
+        log = self.state.log
+        log.num_steps += 1
+        log.num_tokens += num_tokens
+        log.num_loss_tokens += num_loss_tokens
+        self.state.num_skipped_in_row = 0
         return {
             "event": "step",
-            "step": number + 1,
-            "epoch": step.epoch + 1,
             "loss": loss,
             "lr": self.learning_rates[number],
-            "grad_norm": norm.item(),
+            "grad_norm": norm,
             "num_tokens": num_tokens,
             "num_loss_tokens": num_loss_tokens,
             "memory_bytes": peak_memory(self.trained[0].device),
         }
 
+    def _settle_first_size(self) -> None:
+        """Choose how large micro-batches may be; a run that goes on keeps to what it had."""
+        if self.state.step or not self.steps.is_cut_by_tokens:
+            self.cuts.limit = self.state.micro_batch_limit
+            return
+        shortest = int(self.examples.lengths.argmin())
+        batch = collate([self.examples[shortest]])
+        with self._from_the_cut(batch, [shortest]):
+            self.cuts.choose_start(self.model, batch, steps=self.steps)
+        self.state.micro_batch_limit = self.cuts.limit
+        self._record_notes()
+
     def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
         tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
         with self._from_the_cut(tree, step.rows):
             return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
-
-    def _choose_first_size(self) -> None:
-        shortest = int(self.examples.lengths.argmin())
-        batch = collate([self.examples[shortest]], self.pad_id)
-        with self._from_the_cut(batch, [shortest]):
-            self.cuts.choose_start(self.model, batch, steps=self.steps)
 
     def _from_the_cut(
         self, batch: Batch | TreeBatch, numbers: Sequence[int]
@@ -323,58 +291,87 @@ class _Run:
             return nullcontext()
         return self.activations.applied(batch, numbers)
 
-    def _measure(self, held_out: Sequence[Example], *, epoch: int) -> None:
-        if not held_out:
-            return
-        loss, num_loss_tokens = held_out_loss(
-            self.model,
-            held_out,
-            layout=self.layout,
-            pad_id=self.pad_id,
-            on_event=self._record,
-        )
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"after step {self.log.num_steps}: the held-out loss is {loss}; expected a finite "
-                "number. Look at the held-out rows, or lower training.learning_rate "
-                f"(now {self.log.learning_rate:g})."
+    def _is_to_measure(self) -> bool:
+        done = self.state.step
+        if not self.held_out or self.state.measured_at == done:
+            return False
+        if self.held_out_every is not None and done not in (0, len(self.steps)):
+            return done % self.held_out_every == 0
+        return self._is_between_epochs()
+
+    def _is_between_epochs(self) -> bool:
+        done = self.state.step
+        if done in (0, len(self.steps)):
+            return True
+        return self.steps[done].epoch == self.state.epoch  # which is counted from 1
+
+    def _measure(self) -> None:
+        state = self.state
+        with self.safe.saved_as_before(state):
+            loss, num_loss_tokens = held_out_loss(
+                self.model,
+                self.held_out,
+                layout=self.layout,
+                tell=self.notes.append,
+                before_batch=lambda: self.safe.stop_if_asked(state),
             )
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"after step {state.step}: the held-out loss is {loss}; expected a finite "
+                    "number. Look at the held-out rows, or lower training.learning_rate "
+                    f"(now {state.log.learning_rate:g})."
+                )
+        state.take_measurement(loss, self.model, keeps_best=self.keeps_best)
         self._record(
             {
                 "event": "held_out",
-                "step": self.log.num_steps,
-                "epoch": epoch,
+                "step": state.step,
+                "epoch": state.epoch,
                 "loss": loss,
                 "num_loss_tokens": num_loss_tokens,
             }
         )
+        self._record_notes()
 
-    def _record(self, record: Event) -> None:
-        timed = {**record, "seconds": _since(self.started)}
-        self.log.records.append(timed)
-        self._tell(timed)
-
-    def _record_all(self, records: Sequence[Event]) -> None:
+    def _sample(self) -> None:
+        state = self.state
+        if self.samples is None or state.sampled_at == state.step:
+            return
+        with self.safe.saved_as_before(state):
+            records = self.samples(state.step, self._is_between_epochs())
+        state.sampled_at = state.step
         for record in records:
             self._record(record)
+
+    def _is_out_of_patience(self) -> bool:
+        return self.patience is not None and self.state.num_worse >= self.patience
+
+    def _settle(self) -> None:
+        """Choose the weights that are left, and note where the run ended if not at its plan's."""
+        state = self.state
+        state.log.kept_step = state.step
+        if state.step < len(self.steps):
+            told = f"stopped at step {state.step}: {state.num_worse} measurements without a lower"
+            told += f" held-out loss than {state.best_loss:.4f}, of step {state.best_step}"
+            self._record({"event": "early_stop", "step": state.step, "summary": told})
+        if self.keeps_best and state.best_step != state.step:
+            load_trained(state.best_weights, self.model)
+            state.log.kept_step = state.best_step
+            told = f"kept the weights of step {state.best_step}, of least held-out loss"
+            self._record({"event": "keep", "step": state.best_step, "summary": told})
+
+    def _record(self, record: Event) -> None:
+        timed = {**record, "seconds": self.safe.seconds()}
+        self.state.log.records.append(timed)
+        self._tell(timed)
+
+    def _record_notes(self) -> None:
+        while self.notes:
+            self._record(self.notes.pop(0))
 
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
             self.on_event(event)
-
-    def _require_finite(
-        self, value: torch.Tensor, what: str, number: int, rows: Sequence[int]
-    ) -> None:
-        if bool(torch.isfinite(value)):
-            return
-        self.optimizer.zero_grad(set_to_none=True)
-        names = [self.examples[n].source or f"row {n + 1}" for n in rows]
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise TrainingError(
-            f"step {number + 1}: the {what} is {value.item()}; expected a finite number. The rows "
-            f"of this batch: {shown}. Lower training.learning_rate (now "
-            f"{self.log.learning_rate:g}), or look at these rows."
-        )
 
 
 def _check(model: nn.Module, rows: EncodedRows) -> None:
@@ -388,11 +385,9 @@ def _check(model: nn.Module, rows: EncodedRows) -> None:
         raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
 
 
-def _method_of(model: nn.Module) -> str:
-    if lora_layers(model):
-        return "lora"
-    return "full" if all(p.requires_grad for p in model.parameters()) else "freeze"
-
-
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 4)
+def _check_settings(settings: TrainingConfig, held_out: Sequence[Example]) -> None:
+    try:
+        if not held_out:
+            settings.refuse_without_held_out()
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error

@@ -1,0 +1,293 @@
+"""Save a run while it runs, so that whatever ends it costs a few minutes and no more.
+
+A checkpoint is a folder of safetensors and JSON lines, with an index that holds size and hash of
+each file, and its own. It is written aside, brought to the disk and renamed; one that is there is
+whole, and one that was damaged later is known by its hashes. What a state is made of is settled in
+run_state.py; this module knows files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from biddable.config_checkpoints import CheckpointConfig
+from biddable.errors import CheckpointError
+from biddable.manifest import hash_file, hash_text
+from biddable.training.checkpoint import written_whole
+from biddable.training.identity import find_differences
+from biddable.training.stopping import StopSignals
+
+Event = dict[str, Any]
+
+SCHEMA = 1
+_INDEX, _LOG = "checkpoint.json", "log.jsonl"
+_NAME = re.compile(r"step-(\d{8,})")
+_ADVICE = "Free some space, or make the folder writable; older checkpoints are as they were"
+_AT_THE_END_S = 60.0  # work of more than this is saved once more before the run folder is written
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Hold the state of a run between two steps.
+
+    Attributes:
+        step: steps done.
+        tensors: by the name of their file, then by their own; all that is not plain values.
+        progress: plain values.
+        log: the records so far.
+    """
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    progress: Mapping[str, Any]
+    log: Sequence[Event]
+
+
+class Checkpoints:
+    """Keep the checkpoints of one run, in a folder beside the one that it will leave.
+
+    Attributes:
+        output: the run folder to make.
+        folder: ``<output>.checkpoints``; made with the first checkpoint.
+        signals: those that ask the run to stop.
+        found: the state to go on from, once it is known to be of the same run.
+        can_save: False if none is to be made.
+    """
+
+    def __init__(self, output: Path, settings: CheckpointConfig) -> None:
+        """Take the run's output folder and its settings; nothing is read or written."""
+        self.output = output
+        self.folder = output.with_name(output.name + ".checkpoints")
+        self.signals = StopSignals()
+        self.found: Snapshot | None = None
+        self.can_save = settings.keep > 0
+        self._keep, self._every_steps = settings.keep, settings.every_steps
+        self._every_s = None if settings.every_minutes is None else 60 * settings.every_minutes
+        self._stays = settings.when_done == "keep"
+        self._identity: dict[str, str] = {}
+        self._saved_step, self._saved_at = -1, time.monotonic()
+
+    def listening(self) -> AbstractContextManager[object]:
+        """Catch the signals that ask the run to stop, if it can be saved then."""
+        return self.signals if self.can_save else contextlib.nullcontext()
+
+    def require_none(self) -> None:
+        """Refuse to begin a run where an unfinished one lies.
+
+        Raises:
+            CheckpointError: there is one.
+        """
+        steps = self._steps()
+        if steps:
+            raise CheckpointError(
+                f"{self.folder}: holds a run that was cut off, saved at step {max(steps):,}. Go on"
+                " with it by adding --resume, or delete that folder to begin anew."
+            )
+
+    def find(self, tell: Callable[[Event], None]) -> dict[str, str] | None:
+        """Look for the newest checkpoint that is whole.
+
+        Args:
+            tell: called with a "checkpoint" event for each one that is passed over.
+
+        Returns:
+            What its run was made of; None if there is no checkpoint at all.
+
+        Raises:
+            CheckpointError: there are some, and none is whole.
+        """
+        problems = []
+        for step in sorted(self._steps(), reverse=True):
+            path = self._path(step)
+            try:
+                index, self.found = _read(path)
+            except CheckpointError as error:
+                problems.append(str(error))
+                tell({"event": "checkpoint", "summary": f"passed over: {error}"})
+                continue
+            self._saved_step = step
+            identity: dict[str, str] = index["identity"]
+            return identity
+        if problems:
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint in it is whole: {'; '.join(problems)} Delete that "
+                "folder to begin anew."
+            )
+        return None
+
+    def require_same_run(self, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Refuse to go on with another run than the one that was saved.
+
+        Args:
+            then: what it was made of.
+            now: the same of this one, or those parts of it that are known yet.
+
+        Raises:
+            CheckpointError: they differ; all differences are named.
+        """
+        found = find_differences(then, now)
+        if found:
+            raise CheckpointError(
+                f"{self.folder}: the run that was cut off was another one: {'; '.join(found)}. Set "
+                "that back as it was, or delete the folder to begin anew."
+            )
+
+    def begin(self, identity: Mapping[str, str], *, then: Mapping[str, str]) -> None:
+        """Take what the run is made of, and start the clock.
+
+        Args:
+            identity: all of it.
+            then: the same of the run that is resumed; empty if none is.
+
+        Raises:
+            CheckpointError: they differ.
+        """
+        if then:
+            self.require_same_run(then, identity)
+        self._identity = dict(identity)
+        self._saved_at = time.monotonic()
+
+    def is_due(self, step: int, *, is_last: bool = False) -> bool:
+        """Say whether a state of so many steps should be saved now."""
+        if not self.can_save or step == self._saved_step:
+            return False
+        since = time.monotonic() - self._saved_at
+        if is_last:
+            return since > min(_AT_THE_END_S, self._every_s or _AT_THE_END_S)
+        is_time = self._every_s is not None and since >= self._every_s
+        return is_time or (self._every_steps is not None and step % self._every_steps == 0)
+
+    def save(self, snapshot: Snapshot) -> Path:
+        """Write a checkpoint, and remove those that it makes needless.
+
+        Args:
+            snapshot: the state; one that is saved already is not written again.
+
+        Returns:
+            Its folder.
+
+        Raises:
+            CheckpointError: the disk refuses; the checkpoints before are as they were.
+        """
+        path = self._path(snapshot.step)
+        if snapshot.step == self._saved_step:
+            return path
+        self._saved_at = time.monotonic()  # after a failure too: it is not tried at every step
+        for left in self.folder.glob("*.partial"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        if path.exists():  # damaged, or it would have been resumed from
+            shutil.rmtree(path, ignore_errors=True)
+        try:
+            with written_whole(path, advice=_ADVICE) as aside:
+                _write(aside, snapshot, self._identity)
+        except CheckpointError:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()  # if it is empty
+            raise
+        self._saved_step = snapshot.step
+        kept = sorted(step for step in self._steps() if step <= snapshot.step)[-self._keep :]
+        for step in self._steps():  # a later one is of a future that was given up
+            if step not in kept:
+                shutil.rmtree(self._path(step), ignore_errors=True)
+        self._saved_at = time.monotonic()
+        return path
+
+    def hint(self) -> str:
+        """Say in a sentence what of the run is saved; empty if nothing is."""
+        steps = self._steps()
+        return f" It is saved at step {max(steps):,}: --resume goes on there." if steps else ""
+
+    def remove(self) -> None:
+        """Clear up after a run that is whole, unless they are to stay."""
+        if not self._stays:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _steps(self) -> list[int]:
+        if not self.folder.is_dir():
+            return []
+        matches = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()]
+        return [int(match[1]) for match in matches if match]
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+
+def _write(folder: Path, snapshot: Snapshot, identity: Mapping[str, str]) -> None:
+    for name, tensors in snapshot.tensors.items():
+        plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+        save_file(plain, folder / f"{name}.safetensors", metadata={"format": "pt"})
+    lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in snapshot.log]
+    (folder / _LOG).write_text("".join(lines), encoding="utf-8")
+    files = {
+        file.name: {"size": file.stat().st_size, "sha256": hash_file(file)}
+        for file in sorted(folder.iterdir())
+    }
+    index = {
+        "schema": SCHEMA,
+        "step": snapshot.step,
+        "identity": dict(identity),
+        "progress": dict(snapshot.progress),
+        "files": files,
+    }
+    text = json.dumps({**index, "sha256": _hash(index)}, indent=2, allow_nan=False) + "\n"
+    (folder / _INDEX).write_text(text, encoding="utf-8")
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:
+    """Read a checkpoint after all of its sizes and hashes were found right.
+
+    Raises:
+        CheckpointError: it is not whole.
+    """
+    try:
+        index: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        told = index.pop("sha256")
+        if told != _hash(index):
+            raise CheckpointError(f"{folder / _INDEX}: is damaged, by its hash.")
+        if index["schema"] != SCHEMA:
+            raise CheckpointError(
+                f"{folder}: has schema {index['schema']}, and this version reads {SCHEMA}."
+            )
+        for name, facts in index["files"].items():
+            _require_whole(folder / name, facts)
+        tensors = {
+            name.removesuffix(".safetensors"): _load(folder / name)
+            for name in index["files"]
+            if name.endswith(".safetensors")
+        }
+        text = (folder / _LOG).read_text(encoding="utf-8")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CheckpointError(f"{folder}: cannot be read: {reason}.") from error
+    log = [json.loads(line) for line in text.splitlines()]
+    return index, Snapshot(index["step"], tensors, index["progress"], log)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    # copied, for they are mapped: the run would go on to read a file that it removes itself
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def _require_whole(path: Path, facts: Mapping[str, Any]) -> None:
+    size = path.stat().st_size
+    if size != facts["size"]:
+        raise CheckpointError(f"{path}: is cut: {size:,} of {facts['size']:,} bytes.")
+    if hash_file(path) != facts["sha256"]:
+        raise CheckpointError(f"{path}: is damaged, by its hash.")
+
+
+def _hash(index: Mapping[str, Any]) -> str:
+    return hash_text(json.dumps(index, sort_keys=True, allow_nan=False))

@@ -1,0 +1,222 @@
+"""Stop and resume whole runs from their config, and refuse to resume another run."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from biddable.config import parse_config
+from biddable.errors import CheckpointError, RunStopped
+from biddable.training.finetune import run_training
+from biddable.training.planner import plan_run
+from tests.tiny import tiny_model, tiny_tokenizer
+
+ROWS = [{"instruction": f"Say {n}", "response": str(n)} for n in range(12)]
+TRAINING = {"epochs": 2, "batch_size": 4}
+
+
+def write_base(seed=0):
+    tiny_model(seed).save_pretrained("base")
+    tiny_tokenizer().save_pretrained("base")
+
+
+def write_rows(rows):
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture(autouse=True)
+def _files(tmp_path):
+    write_base()
+    write_rows(ROWS)
+
+
+def config_of(**changes):
+    values = {
+        "model": "base",
+        "data": {"train": "rows.jsonl", "held_out_rows": 4},
+        "template": "inst",
+        "training": TRAINING,
+        "output": "run",
+    }
+    return parse_config(values | changes)
+
+
+def stopped_at(step, **changes):
+    """Run until after a step, then send this process the signal that schedulers send."""
+
+    def listen(event):
+        if event["event"] == "step" and event["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunStopped, match=f"stopped by SIGTERM, and saved at step {step} of 4"):
+        run_training(config_of(**changes), on_event=listen)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # given back
+
+
+def weights_of(folder):
+    (file,) = Path(folder).glob("*model.safetensors")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("method", ["full", "freeze", {"name": "lora", "dropout": 0.1}])
+def test_a_resumed_run_leaves_what_an_unbroken_one_does(method):
+    run_training(config_of(method=method, output="unbroken"))
+    stopped_at(3, method=method)
+    assert sorted(p.name for p in Path().glob("run*")) == ["run.checkpoints"]
+    told = []
+    run_training(config_of(method=method), resume=True, on_event=told.append)
+    assert "resumed at step 3 of 4" in [event.get("summary") for event in told]
+    assert sorted(p.name for p in Path().glob("run*")) == ["run"]
+    assert weights_of("run") == weights_of("unbroken")
+    results = [
+        json.loads(Path(f, "manifest.json").read_text())["results"] for f in ("unbroken", "run")
+    ]
+    assert [r["resumed_at"] for r in results] == [[], [3]]
+    keys = ("steps", "tokens", "held_out_loss", "held_out_loss_before", "kept_step")
+    assert [results[0][key] for key in keys] == [results[1][key] for key in keys]
+
+
+def refusal(**changes):
+    with pytest.raises(CheckpointError) as refused:
+        run_training(config_of(**changes), resume=True)
+    assert str(refused.value).startswith("run.checkpoints: the run that was cut off was another")
+    assert Path("run.checkpoints").exists()
+    assert not Path("run").exists()
+    return str(refused.value)
+
+
+def test_another_run_is_refused_and_the_difference_is_named():
+    stopped_at(1)
+    more = {**TRAINING, "epochs": 3}
+    assert "training.epochs was 2, and is 3." in refusal(training=more)
+    assert 'template was "inst", and is "alpaca"' in refusal(template="alpaca")
+    write_rows([{"instruction": "Say 0", "response": "zero"}, *ROWS[1:]])
+    assert "the rows of data.train, as they are encoded, are others." in refusal()
+    write_rows(ROWS)
+    write_base(seed=1)
+    assert "the weights of the model before training are others." in refusal()
+    write_base()
+    run_training(config_of(), resume=True)
+
+
+def test_what_no_number_depends_on_may_change():
+    stopped_at(1)
+    changes = {"training": {**TRAINING, "on_nonfinite": "skip"}, "checkpoints": {"every_steps": 1}}
+    assert run_training(config_of(**changes), resume=True) == Path("run")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+    return "is cut"
+
+
+def flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    return "is damaged, by its hash"
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit])
+def test_a_damaged_newest_falls_back_to_the_one_before_and_says_so(damage):
+    every_step = {"every_steps": 1}
+    run_training(config_of(output="unbroken"))
+    stopped_at(3, checkpoints=every_step)
+    newest = Path("run.checkpoints/step-00000003/trained.safetensors")
+    kind = damage(newest)
+    told = []
+    run_training(config_of(checkpoints=every_step), resume=True, on_event=told.append)
+    summaries = [event.get("summary") for event in told]
+    assert summaries[0].startswith(f"passed over: {newest}: {kind}")
+    assert "resumed at step 2 of 4" in summaries
+    assert weights_of("run") == weights_of("unbroken")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A real file system of a few megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_disk_that_turns_bad_on_the_way_costs_nothing(disk, trouble):
+    run_training(config_of(output="unbroken"))
+    filler = disk / "filler"
+
+    def turn(options):
+        subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True)
+
+    def listen(event):
+        told.append(event.get("summary", ""))
+        if event["event"] == "step" and event["step"] == 3:
+            if trouble == "full":
+                filler.write_bytes(bytes(shutil.disk_usage(disk).free))
+            else:
+                turn("ro")
+
+    told = []
+    config = config_of(output=str(disk / "run"), checkpoints={"every_steps": 1})
+    with pytest.raises(CheckpointError, match=r"It is saved at step 2: --resume goes on there\.$"):
+        run_training(config, on_event=listen)
+    reason = {"full": "No space left", "read-only": "Read-only"}[trouble]
+    failed = [text for text in told if text.startswith("training goes on, but could not be saved")]
+    assert len(failed) == 2
+    assert all(reason in text for text in failed)
+    if trouble == "full":
+        filler.unlink()
+    else:
+        turn("rw")
+    run_training(config, resume=True)
+    assert [path.name for path in disk.iterdir()] == ["run"]
+    assert weights_of(disk / "run") == weights_of("unbroken")
+
+
+def test_a_run_is_not_begun_where_a_cut_off_one_lies():
+    stopped_at(2)
+    with pytest.raises(CheckpointError, match=r"saved at step 2. Go on with it by adding --resume"):
+        run_training(config_of())
+    refusals = plan_run(config_of()).refusals
+    assert any("adding --resume" in reason for reason in refusals)
+    assert Path("run.checkpoints/step-00000002").exists()
+
+
+def test_a_folder_of_another_run_is_not_taken_for_a_whole_one():
+    run_training(config_of())
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        run_training(config_of(seed=1), resume=True)
+
+
+def test_checkpoints_may_stay():
+    stopped_at(2, checkpoints={"when_done": "keep"})
+    run_training(config_of(checkpoints={"when_done": "keep"}), resume=True)
+    assert Path("run.checkpoints/step-00000002").exists()
+
+
+def test_without_checkpoints_ctrl_c_is_what_it_always_is():
+    def listen(event):
+        if event["event"] == "step":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(config_of(checkpoints={"keep": 0}), on_event=listen)
+    assert list(Path().glob("run*")) == []
+
+
+def test_the_best_of_a_run_is_what_its_folder_says():
+    training = {**TRAINING, "epochs": 4, "keep": "best", "learning_rate": 0.05}
+    folder = run_training(config_of(training=training))
+    results = json.loads((folder / "manifest.json").read_text())["results"]
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = {r["step"]: r["loss"] for r in log if r["event"] == "held_out" and r["step"]}
+    assert results["kept_step"] == min(losses, key=losses.get)
+    assert results["held_out_loss"] == min(losses.values())
