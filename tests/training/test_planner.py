@@ -237,6 +237,28 @@ def test_a_smaller_micro_batch_saves_what_the_plan_of_it_says(config_of, monkeyp
     assert plan_run(changed, measure=False).estimate.memory.needed == smaller.needed
 
 
+def test_a_shorter_limit_saves_what_the_plan_of_it_says(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    training = {"epochs": 1, "batch_size": 12, "micro_batch_size": 1}
+    told = plan_run(config_of(training=training), measure=False).estimate.suggestions
+    (shorter,) = [s for s in told if s.change.startswith("data.max_seq_len: ")]
+    limit = int(shorter.change.split(":")[1])
+    changed = plan_run(config_of({"max_seq_len": limit}, training=training), measure=False)
+    assert changed.estimate.memory.needed == shorter.needed
+    assert f"drops {12 - changed.num_kept} of 12 rows" in shorter.change
+
+
+def test_recomputed_layers_are_planned_so(config_of):
+    training = {"epochs": 1, "batch_size": 12}
+    plain = plan_run(config_of(training=training), measure=False).estimate.memory
+    training["gradient_checkpointing"] = True
+    again = plan_run(config_of(training=training)).estimate
+    assert again.pace.total > 0
+    without = plan_run(config_of(training=training), measure=False).estimate.memory
+    assert without.activations < plain.activations
+
+
 def test_the_plan_as_json_has_its_keys(config_of):
     found = json.loads(json.dumps(plan_run(config_of()).as_json()))["estimate"]
     assert {"memory", "available", "fits", "pace", "measured", "suggestions"} <= found.keys()
