@@ -330,7 +330,7 @@ def recomputed(kept: int, num_tokens: int, *, model: PreTrainedModel) -> int:
         model: with what trains settled on it.
     """
     num_layers = len(decoder_layers(model)) - lowest_trained(model)
-    width = model.config.get_text_config(decoder=True).hidden_size
+    width = int(model.config.get_text_config(decoder=True).hidden_size)
     inputs = num_layers * num_tokens * width * model.dtype.itemsize
     return min(kept, inputs + kept // max(num_layers, 1))
 
