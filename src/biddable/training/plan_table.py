@@ -171,7 +171,7 @@ def duration_text(seconds: float) -> str:
 
     Example:
         >>> [duration_text(s) for s in (0.25, 48, 300, 7_500, 200_000)]
-        ['0.25 s', '48 s', '5 min', '2 h 5 min', '2 d 8 h']
+        ['0.25 s', '48 s', '5 min', '2 h 5 min', '2 d 7 h']
     """
     if seconds < 10:
         return f"{seconds:.2g} s"
