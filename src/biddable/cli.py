@@ -32,6 +32,7 @@ from biddable.cli_options import (
     require_models,
     say,
 )
+from biddable.cli_plan import plan
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError, RunStopped
 
 if TYPE_CHECKING:
@@ -140,27 +141,7 @@ def train(
         console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
 
 
-@app.command()
-def plan(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
-    as_json: AsJson = False,
-) -> None:
-    """Say what a config would train, and whether its base can learn it, without training.
-
-    Exit code 1 if the run would be refused.
-    """
-    from biddable.config import load_config
-
-    settings = load_config(config)
-    from biddable.training.planner import plan_run, plan_table
-
-    found = plan_run(settings)
-    if as_json:
-        print_json(found.as_json())
-    else:
-        console().print(plan_table(found), highlight=False)
-    if found.refusals:
-        raise typer.Exit(1)
+app.command()(plan)
 
 
 @app.command()

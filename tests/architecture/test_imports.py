@@ -31,11 +31,20 @@ ORDER = {
     "rehearsal": 8,
     "cli_options": 9,
     "cli_data": 10,
+    "cli_plan": 10,
     "cli": 11,
     "__main__": 12,
 }
 # The package itself names them all, lazily; these may use it as any user does.
-MAY_USE_PUBLIC_NAMES = {"demo", "rehearsal", "cli_options", "cli_data", "cli", "__main__"}
+MAY_USE_PUBLIC_NAMES = {
+    "demo",
+    "rehearsal",
+    "cli_options",
+    "cli_data",
+    "cli_plan",
+    "cli",
+    "__main__",
+}
 # What a distribution is called where that is not the name that is imported.
 IMPORTED_AS = {"pyyaml": "yaml"}
 

@@ -14,7 +14,12 @@ from rich.console import Console
 from biddable.config import RunConfig, parse_config
 from biddable.errors import ConfigError
 from biddable.training.finetune import run_training
-from biddable.training.planner import plan_run, plan_table
+from biddable.training.layout import Layout
+from biddable.training.measuring import Bench, peak_during
+from biddable.training.plan_table import plan_table
+from biddable.training.planner import plan_run
+from biddable.training.preparation import encode_parts, prepare
+from biddable.training.shadow import KeptStates
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = [{"instruction": f"Say {n}.", "response": "word " * n} for n in range(1, 13)]
@@ -133,6 +138,133 @@ def test_without_a_template_the_run_goes_on_with_a_stop_that_works(config_of, tm
     (method,) = [event for event in events if event["event"] == "method"]
     assert "could not be learned" in method["notes"][0]
     assert json.loads((folder / "manifest.json").read_text())["template"]["name"] == "inst"
+
+
+def test_what_a_run_takes_is_told_and_nothing_is_touched(config_of):
+    config = config_of({"held_out_rows": 4, "max_seq_len": 60})
+    plan = plan_run(config)
+    estimate = plan.estimate
+    memory, pace = estimate.memory, estimate.pace
+    num_bytes = 4 * sum(p.numel() for p in tiny_model().parameters())
+    assert memory.weights == pytest.approx(num_bytes, rel=0.01)
+    assert memory.optimizer == 2 * num_bytes
+    assert memory.peak == sum(getattr(memory, name) for name in memory.__slots__)
+    assert estimate.fits
+    assert estimate.suggestions == []
+    assert 0 < pace.per_step < pace.per_epoch < pace.total
+    assert pace.total == pytest.approx(2 * pace.per_epoch + pace.held_out)
+    assert pace.per_epoch == pytest.approx(plan.num_steps / 2 * pace.per_step)
+    text = shown(plan)
+    assert "at the peak, of" in text
+    assert "a step" in text
+
+
+def test_the_peak_is_about_what_the_run_then_takes(config_of):
+    config = config_of(training={"epochs": 1, "batch_size": 12, "layout": "padded"})
+    planned = plan_run(config).estimate.memory
+    with peak_during(torch.device("cpu")) as peak:
+        run_training(config)
+    assert planned.needed == pytest.approx(peak[0], rel=0.3)
+
+
+def test_the_largest_micro_batch_is_the_planned_one(config_of):
+    config = config_of(training={"epochs": 1, "batch_size": 12, "layout": "padded"})
+    plan = plan_run(config, measure=False)
+    assert plan.estimate.num_rows == 12
+    assert plan.estimate.num_tokens == 12 * plan.ledgers["train"].longest
+
+
+def test_without_measuring_there_is_no_time(config_of):
+    plan = plan_run(config_of(), measure=False)
+    assert plan.estimate.pace is None
+    assert plan.estimate.measured is None
+    assert plan.estimate.memory.activations > 0
+    assert "not measured" in shown(plan)
+
+
+def test_kept_states_of_frozen_layers_are_planned(config_of):
+    method = {"name": "freeze", "num_frozen_layers": 1}
+    kept = plan_run(config_of(method=method)).estimate
+    assert kept.memory.cache > 0
+    assert kept.pace.kept_states > 0
+    training = {"epochs": 2, "batch_size": 5, "activation_cache_gb": 0.0}
+    again = plan_run(config_of(method=method, training=training), measure=False).estimate
+    assert again.memory.cache == 0
+
+
+def test_measuring_leaves_weights_gradients_and_random_numbers(config_of):
+    prepared = prepare(config_of(method="lora"))
+    model = prepared.loaded.model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rows = encode_parts(prepared).parts["train"]
+    layout = Layout(True, "")
+    state = torch.get_rng_state()
+    bench = Bench(model, layout=layout, kept=KeptStates(model, layout), num_skipped=0)
+    measured = bench.measure(rows, list(range(len(rows))))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(measured.samples) > 1
+    assert measured.rate > 0
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_that_does_not_fit_is_told_what_would_help(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    plan = plan_run(config_of(training={"epochs": 1, "batch_size": 12}), measure=False)
+    estimate = plan.estimate
+    assert not estimate.fits
+    assert plan.refusals == []  # training may still cut its passes
+    changes = [suggestion.change.partition(":")[0] for suggestion in estimate.suggestions]
+    assert {"training.micro_batch_size", "method", "training.gradient_checkpointing"} <= set(
+        changes
+    )
+    for suggestion in estimate.suggestions:
+        assert suggestion.saves == estimate.memory.needed - suggestion.needed > 0
+    text = shown(plan)
+    assert "does not fit" in text
+    assert "What would help" in text
+
+
+def test_a_smaller_micro_batch_saves_what_the_plan_of_it_says(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    training = {"epochs": 1, "batch_size": 12}
+    told = plan_run(config_of(training=training), measure=False).estimate.suggestions
+    (smaller,) = [s for s in told if s.change.startswith("training.micro_batch_size: 1:")]
+    changed = config_of(training={**training, "micro_batch_size": 1})
+    assert plan_run(changed, measure=False).estimate.memory.needed == smaller.needed
+
+
+def test_a_shorter_limit_saves_what_the_plan_of_it_says(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    training = {"epochs": 1, "batch_size": 12, "micro_batch_size": 1}
+    told = plan_run(config_of(training=training), measure=False).estimate.suggestions
+    (shorter,) = [s for s in told if s.change.startswith("data.max_seq_len: ")]
+    limit = int(shorter.change.split(":")[1])
+    changed = plan_run(config_of({"max_seq_len": limit}, training=training), measure=False)
+    assert changed.estimate.memory.needed == shorter.needed
+    assert f"drops {12 - changed.num_kept} of 12 rows" in shorter.change
+
+
+def test_recomputed_layers_are_planned_so(config_of):
+    training = {"epochs": 1, "batch_size": 12}
+    plain = plan_run(config_of(training=training), measure=False).estimate.memory
+    training["gradient_checkpointing"] = True
+    again = plan_run(config_of(training=training)).estimate
+    assert again.pace.total > 0
+    without = plan_run(config_of(training=training), measure=False).estimate.memory
+    assert without.activations < plain.activations
+
+
+def test_the_plan_as_json_has_its_keys(config_of):
+    found = json.loads(json.dumps(plan_run(config_of()).as_json()))["estimate"]
+    assert {"memory", "available", "fits", "pace", "measured", "suggestions"} <= found.keys()
+    parts = {"program", "weights", "gradients", "optimizer", "activations", "logits", "cache"}
+    assert parts | {"peak", "needed"} == found["memory"].keys()
+    assert found["pace"].keys() >= {"per_step", "per_epoch", "total"}
 
 
 def test_a_warm_up_that_is_longer_than_the_run_refuses(config_of):

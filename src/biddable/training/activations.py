@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from biddable.config_training import TrainingConfig
 from biddable.data.batching import Batch, count_unique_tokens, group_by_starts
 from biddable.data.cache import cache_folder
 from biddable.data.encoded import EncodedRows
@@ -32,6 +33,7 @@ class Activations:
 
     Attributes:
         num_layers: how many layers are skipped.
+        num_nodes: of the trees whose states are kept.
         num_bytes: how large the file is.
     """
 
@@ -48,8 +50,8 @@ class Activations:
         ordered = sort_rows(rows, range(len(rows)))
         self._groups = group_by_starts(rows, ordered)
         self._width = model.config.get_text_config(decoder=True).hidden_size
-        self._num_nodes = count_unique_tokens(rows, self._groups)
-        self.num_bytes = self._num_nodes * self._width * model.dtype.itemsize
+        self.num_nodes = count_unique_tokens(rows, self._groups)
+        self.num_bytes = self.num_nodes * self._width * model.dtype.itemsize
         self._places = np.zeros(len(rows.input_ids), np.int64)  # where each flat id's state is
         self._states = torch.zeros(0)
 
@@ -67,9 +69,9 @@ class Activations:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="activations-") as file:
             if hasattr(os, "posix_fallocate"):  # a full disk is to show now
                 os.posix_fallocate(file.fileno(), 0, self.num_bytes)
-            size = self._num_nodes * self._width
+            size = self.num_nodes * self._width
             flat = torch.from_file(file.name, shared=True, size=size, dtype=self._model.dtype)
-        self._states = flat.view(self._num_nodes, self._width)
+        self._states = flat.view(self.num_nodes, self._width)
         was_training = self._model.training
         self._model.train(False)
         try:
@@ -125,6 +127,21 @@ def open_activations(
     Returns:
         The states, or None; and what was decided, in words, empty where there was nothing to.
     """
+    activations, decided = find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
+    if activations is None:
+        return None, decided
+    try:
+        activations.fill(_folder())
+    except OSError as error:
+        what = f"the states below layer {activations.num_layers + 1}"
+        return None, f"{what} cannot be kept in {_folder()} ({error.strerror}): run each epoch"
+    return activations, decided
+
+
+def find_activations(
+    model: nn.Module, rows: EncodedRows, *, num_epochs: int, limit_gb: float
+) -> tuple[Activations | None, str]:
+    """Decide as `open_activations` does, and fill nothing yet; see there."""
     if num_epochs == 1 or not limit_gb or why_not_exact(model):
         return None, ""
     assert isinstance(model, PreTrainedModel)
@@ -133,16 +150,28 @@ def open_activations(
         return None, ""
     activations = Activations(model, rows, num_layers=num_layers)
     size, what = activations.num_bytes / 1e9, f"the states below layer {num_layers + 1}"
-    folder = cache_folder().with_name("activations")
     with suppress(OSError):
-        limit_gb = min(limit_gb, shutil.disk_usage(_existing(folder)).free / 2e9)
+        limit_gb = min(limit_gb, shutil.disk_usage(_existing(_folder())).free / 2e9)
     if size > limit_gb:
         return None, f"{what} are {size:.2g} GB, over the {limit_gb:.2g} GB allowed: run each epoch"
-    try:
-        activations.fill(folder)
-    except OSError as error:
-        return None, f"{what} cannot be kept in {folder} ({error.strerror}): run each epoch"
     return activations, f"{what} are run once and kept ({size:.2g} GB on disk)"
+
+
+def planned_activations(
+    model: nn.Module, rows: EncodedRows, *, settings: TrainingConfig, num_epochs: int
+) -> tuple[Activations | None, str]:
+    """Say which states `train` would keep, and why; none are computed."""
+    limit_gb = cache_limit_gb(settings)
+    return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
+
+
+def cache_limit_gb(settings: TrainingConfig) -> float:
+    """Say how large the file may be, in units of 10**9 bytes; 0 for none."""
+    return settings.activation_cache_gb
+
+
+def _folder() -> Path:
+    return cache_folder().with_name("activations")
 
 
 def _existing(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.attention import why_no_trees
 from biddable.models.randomness import noisy_embeddings
+from biddable.models.recompute import recomputed_activations
 
 # A core is busy with a few hundred ids, and what they keep for the gradient stays small.
 _CPU_TOKENS = 384
@@ -71,6 +72,11 @@ class Layout:
 def training_noise(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
     """Add the noise that a run asks for to the model's embeddings, as long as the context lasts."""
     return noisy_embeddings(model, alpha=settings.neftune_alpha)
+
+
+def recomputed_layers(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
+    """Let layers be computed again for the gradient if a run asks for it."""
+    return recomputed_activations(model, enabled=settings.gradient_checkpointing)
 
 
 PADDED = Layout(False, "rows are padded, as asked")

@@ -10,26 +10,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
-
 from biddable.config import RunConfig
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
 from biddable.training.checkpoint import require_unused
-from biddable.training.layout import Layout, planned_steps
+from biddable.training.estimate import Estimate, estimate
+from biddable.training.layout import Layout
 from biddable.training.optimizer import peak_learning_rate, schedule_factor
 from biddable.training.preparation import Prepared, checkpoints_of, prepare
-
-_SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
-_REFUSED = ("✗", "bold red")
+from biddable.training.sizing import Sizing
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +73,7 @@ class Plan:
         learning_rate: its peak.
         learning_rate_reason: why.
         refusals: why the run would be refused; empty if it would not.
+        estimate: of its memory and time; None if no row is left.
     """
 
     readiness: Readiness
@@ -96,17 +90,22 @@ class Plan:
     learning_rate: float
     learning_rate_reason: str
     refusals: list[str]
+    estimate: Estimate | None
 
     def as_json(self) -> dict[str, Any]:
-        """Give it for a program to read."""
-        return {"ready": not self.refusals, **asdict(self)}
+        """Give it for a program to read; sizes in bytes, times in seconds."""
+        described = {"ready": not self.refusals, **asdict(self)}
+        if self.estimate is not None:
+            described["estimate"] = self.estimate.as_json()
+        return described
 
 
-def plan_run(config: RunConfig) -> Plan:
+def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
     """Read, encode and count all that a config would train, and train nothing.
 
     Args:
         config: the run.
+        measure: run a few micro-batches forward and backward, for its memory and time.
 
     Returns:
         The plan; what the run would be refused for is in it, not raised, as far as the rows could
@@ -122,7 +121,8 @@ def plan_run(config: RunConfig) -> Plan:
         encoded["held_out"] = _encode(rows.held_out, prepared)
     ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
     kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
-    steps = _steps(kept, config.training, prepared) if kept else None
+    sizing = _sizing(kept, config.training, prepared) if kept else None
+    steps = sizing.steps() if sizing else None
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
@@ -137,6 +137,11 @@ def plan_run(config: RunConfig) -> Plan:
         checkpoints_of(config).require_none()
     except CheckpointError as error:
         refusals.append(str(error))
+    estimated = None
+    if sizing is not None:
+        held_out = [e for e in encoded.get("held_out", []) if _fits(e, prepared)]
+        can_measure = measure and not refusals
+        estimated = estimate(sizing, EncodedRows.of(held_out), measure=can_measure)
     return Plan(
         readiness=readiness,
         method=prepared.method,
@@ -152,28 +157,14 @@ def plan_run(config: RunConfig) -> Plan:
         learning_rate=rate,
         learning_rate_reason=reason,
         refusals=refusals,
+        estimate=estimated,
     )
 
 
-def _steps(rows: EncodedRows, settings: TrainingConfig, prepared: Prepared) -> BatchPlan:
-    layout = Layout.choose(prepared.loaded.model, settings)
-    return planned_steps(rows, settings=settings, seed=prepared.seed, layout=layout)
-
-
-def plan_table(plan: Plan) -> RenderableType:
-    """Lay a plan out for the terminal."""
-    parts: list[RenderableType] = [Text("Readiness of the base", style="bold"), _facts(plan)]
-    parts += [Text("Lengths in tokens, and what the limit takes", style="bold"), _lengths(plan)]
-    parts += [Text("The training", style="bold"), _training(plan)]
-    if plan.refusals:
-        shown = {str(problem) for problem in plan.readiness.problems}
-        rest = [reason for reason in plan.refusals if reason not in shown]
-        why = ":" if rest else ", for what is marked ✗ above."
-        parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
-        parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
-    else:
-        parts.append(Text("This run can start: biddable train", style="bold green"))
-    return Group(*parts)
+def _sizing(rows: EncodedRows, settings: TrainingConfig, prepared: Prepared) -> Sizing:
+    model = prepared.loaded.model
+    layout = Layout.choose(model, settings)
+    return Sizing(model, rows, settings=settings, seed=prepared.seed, layout=layout)
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -243,55 +234,3 @@ def _num_learned(example: Example) -> int:
 def _num_stops(example: Example, stop_id: int) -> int:
     pairs = zip(example.input_ids, example.loss_mask, strict=True)
     return sum(1 for token_id, is_learned in pairs if is_learned and token_id == stop_id)
-
-
-def _facts(plan: Plan) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    for fact in plan.readiness.facts:
-        sign, style = _SIGNS.get(fact.verdict, _REFUSED)
-        text = Text(fact.text)
-        if fact.advice:
-            text.append(f"\n{fact.advice}", style="italic")
-        table.add_row(" ", Text(sign, style=style), text)
-    return Padding(table, (0, 0, 1, 0))
-
-
-def _lengths(plan: Plan) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("  part")
-    for name in ("rows", "p50", "p95", "p99", "longest", "limit", "over", "lost", "stops"):
-        table.add_column(name, justify="right")
-    for part, ledger in plan.ledgers.items():
-        numbers = (ledger.num_rows, ledger.p50, ledger.p95, ledger.p99, ledger.longest)
-        lost = (ledger.num_over, ledger.num_lost_tokens, ledger.num_lost_stops)
-        limit = "none" if ledger.limit is None else f"{ledger.limit:,}"
-        cells = [*(f"{n:,}" for n in numbers), limit, *(f"{n:,}" for n in lost)]
-        table.add_row(f"  {part.replace('_', ' ')}", *cells)
-    over = sum(ledger.num_over for ledger in plan.ledgers.values())
-    policy = next(iter(plan.ledgers.values())).overflow
-    deed = {"drop": "are dropped whole; no answer is cut", "error": "are an error"}[policy]
-    told = (
-        f"  the rows over the limit {deed}; lost: tokens that would be learned, and stops in them"
-        if over
-        else "  no row is over the limit"
-    )
-    return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))
-
-
-def _training(plan: Plan) -> RenderableType:
-    share = 100 * plan.num_loss_tokens / max(plan.num_tokens, 1)
-    rate, reason = f"{plan.learning_rate:g}", plan.learning_rate_reason
-    lines = {
-        "what trains": plan.method,
-        "template": f"{plan.readiness.template}, ends with {plan.readiness.stop_text}",
-        "trained tokens": f"{plan.num_loss_tokens:,} of {plan.num_tokens:,} ({share:.1f} %)",
-        "stop learned": f"in {plan.num_stopped:,} of {plan.num_kept:,} rows",
-        "steps": f"{plan.num_steps:,}, over {plan.num_step_tokens:,} tokens,"
-        f" {plan.num_step_loss_tokens:,} of them learned; {plan.num_step_unique_tokens:,} are left"
-        " where rows share their starts",
-        "learning rate": reason if reason.startswith(rate) else f"{rate} ({reason})",
-    }
-    table = Table.grid(padding=(0, 2))
-    for name, text in lines.items():
-        table.add_row(f"  {name}", Text(text))
-    return Padding(table, (0, 0, 1, 0))

@@ -23,11 +23,10 @@ from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import ConfigError, DataError, TrainingError
 from biddable.models.loss import Trunk, accumulate_gradient
-from biddable.models.recompute import recomputed_activations
-from biddable.training.activations import Activations, open_activations
+from biddable.training.activations import Activations, cache_limit_gb, open_activations
 from biddable.training.checkpoints import Checkpoints, Event
 from biddable.training.held_out import held_out_loss
-from biddable.training.layout import Layout, planned_steps, training_noise
+from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
@@ -99,7 +98,7 @@ def train(
     )
     with (
         torch.random.fork_rng(devices=cuda_devices(model)),
-        recomputed_activations(model, enabled=settings.gradient_checkpointing),
+        recomputed_layers(model, settings),
         training_noise(model, settings),
     ):
         torch.manual_seed(seed)
@@ -141,7 +140,7 @@ class _Run:
         self.may_skip = settings.on_nonfinite == "skip"
         self.held_out_every, self.patience = settings.held_out_every, settings.patience
         self.keeps_best = settings.keep == "best"
-        self.activation_cache_gb = settings.activation_cache_gb
+        self.activation_cache_gb = cache_limit_gb(settings)
         self.activations: Activations | None = None
         self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(

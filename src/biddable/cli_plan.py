@@ -1,0 +1,175 @@
+"""Offer ``biddable plan``: of a run here, of its whole path small, or on paper."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from biddable.cli_options import AsJson, console, print_json
+
+if TYPE_CHECKING:
+    from biddable.config_training import MethodConfig
+
+_UNITS = {"": 1, "M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
+Measure = Annotated[
+    bool,
+    typer.Option("--measure/--no-measure", help="Run a few passes, for time and memory; seconds."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Do the whole path on a few rows: train, save, compare.")
+]
+ModelConfig = Annotated[
+    str | None, typer.Option(help="A transformers config.json: plan on paper, for GPUs not here.")
+]
+Gpus = Annotated[int, typer.Option(min=1, help="On paper: how many GPUs.")]
+GpuMemory = Annotated[str, typer.Option(help="On paper: of each, 80GB or 80GiB.")]
+GpuTflops = Annotated[
+    float | None, typer.Option(min=0.001, help="On paper: what each reaches; for the speed.")
+]
+Method = Annotated[
+    Literal["full", "freeze", "lora"] | None, typer.Option(help="On paper: what trains.")
+]
+Rank = Annotated[int | None, typer.Option(min=1, help="On paper: LoRA's rank.")]
+MicroTokens = Annotated[int, typer.Option(min=1, help="On paper: tokens of a pass on a GPU.")]
+Precision = Annotated[
+    Literal["float32", "mixed", "bfloat16"], typer.Option(help="On paper: of weights and passes.")
+]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="On paper: compute layers again.")
+]
+
+
+def plan(
+    config: Config = None,
+    measure: Measure = True,
+    dry_run: DryRun = False,
+    model_config: ModelConfig = None,
+    gpus: Gpus = 1,
+    gpu_memory: GpuMemory = "80GB",
+    gpu_tflops: GpuTflops = None,
+    method: Method = None,
+    rank: Rank = None,
+    micro_tokens: MicroTokens = 4096,
+    precision: Precision = "float32",
+    checkpointing: Checkpointing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a config would train, what it takes, and whether its base can learn it.
+
+    Nothing is trained. With --model-config it is said on paper, from sizes alone, for GPUs that are
+    not here; the method is that of CONFIG, or of --method and --rank.
+    Exit code 1 if the run would be refused, fails in small, or does not fit on paper.
+    """
+    if model_config is not None:
+        if dry_run:
+            raise typer.BadParameter("it needs a model that is here.", param_hint="--dry-run")
+        asked = _method(config, method, rank)
+        sizes = {"num_gpus": gpus, "gpu_memory": parse_size(gpu_memory), "gpu_tflops": gpu_tflops}
+        load = {"micro_tokens": micro_tokens, "precision": precision, "recompute": checkpointing}
+        _plan_on_paper(model_config, asked, sizes=sizes, load=load, as_json=as_json)
+        return
+    if config is None:
+        raise typer.BadParameter("name a file, or give --model-config.", param_hint="CONFIG")
+    if method or rank:
+        raise typer.BadParameter(
+            "it is for --model-config; write it into the config.",
+            param_hint="--method" if method else "--rank",
+        )
+    if dry_run:
+        _rehearse(config, as_json=as_json)
+    else:
+        _plan_here(config, measure=measure, as_json=as_json)
+
+
+def parse_size(text: str) -> int:
+    """Read a size in bytes: ``80GB`` is 80 * 10**9, ``80GiB`` is 80 * 2**30.
+
+    Example:
+        >>> parse_size("80GB"), parse_size("1.5 GiB")
+        (80000000000, 1610612736)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]i?|)B?\s*", text)
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(
+            f'found "{text}"; expected a size such as 80GB or 80GiB.', param_hint="--gpu-memory"
+        )
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _plan_here(path: str, *, measure: bool, as_json: bool) -> None:
+    from biddable.config import load_config
+
+    settings = load_config(path)
+    from biddable.training.plan_table import plan_table
+    from biddable.training.planner import plan_run
+
+    with console(stderr=True).status("reading, encoding, measuring"):
+        found = plan_run(settings, measure=measure)
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console().print(plan_table(found), highlight=False)
+    if found.refusals:
+        raise typer.Exit(1)
+
+
+def _plan_on_paper(
+    path: str,
+    method: MethodConfig,
+    *,
+    sizes: dict[str, Any],
+    load: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from biddable.training.paper import Hardware, Load, plan_on_paper
+    from biddable.training.plan_table import paper_table
+
+    found = plan_on_paper(path, method, hardware=Hardware(**sizes), load=Load(**load))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        console().print(paper_table(found), highlight=False)
+    if not found.fits:
+        raise typer.Exit(1)
+
+
+def _method(path: str | None, name: str | None, rank: int | None) -> MethodConfig:
+    """Take the method from a config or from options."""
+    from biddable.config import load_config, parse_config
+
+    if path is not None:
+        if name or rank:
+            raise typer.BadParameter(
+                "CONFIG says the method already; leave one of the two out.",
+                param_hint="--method" if name else "--rank",
+            )
+        return load_config(path).method
+    values: dict[str, Any] = {"name": name or "full"}
+    if rank is not None:
+        values["rank"] = rank
+    filled = {"model": "on paper", "data": "none", "output": "none"}
+    return parse_config({**filled, "method": values}, source="options").method
+
+
+def _rehearse(path: str, *, as_json: bool) -> None:
+    from biddable.config import load_config
+
+    settings = load_config(path)
+    from biddable.rehearsal import Stage, rehearse, stage_line
+
+    screen = console(hush=as_json)
+
+    def show(stage: Stage) -> None:
+        screen.print(stage_line(stage), highlight=False)
+
+    stages = rehearse(settings, on_stage=show)
+    failed = [stage for stage in stages if stage.error]
+    if as_json:
+        print_json({"ok": not failed, "stages": [stage.as_json() for stage in stages]})
+    if failed:
+        raise typer.Exit(1)

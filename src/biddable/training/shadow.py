@@ -1,0 +1,219 @@
+"""Count what a forward pass keeps for the backward pass, on a copy of the model without numbers.
+
+The copy lies on torch's "meta" device: its tensors have shapes and no content, so that a pass
+through a model of any size takes a moment and no memory. What autograd keeps in it is what it would
+keep in the model: adapters, frozen layers and every architecture's own code are seen as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from biddable.data.batching import Batch
+from biddable.data.encoded import EncodedRows
+from biddable.data.trees import TreeBatch, build_tree
+from biddable.models.freezing import decoder_layers
+from biddable.models.head import Body
+from biddable.training.costs import kept_per_token, lowest_trained, recomputed
+from biddable.training.layout import Layout
+
+_log = logging.getLogger(__name__)
+
+NAME = "biddable_shadow"
+
+# of each attention call of a tree: G branches, S queries, L keys, and rows of the mask, 0 for none
+_Calls = list[tuple[int, int, int, int]]
+_calls: ContextVar[_Calls | None] = ContextVar("calls", default=None)
+
+
+class Shadow:
+    """A copy of a model that has its shapes and none of its numbers.
+
+    Attributes:
+        model: the copy, in training mode.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Copy a model; it is left as it is.
+
+        Args:
+            model: a transformers causal LM, with what trains settled on it.
+        """
+        _register()
+        self.model = without_numbers(model)
+        self.model.train(True)
+        self.model.config._attn_implementation = NAME
+        for module in self.model.modules():  # autograd's hooks do not see into recomputed layers
+            if getattr(module, "gradient_checkpointing", False):
+                module.gradient_checkpointing = False  # type: ignore[assignment]
+
+    def kept_by(self, batch: Batch | TreeBatch) -> int:
+        """Count what the layers below the head keep for the gradient of a batch, in bytes.
+
+        Args:
+            batch: on the CPU.
+        """
+        if isinstance(batch, TreeBatch):
+            token = _calls.set(_calls_of(batch))
+            try:
+                return self.kept(1, len(batch.input_ids))
+            finally:
+                _calls.reset(token)
+        return self.kept(*batch.input_ids.shape)
+
+    def kept(self, num_rows: int, length: int) -> int:
+        """Count what the layers below the head keep for rows of one length, in bytes."""
+        weights = {p.untyped_storage()._cdata for p in self.model.parameters()}
+        found: dict[int, Any] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                found[storage._cdata] = storage  # held, so that its address is not used again
+            return tensor
+
+        ids = torch.zeros((num_rows, length), dtype=torch.long, device="meta")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            # with a mask given, transformers does not look into the positions, which are empty
+            Body(self.model).states(input_ids=ids, attention_mask=torch.ones_like(ids))
+        return sum(storage.nbytes() for storage in found.values())
+
+
+class KeptStates:
+    """Say what the layers of a model keep of a micro-batch for its gradient.
+
+    Attributes:
+        is_counted: on a shadow; else by the formula of a Llama-type model, as this model's code
+            does not run without numbers.
+    """
+
+    def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
+        """Make the shadow.
+
+        Args:
+            model: as it is going to be trained.
+            layout: of the rows.
+        """
+        self._model, self._layout = model, layout
+        self._is_recomputed = any(
+            getattr(m, "gradient_checkpointing", False) for m in model.modules()
+        )
+        self._shadow: Shadow | None = None
+        try:
+            shadow = Shadow(model)
+            shadow.kept(1, 2)
+            self._shadow = shadow
+        except Exception as error:  # whatever a model's own code does without numbers
+            _log.info("%s is not counted without numbers: %s", type(model).__name__, error)
+        self.is_counted = self._shadow is not None
+
+    def of(
+        self,
+        rows: EncodedRows,
+        numbers: Sequence[int],
+        *,
+        trunk: int = 0,
+        recompute: bool = False,
+    ) -> int:
+        """Say what is kept, in bytes.
+
+        Args:
+            rows: all examples.
+            numbers: of those in the micro-batch.
+            trunk: first ids of each that are run in a pass of their own, which is kept meanwhile.
+            recompute: as if layers were computed again for the gradient; they are anyway if the
+                model is set so.
+        """
+        batches = [self._layout.batch(rows, numbers, trunk=trunk)]
+        if trunk:
+            batches.append(build_tree(rows, numbers, trunk=trunk, only_trunk=True))
+        num_tokens = sum(batch.input_ids.numel() for batch in batches)
+        if self._shadow is not None:
+            kept = sum(map(self._shadow.kept_by, batches))
+        else:
+            num_layers = len(decoder_layers(self._model)) - lowest_trained(self._model)
+            itemsize = self._model.dtype.itemsize
+            size = kept_per_token(self._model.config, itemsize=itemsize, num_layers=num_layers)
+            kept = num_tokens * size
+        if recompute or self._is_recomputed:
+            return recomputed(kept, num_tokens, model=self._model)
+        return kept
+
+
+def without_numbers(model: PreTrainedModel) -> PreTrainedModel:
+    """Copy a model to the meta device without copying its weights; ties between them stay."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
+
+
+class _Fused(torch.autograd.Function):
+    """Attention that keeps what a fused kernel does: no scores, one sum for each query."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, mask = given
+        batch, heads, length, _ = query.shape
+        out: Tensor = query.new_empty(batch, length, heads, value.shape[-1]).transpose(1, 2)
+        sums = query.new_empty((batch, heads, length), dtype=torch.float32)
+        ctx.save_for_backward(query, key, value, mask, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[None, None, None, None]:
+        raise NotImplementedError("a shadow has no gradient")
+
+
+def _attend(module: nn.Module, *given: Any, **_: Any) -> tuple[Tensor, None]:
+    """Stand for a layer's attention: (B, H, T, D) each to (B, T, H, D)."""
+    query, key, value, _mask = given
+    attend: Callable[..., Tensor] = _Fused.apply
+    calls = _calls.get()
+    if calls is None:
+        return attend(query, key, value, None).transpose(1, 2), None
+    # as models/attention.py lays the branches of a tree out
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
+    parts = []
+    for size, num_queries, num_keys, mask_rows in calls:
+        q = _take(query, size, num_queries).transpose(1, 2)
+        k, v = (_take(states, size, num_keys).transpose(1, 2) for states in (key, value))
+        mask = q.new_empty(mask_rows, 1, num_queries, num_keys) if mask_rows else None
+        parts.append(attend(q, k, v, mask).transpose(1, 2).flatten(0, 1))
+    joined = torch.cat(parts)
+    return _take(joined, 1, len(query)), None
+
+
+def _take(states: Tensor, *shape: int) -> Tensor:
+    nodes = torch.empty(shape, dtype=torch.long, device="meta")
+    taken: Tensor = F.embedding(nodes, states.flatten(1)).unflatten(-1, states.shape[1:])
+    return taken
+
+
+def _calls_of(tree: TreeBatch) -> _Calls:
+    found = []
+    for call in tree.branches:
+        starts, (size, num_queries) = call.starts, call.queries.shape
+        rows = 1 if bool((starts == starts[0]).all()) else size
+        has_mask = bool(starts.any()) or num_queries != call.keys.shape[1]
+        found.append((size, num_queries, call.keys.shape[1], rows if has_mask else 0))
+    return found
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, lambda **_: None)

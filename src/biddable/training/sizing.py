@@ -1,0 +1,139 @@
+"""Find the micro-batch of a run that takes most memory, and what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from biddable.config_training import TrainingConfig
+from biddable.data.batching import BatchPlan
+from biddable.data.encoded import EncodedRows
+from biddable.training.costs import Memory, MicroBatch, States, micro_batches_of
+from biddable.training.layout import Layout, planned_steps, recomputed_layers
+from biddable.training.shadow import KeptStates
+
+_STEPS_LOOKED_AT = 2_000
+_CANDIDATES = 3  # of each kind, whose activations are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Hold what a peak has beside the formulas.
+
+    Attributes:
+        program: bytes of the process that are no part of training.
+        factor: what passes take, over the formulas, as measured.
+        cache: bytes of the mapped file with the states of frozen layers.
+    """
+
+    program: int
+    factor: float = 1.0
+    cache: int = 0
+
+
+class Sizing:
+    """Size the run of a model on rows.
+
+    Attributes:
+        model: with what trains settled on it; nothing of it is run.
+        rows: that it trains on.
+        settings: how.
+        layout: of the rows.
+        states: of the model.
+        kept: its activations.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: EncodedRows,
+        *,
+        settings: TrainingConfig,
+        seed: int,
+        layout: Layout,
+    ) -> None:
+        """Take the run; see the attributes.
+
+        Args:
+            model: see there; may be without numbers.
+            rows: see there.
+            settings: see there.
+            seed: of the order of rows.
+            layout: see there.
+        """
+        self.model, self.rows, self.settings, self.layout = model, rows, settings, layout
+        self.seed = seed
+        self.states = States.of(model)
+        with recomputed_layers(model, settings):
+            self.kept = KeptStates(model, layout)
+
+    def changed(
+        self,
+        *,
+        model: PreTrainedModel | None = None,
+        rows: EncodedRows | None = None,
+        micro_batch_size: int | None = None,
+    ) -> Sizing:
+        """Give the same run with one thing changed."""
+        settings = self.settings
+        if micro_batch_size is not None:
+            settings = settings.model_copy(update={"micro_batch_size": micro_batch_size})
+        return Sizing(
+            model or self.model,
+            rows or self.rows,
+            settings=settings,
+            seed=self.seed,
+            layout=self.layout,
+        )
+
+    def steps(self) -> BatchPlan:
+        """Plan the run."""
+        return planned_steps(self.rows, settings=self.settings, seed=self.seed, layout=self.layout)
+
+    def micro_batches(self) -> list[list[MicroBatch]]:
+        """Count the micro-batches of the first steps."""
+        steps = self.steps()[:_STEPS_LOOKED_AT]
+        return micro_batches_of(self.rows, steps, is_tree=self.layout.is_tree)
+
+    def peak(
+        self,
+        looked_at: Sequence[Sequence[MicroBatch]],
+        surroundings: Surroundings,
+        *,
+        recompute: bool = False,
+    ) -> tuple[MicroBatch, Memory]:
+        """Find the largest peak.
+
+        Args:
+            looked_at: what `micro_batches` gave.
+            surroundings: added.
+            recompute: as if layers were computed again for the gradient.
+
+        Returns:
+            The micro-batch, and the memory at its peak.
+        """
+        found = []
+        for batch in _candidates(looked_at):
+            logits = self.states.logits(batch.num_places)
+            kept = self.kept.of(self.rows, batch.numbers, trunk=batch.trunk, recompute=recompute)
+            memory = self.states.peak(
+                batch,
+                activations=round(surroundings.factor * (kept + logits)) - logits,
+                program=surroundings.program,
+                cache=surroundings.cache,
+            )
+            found.append((batch, memory))
+        return max(found, key=lambda pair: pair[1].peak)
+
+
+def _candidates(looked_at: Sequence[Sequence[MicroBatch]]) -> list[MicroBatch]:
+    """Choose those that may take most; which it is depends on the model."""
+    chosen: dict[tuple[int, ...], MicroBatch] = {}
+    for has_gradients in (False, True):
+        alike = [b for step in looked_at for b in step if b.has_gradients == has_gradients]
+        for key in ("num_tokens", "num_keys", "num_places"):
+            ordered = sorted(alike, key=lambda batch: -getattr(batch, key))
+            chosen |= {batch.numbers: batch for batch in ordered[:_CANDIDATES]}
+    return list(chosen.values())

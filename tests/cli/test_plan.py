@@ -1,0 +1,115 @@
+"""``biddable plan`` through the real entry point: here, in small, and on paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+Config = Callable[..., Path]
+
+
+@pytest.fixture
+def paper() -> Path:
+    """A small Llama's config, in the folder where the test runs."""
+    path = Path("llama.json")
+    values = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
+    path.write_text(json.dumps(values | sizes))
+    return path
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_what_a_run_takes_fits_the_terminal(
+    cli: Cli, config: Config, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    ran = cli("plan", config())
+    assert ran.code == 0
+    assert "at the peak, of" in ran.out
+    assert " in all, " in ran.out
+    assert max(map(len, ran.out.splitlines())) <= int(columns)
+    assert "…" not in ran.out
+
+
+def test_no_measure_tells_no_time(cli: Cli, config: Config) -> None:
+    estimate = json.loads(cli("plan", config(), "--no-measure", "--json").out)["estimate"]
+    assert estimate["pace"] is None
+    assert estimate["memory"]["activations"] > 0
+
+
+def test_the_dry_run_tells_its_stages_and_leaves_nothing(cli: Cli, config: Config) -> None:
+    path = config(output="run")
+    before = sorted(Path().iterdir())
+    ran = cli("plan", path, "--dry-run")
+    assert ran.code == 0
+    assert [line.split()[1] for line in ran.out.splitlines() if line.startswith("✓")] == [
+        "read",
+        "encode",
+        "step",
+        "resume",
+        "save",
+        "generate",
+        "compare",
+    ]
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_dry_run_that_fails_says_where_and_why(cli: Cli, config: Config) -> None:
+    ran = cli("plan", config(data={"train": "nowhere.jsonl"}), "--dry-run")
+    assert ran.code == 1
+    assert ran.out.startswith("✗ read")
+    assert "nowhere.jsonl" in ran.out
+    ran = cli("plan", config(data={"train": "nowhere.jsonl"}), "--dry-run", "--json")
+    found = json.loads(ran.out)
+    assert (ran.code, found["ok"], found["stages"][-1]["name"]) == (1, False, "read")
+
+
+def test_on_paper(cli: Cli, paper: Path) -> None:
+    ran = cli("plan", "--model-config", paper, "--gpus", 8, "--gpu-memory", "80GB")
+    assert ran.code == 0
+    assert "✓ FSDP2" in ran.out
+    assert "give --gpu-tflops" in ran.out
+    found = json.loads(
+        cli("plan", "--model-config", paper, "--method", "lora", "--gpu-tflops", 100, "--json").out
+    )
+    assert found["fits"] is True
+    assert found["tokens_per_s"] > 0
+    assert found["spreads"][0]["memory"]["peak"] > 0
+
+
+def test_on_paper_with_the_method_of_a_config(cli: Cli, config: Config, paper: Path) -> None:
+    path = config(method={"name": "lora", "rank": 4})
+    ran = cli("plan", path, "--model-config", paper)
+    assert "LoRA of rank 4" in ran.out
+
+
+def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> None:
+    ran = cli("plan", "--model-config", paper, "--gpu-memory", "2GB")
+    assert ran.code == 1
+    assert "✗ one GPU" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ([], 2, "name a file, or give --model-config"),
+        (["--model-config", "nowhere.json"], 1, "nowhere.json: cannot be read"),
+        (["--model-config", "llama.json", "--gpu-memory", "80 apples"], 2, 'found "80 apples"'),
+        (["--model-config", "llama.json", "--gpu-memory", "0GB"], 2, "expected a size"),
+        (["--model-config", "llama.json", "--rank", "4"], 1, "method.rank"),
+        (["--model-config", "llama.json", "--dry-run"], 2, "needs a model that is here"),
+        (["run.yaml", "--method", "lora"], 2, "write it into the config"),
+        (["run.yaml", "--model-config", "llama.json", "--rank", "4"], 2, "leave one of the two"),
+    ],
+)
+@pytest.mark.usefixtures("paper")
+def test_wrong_usage(cli: Cli, config: Config, arguments: list[str], code: int, told: str) -> None:
+    config()
+    ran = cli("plan", *arguments)
+    assert (ran.code, ran.err.count("\n")) == (code, 1)
+    assert told in ran.err

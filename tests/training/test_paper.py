@@ -1,0 +1,162 @@
+"""The plan on paper: exact counts, formulas by hand, and what is no config of a model."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from biddable.config_training import MethodConfig
+from biddable.errors import ConfigError
+from biddable.training.paper import RESERVED, Hardware, Load, plan_on_paper
+
+GB = 10**9
+LLAMA_3_8B = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+}
+NUM_PARAMETERS = 8_030_261_248
+LAYER = 218_112_000
+OUTSIDE = NUM_PARAMETERS - 32 * LAYER
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("llama") / "config.json"
+    path.write_text(json.dumps(LLAMA_3_8B))
+    return path
+
+
+def planned(path, *, method=None, **asked):
+    return planned_once(path, json.dumps(method or {}), **asked)
+
+
+@cache
+def planned_once(path, method, *, gpus=8, gpu_memory=80 * GB, tflops=None, **load):
+    hardware = Hardware(gpus, gpu_memory, tflops)
+    return plan_on_paper(
+        path, MethodConfig(**json.loads(method)), hardware=hardware, load=Load(**load)
+    )
+
+
+def memory_of(plan, name):
+    return next(spread.memory for spread in plan.spreads if spread.name == name)
+
+
+def test_llama_3_8b_is_counted_exactly(llama):
+    plan = planned(llama)
+    assert plan.architecture == "LlamaForCausalLM"
+    assert (plan.num_parameters, plan.num_trained) == (NUM_PARAMETERS, NUM_PARAMETERS)
+    assert planned(llama.parent).num_parameters == NUM_PARAMETERS  # the folder does as well
+
+
+def test_ddp_and_fsdp_by_hand(llama):
+    plan = planned(llama)
+    copied, sharded = memory_of(plan, "DDP"), memory_of(plan, "FSDP2")
+    assert (copied.weights, copied.gradients) == (4 * NUM_PARAMETERS, 8 * NUM_PARAMETERS)
+    assert copied.optimizer == 8 * NUM_PARAMETERS
+    assert sharded.weights == NUM_PARAMETERS // 2 + 4 * (2 * LAYER + OUTSIDE)
+    assert sharded.gradients == NUM_PARAMETERS // 2 + 4 * OUTSIDE
+    assert sharded.optimizer == NUM_PARAMETERS
+    assert copied.activations == sharded.activations > 40 * GB
+    assert copied.peak > plan.usable == round(0.95 * (80 * GB - RESERVED))
+
+
+def test_mixed_precision_keeps_float32_weights_and_passes_in_half(llama):
+    plan = planned(llama, precision="mixed")
+    assert memory_of(plan, "DDP").weights == (4 + 2) * NUM_PARAMETERS
+    sharded = memory_of(plan, "FSDP2")
+    assert sharded.weights == NUM_PARAMETERS // 2 + 2 * (2 * LAYER + OUTSIDE)
+    assert sharded.optimizer == NUM_PARAMETERS
+    assert 0.5 < sharded.activations / memory_of(planned(llama), "FSDP2").activations < 0.6
+    assert memory_of(planned(llama, precision="bfloat16"), "DDP").weights == 2 * NUM_PARAMETERS
+
+
+def test_adapters_and_frozen_layers(llama):
+    adapted = planned(llama, method={"name": "lora", "rank": 8})
+    assert adapted.num_trained == adapted.num_parameters - NUM_PARAMETERS == 20_971_520
+    assert memory_of(adapted, "DDP").gradients == 8 * adapted.num_trained
+    frozen = planned(llama, method={"name": "freeze", "num_frozen_layers": 16})
+    assert NUM_PARAMETERS - frozen.num_trained == 16 * LAYER + 128256 * 4096
+    full = memory_of(planned(llama), "DDP").activations
+    assert memory_of(frozen, "DDP").activations == pytest.approx(full / 2, rel=0.01)
+
+
+def test_the_largest_pass_fits_and_one_token_more_does_not(llama):
+    (_, sharded) = planned(llama).spreads
+    most = sharded.largest_micro_tokens
+    assert not sharded.fits
+    assert planned(llama, micro_tokens=most).fits
+    assert not planned(llama, micro_tokens=most + 1).fits
+
+
+def test_what_does_not_fit_is_told_what_would_help(llama):
+    plan = planned(llama)
+    assert not plan.fits
+    by_change = {suggestion.change: suggestion for suggestion in plan.suggestions}
+    helped = by_change["--checkpointing: about a third more time"]
+    assert helped.fits
+    assert helped.needed == memory_of(planned(llama, recompute=True), "FSDP2").peak
+    lora = by_change["--method lora (rank 8)"]
+    assert lora.needed == memory_of(planned(llama, method={"name": "lora"}), "FSDP2").peak
+    assert planned(llama, gpus=16).suggestions == []
+
+
+def test_time_is_told_only_for_a_speed_that_is_given(llama):
+    assert planned(llama).tokens_per_s is None
+    plan = planned(llama, tflops=400)
+    matrices = 32 * (LAYER - 2 * 4096) + 128256 * 4096
+    assert plan.operations_per_token == 6 * matrices
+    assert plan.tokens_per_s == 8 * 400e12 / (6 * matrices)
+
+
+def test_one_gpu_has_one_way(llama):
+    (alone,) = planned(llama, gpus=1, gpu_memory=200 * GB).spreads
+    assert (alone.name, alone.fits) == ("one GPU", True)
+    assert alone.memory.gradients == 4 * NUM_PARAMETERS
+
+
+def test_a_gpu_too_small_for_anything(llama):
+    plan = planned(llama, gpu_memory=GB)
+    assert plan.usable == 0
+    assert [spread.largest_micro_tokens for spread in plan.spreads] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "No such file or directory"),
+        ("{", "is no JSON"),
+        ("[1]", 'has no "model_type"'),
+        ('{"hidden_size": 8}', 'has no "model_type"'),
+        ('{"model_type": "lama"}', r'model_type "lama" is not known .* Did you mean "llama"'),
+        ('{"model_type": "llama", "hidden_size": 8}', "lacks num_hidden_layers, num_attention_h"),
+        (json.dumps({**LLAMA_3_8B, "hidden_size": "wide"}), "hidden_size"),
+        (json.dumps({**LLAMA_3_8B, "model_type": "vit"}), "no causal language model"),
+    ],
+)
+def test_what_is_no_config_of_a_language_model(tmp_path, text, told):
+    path = tmp_path / "other.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as raised:
+        planned(path)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_sizes_under_their_older_names_are_seen(tmp_path):
+    path = tmp_path / "config.json"
+    values = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300}
+    path.write_text(json.dumps(values))
+    assert planned(path, gpus=1).architecture == "GPT2LMHeadModel"
