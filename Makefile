@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PACKAGE := src/biddable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fix docs
+.PHONY: help setup demo test test-all check fix docs bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,12 @@ fix: $(READY) ## format, and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/reference.py
+
+bench: $(READY) ## every benchmark beside its rivals, results into benchmarks/results; an hour or more on two quiet cores
+	$(BIN)/python benchmarks/data.py --write
+	$(BIN)/python benchmarks/check.py --out benchmarks/results/check.json
+	$(BIN)/python benchmarks/train.py --write
+	$(BIN)/python benchmarks/plan.py --write
 
 docs: $(READY) ## write the generated reference pages
 	$(BIN)/python scripts/reference.py
