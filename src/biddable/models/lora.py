@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from biddable.errors import ConfigError, nearest
+from biddable.models.low_rank import low_rank_linear
 from biddable.models.quantized import (
     QuantizedKind,
     QuantizedLinear,
@@ -159,6 +160,9 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
+        if self._is_plain(x):
+            frozen_layer = self.frozen_weight, self.frozen_bias
+            return low_rank_linear(x, frozen_layer, self.lora_A, self.lora_B, self.scale)
         low_rank: Tensor = (self.dropout(x) @ self.lora_A) @ self.lora_B
         if self.magnitude is None:
             frozen = frozen_linear(x, self.frozen_weight, self.frozen_bias)
@@ -168,6 +172,13 @@ class LoRALinear(nn.Module):
         gain = self.magnitude / self.row_lengths().to(self.magnitude)  # (out,)
         turned: Tensor = gain * (frozen_linear(x, self.frozen_weight) + self.scale * low_rank)
         return turned if self.frozen_bias is None else turned + self.frozen_bias
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Say whether nothing but the sum of two products is asked for, all of one type."""
+        drops = self.training and self.dropout.p > 0
+        is_dense = type(self.frozen_weight.data) is Tensor
+        types = {x.dtype, self.frozen_weight.dtype, self.lora_A.dtype}
+        return self.magnitude is None and not drops and is_dense and len(types) == 1
 
     @torch.no_grad()
     def row_lengths(self) -> Tensor:
