@@ -185,3 +185,9 @@ def test_the_trees_of_a_step_are_of_like_size_and_within_the_limit():
     assert max(sizes) <= 200 + 9
     assert max(sizes) - min(sizes) <= 9
     assert len(group_by_starts(rows, ordered, max_tokens=5)) == 40  # a longer row stands alone
+
+
+def test_a_row_that_is_there_twice_is_run_once():
+    rows = EncodedRows.of([Example([1, 2, n], [True] * 3) for n in (4, 4, 5, 5)])
+    assert group_by_starts(rows, [0, 1, 2, 3], max_tokens=100) == ((0, 1, 2, 3),)
+    assert group_by_starts(rows, [0, 1, 2, 3], max_tokens=3) == ((0, 1), (2, 3))

@@ -160,7 +160,8 @@ def test_what_a_run_takes_is_told_and_nothing_is_touched(config_of):
 
 
 def test_the_peak_is_about_what_the_run_then_takes(config_of):
-    config = config_of(training={"epochs": 1, "batch_size": 12, "layout": "padded"})
+    sizes = {"batch_size": 12, "micro_batch_size": 12}
+    config = config_of(training={"epochs": 1, "layout": "padded", **sizes})
     planned = plan_run(config).estimate.memory
     with peak_during(torch.device("cpu")) as peak:
         run_training(config)
@@ -168,7 +169,8 @@ def test_the_peak_is_about_what_the_run_then_takes(config_of):
 
 
 def test_the_largest_micro_batch_is_the_planned_one(config_of):
-    config = config_of(training={"epochs": 1, "batch_size": 12, "layout": "padded"})
+    sizes = {"batch_size": 12, "micro_batch_size": 12}
+    config = config_of(training={"epochs": 1, "layout": "padded", **sizes})
     plan = plan_run(config, measure=False)
     assert plan.estimate.num_rows == 12
     assert plan.estimate.num_tokens == 12 * plan.ledgers["train"].longest

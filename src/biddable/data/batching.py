@@ -289,7 +289,8 @@ def group_by_starts(
     total = int(added.sum())
     share = total / max(math.ceil(total / max_tokens), 1)
     # the group in whose part of all ids the middle of what a row adds lies
-    parts = ((np.cumsum(added) - added / 2) // share).tolist()
+    middles = np.where(added > 0, np.cumsum(added) - added / 2, 0)  # a row twice: with itself
+    parts = np.maximum.accumulate(middles // share).tolist()
     if size is not None:
         parts = [place // size for place in range(len(ordered))]
     return tuple(

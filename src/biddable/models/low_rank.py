@@ -45,7 +45,7 @@ class _LowRank(Function):
         return F.linear(x, weight, bias).addmm_(inner, high, alpha=scale)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = outer  # (N, out)
         x, weight, low, high, inner = ctx.saved_tensors
