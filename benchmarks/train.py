@@ -189,24 +189,14 @@ def take_turns(wanted: Figures) -> None:
 
 def train_ours(wanted: Figures) -> None:
     """Train with biddable; the side "plain" keeps no states of frozen layers."""
-    import torch
-
     from biddable.config_training import TrainingConfig
-    from biddable.models.freezing import decoder_layers, freeze_layers
-    from biddable.models.lora import apply_lora
+    from biddable.models.freezing import freeze_layers
     from biddable.training.trainer import train
 
     part = PARTS[wanted["part"]]
     loaded, rows, steps = prepare(part, wanted["num_steps"])
     if "rank" in part:
-        layers = decoder_layers(loaded.model)[part.get("frozen", 0) :]
-        adapted = {id(module) for layer in layers for module in layer.modules()}
-        linear = [
-            name
-            for name, module in loaded.model.named_modules()
-            if id(module) in adapted and isinstance(module, torch.nn.Linear)
-        ]
-        apply_lora(loaded.model, rank=part["rank"], target_modules=linear)
+        adapt(loaded.model, part)
     elif "frozen" in part:
         freeze_layers(loaded.model, part["frozen"])
     started = 0.0
@@ -235,6 +225,37 @@ def train_ours(wanted: Figures) -> None:
         train(loaded.model, rows, settings=settings, on_event=listen)
 
 
+def adapt(model: Any, part: Figures) -> None:
+    """Put adapters on the linear layers above the cut; each side starts from the same ones."""
+    import torch
+
+    from biddable.models.freezing import decoder_layers
+    from biddable.models.lora import apply_lora
+
+    layers = decoder_layers(model)[part.get("frozen", 0) :]
+    adapted = {id(module) for layer in layers for module in layer.modules()}
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if id(module) in adapted and isinstance(module, torch.nn.Linear)
+    ]
+    torch.manual_seed(0)
+    apply_lora(model, rank=part["rank"], target_modules=linear)
+
+
+def adapter_start(part: Figures) -> dict[str, Any]:
+    """Give the start of each adapter's A, by PEFT's name of it."""
+    from biddable.models.loading import load
+    from biddable.models.lora import lora_layers
+
+    model = load("smollm2").model
+    adapt(model, part)
+    return {
+        f"base_model.model.{name}.lora_A.default.weight": layer.lora_A.detach().T.clone()
+        for name, layer in lora_layers(model).items()
+    }
+
+
 def train_trl(wanted: Figures) -> None:
     """Train with TRL on the same ids, as fast as it can be set here."""
     import datasets
@@ -248,13 +269,14 @@ def train_trl(wanted: Figures) -> None:
         "input_ids": [row.input_ids for row in chosen],
         "completion_mask": [[int(m) for m in row.loss_mask] for row in chosen],
     }
-    peft_config = None
+    peft_config, start = None, {}
     if "rank" in part:
         from peft import LoraConfig
 
         peft_config = LoraConfig(
             r=part["rank"], lora_alpha=part["rank"], target_modules="all-linear", bias="none"
         )
+        start = adapter_start(part)
 
     class Turns(TrainerCallback):
         """Wait before each step, and tell its time and loss when the loss is logged."""
@@ -293,14 +315,20 @@ def train_trl(wanted: Figures) -> None:
     )
     tokenizer = loaded.tokenizer
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    SFTTrainer(
+    trainer = SFTTrainer(
         model=loaded.model,
         args=settings,
         train_dataset=datasets.Dataset.from_dict(table),
         processing_class=tokenizer,
         callbacks=[Turns()],
         peft_config=peft_config,
-    ).train()
+    )
+    for name, parameter in trainer.model.named_parameters():
+        if name in start:
+            parameter.data.copy_(start.pop(name))
+    if start:
+        raise SystemExit(f"PEFT has no {next(iter(start))}")
+    trainer.train()
 
 
 def prepare(part: Figures, num_steps: int) -> tuple[Any, Any, list[list[int]]]:
