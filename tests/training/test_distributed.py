@@ -113,6 +113,11 @@ def start(*arguments, processes):
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
+def finish(running):
+    _, told = running.communicate(timeout=TIMEOUT_S)
+    assert running.returncode == 0, told
+
+
 def children_of(pid):
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     by_rank = {}
@@ -126,9 +131,9 @@ def children_of(pid):
 
 def cut_off(number):
     """Run with two processes, and send the second a signal at the 10th step or later."""
-    running = start("two.yaml", "--log", "events.jsonl", processes=2)
+    running = start("two.yaml", processes=2)
     while not Path("two.checkpoints/step-00000010").exists():
-        assert running.poll() is None, running.stderr.read()
+        assert running.poll() is None, running.communicate()[1]
     os.kill(children_of(running.pid)[1], number)
     _, told = running.communicate(timeout=TIMEOUT_S)
     assert running.returncode != 0
@@ -154,9 +159,8 @@ def test_a_run_that_lost_a_process_is_saved_and_goes_on(tmp_path, number, line):
     told = cut_off(number)
     (shown,) = [text for text in told.splitlines() if line in text]
     assert "--resume" in shown
-    again = start("two.yaml", "--resume", processes=1 if number == signal.SIGTERM else 2)
-    assert again.wait(timeout=TIMEOUT_S) == 0, again.stderr.read()
-    assert start("one.yaml", processes=1).wait(timeout=TIMEOUT_S) == 0
+    finish(start("two.yaml", "--resume", processes=1 if number == signal.SIGTERM else 2))
+    finish(start("one.yaml", processes=1))
     found, wanted = steps_of("two"), steps_of("one")
     assert [step for step, _ in found] == [step for step, _ in wanted]
     assert [v for _, v in found] == pytest.approx([v for _, v in wanted], rel=1e-3)

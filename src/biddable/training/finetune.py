@@ -111,22 +111,20 @@ def run_training(
     checkpoints, world = checkpoints_of(config), find_world()
     if not world.is_main:
         return _assist(config, world=world, checkpoints=checkpoints)
+    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
     if resume and _is_whole(checkpoints.output, config):
         checkpoints.remove()
         world.announce(_WHOLE)
-        told = f"{checkpoints.output}: is whole already"
-        (on_event or (lambda event: None))({"event": "resume", "summary": told})
+        listener({"event": "resume", "summary": f"{checkpoints.output}: is whole already"})
         return checkpoints.output
     folder = require_free(checkpoints.output)
-    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
     with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
         then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
         prepared = prepare(config)
         require_ready(prepared.readiness)
         data = encode_parts(prepared)
         _tell_rows(data, tell)
-        notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
-        tell({"event": "method", "summary": prepared.method, "notes": notes})
+        _tell_method(prepared, tell)
         model, hashed = prepared.loaded.model, template_hash(prepared.template)
         world.announce("encoded")
         world.open(model.device)
@@ -256,6 +254,11 @@ def _tell_rows(data: EncodedParts, tell: OnEvent) -> None:
         kept = " (kept from before)" if part in data.from_cache else ""
         event = {"event": "data", "part": part, "summary": report.summary() + kept}
         tell({**event, "dropped": report.dropped})
+
+
+def _tell_method(prepared: Prepared, tell: OnEvent) -> None:
+    notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
+    tell({"event": "method", "summary": prepared.method, "notes": notes})
 
 
 def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:

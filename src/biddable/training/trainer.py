@@ -53,7 +53,7 @@ OnEvent = Callable[[Event], None]
 Samples = Callable[[int, bool], Sequence[Event]]
 
 
-def train(
+def train(  # noqa: PLR0913  (the last is where it runs)
     model: nn.Module,
     examples: Sequence[Example],
     *,
@@ -117,7 +117,7 @@ def train(
 class _Run:
     """One call of `train`: what stays the same over its steps, and the state that does not."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: nn.Module,
         examples: EncodedRows,
