@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from biddable.errors import ConfigError, RunStopped, TrainingError
 from biddable.training.checkpoints import Snapshot
@@ -61,7 +63,9 @@ class World:
     def require_same(self, identity: Mapping[str, str]) -> None:
         """Refuse to train with a process that has other rows, settings or weights."""
 
-    def share(self, groups: Sequence[Group], lengths: Sequence[int]) -> list[Group]:
+    def share(
+        self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
+    ) -> list[Group]:
         """Give this process's part of some micro-batches; `lengths` are those of all rows."""
         return list(groups)
 
@@ -91,7 +95,7 @@ class World:
 class Processes(World):
     """Several processes that torchrun has started."""
 
-    def __init__(self, store: dist.Store, *, rank: int, size: int, local_rank: int) -> None:
+    def __init__(self, store: Any, *, rank: int, size: int, local_rank: int) -> None:
         """Take their common store; a process group is opened later.
 
         Args:
@@ -152,7 +156,9 @@ class Processes(World):
                     " Give all machines the same config, rows, base and versions."
                 )
 
-    def share(self, groups: Sequence[Group], lengths: Sequence[int]) -> list[Group]:
+    def share(
+        self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
+    ) -> list[Group]:
         """Cut micro-batches, row after row, into one part of about equal tokens for each process.
 
         Rows keep their order, for neighbours have their start in common. A part may be empty.
@@ -268,7 +274,7 @@ def find_world() -> World:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 or "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return ALONE
-    store, rank, size = next(dist.rendezvous("env://"))
+    store, rank, size = next(rendezvous("env://"))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     return Processes(store, rank=rank, size=size, local_rank=local_rank)
 
