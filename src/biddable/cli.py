@@ -7,6 +7,7 @@ Results go to stdout, progress to stderr. A room is imported inside its verb, so
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -134,6 +135,8 @@ def train(
         except RunStopped as stopped:
             stopped.args = (f"{stopped} Go on: biddable train {quote(config)} --resume",)
             raise
+    if int(os.environ.get("RANK", "0")):  # of torchrun: the first process tells the results
+        return
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"run": str(folder), "results": manifest["results"]})

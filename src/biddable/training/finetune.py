@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash
-from biddable.errors import CheckpointError, TrainingError
+from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
 from biddable.training.checkpoint import RunRecord, read_config_of, require_free, save_run
 from biddable.training.checkpoints import Checkpoints
+from biddable.training.distributed import World, find_world
 from biddable.training.identity import find_differences, identify_config, identify_run
 from biddable.training.preparation import (
     EncodedParts,
@@ -36,6 +38,8 @@ from biddable.training.sinks import reporting
 from biddable.training.trainer import train
 
 OnEvent = Callable[[dict[str, Any]], None]
+
+_WHOLE = "whole"  # what rank 0 announces of a run that is left as it is
 
 
 def finetune_instruct_model(
@@ -104,29 +108,36 @@ def run_training(
         RunStopped: a signal asked for it, and the run is saved.
         BiddableError: of the kind that fits; before the first step wherever that is possible.
     """
-    checkpoints = checkpoints_of(config)
+    checkpoints, world = checkpoints_of(config), find_world()
+    if not world.is_main:
+        return _assist(config, world=world, checkpoints=checkpoints)
+    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
     if resume and _is_whole(checkpoints.output, config):
         checkpoints.remove()
-        told = f"{checkpoints.output}: is whole already"
-        (on_event or (lambda event: None))({"event": "resume", "summary": told})
+        world.announce(_WHOLE)
+        listener({"event": "resume", "summary": f"{checkpoints.output}: is whole already"})
         return checkpoints.output
     folder = require_free(checkpoints.output)
-    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
     with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
         then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
         prepared = prepare(config)
         require_ready(prepared.readiness)
         data = encode_parts(prepared)
         _tell_rows(data, tell)
-        notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
-        tell({"event": "method", "summary": prepared.method, "notes": notes})
+        _tell_method(prepared, tell)
         model, hashed = prepared.loaded.model, template_hash(prepared.template)
-        if checkpoints.can_save or then:
+        world.announce("encoded")
+        world.open(model.device)
+        if checkpoints.can_save or then or world.size > 1:
             now = identify_run(config, model, template_hash=hashed, rows=data.parts)
             checkpoints.begin(now, then=then)
+            world.require_same(now)
         with checkpoints.listening():
             try:
-                log = _train(config, prepared, data=data, checkpoints=checkpoints, tell=tell)
+                log = _train(
+                    config, prepared, data=data, checkpoints=checkpoints, tell=tell, world=world
+                )
+                world.close()
                 pictures = _draw(log, tell)
                 record = _record_run(config, prepared, data=data, log=log)
                 _save_whole(folder, prepared, replace(record, files=pictures))
@@ -137,14 +148,36 @@ def run_training(
     return folder
 
 
+def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Path:
+    """Take a share of the steps of a run that rank 0 tells, saves and writes.
+
+    What ends the run on all processes alike is told by rank 0 alone, and here is no failure:
+    torchrun would end rank 0 for it before it has said so.
+    """
+    if world.wait_for_turn() == _WHOLE:
+        return checkpoints.output
+    prepared = prepare(config)
+    data = encode_parts(prepared)
+    world.announce("encoded")
+    model, hashed = prepared.loaded.model, template_hash(prepared.template)
+    world.open(model.device)
+    world.require_same(identify_run(config, model, template_hash=hashed, rows=data.parts))
+    with checkpoints.listening(), suppress(RunStopped, TrainingError):
+        _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
+    world.close()
+    return checkpoints.output
+
+
 def _train(
     config: RunConfig,
     prepared: Prepared,
     *,
     data: EncodedParts,
     checkpoints: Checkpoints,
-    tell: OnEvent,
+    tell: OnEvent | None,
+    world: World,
 ) -> TrainingLog:
+    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template)
     return train(
         prepared.loaded.model,
         data.parts["train"],
@@ -153,7 +186,8 @@ def _train(
         seed=prepared.seed,
         on_event=tell,
         checkpoints=checkpoints,
-        samples=SampleAnswers(config.watch, prepared.loaded, prepared.template),
+        samples=samples if world.is_main else None,
+        world=world,
     )
 
 
@@ -220,6 +254,11 @@ def _tell_rows(data: EncodedParts, tell: OnEvent) -> None:
         kept = " (kept from before)" if part in data.from_cache else ""
         event = {"event": "data", "part": part, "summary": report.summary() + kept}
         tell({**event, "dropped": report.dropped})
+
+
+def _tell_method(prepared: Prepared, tell: OnEvent) -> None:
+    notes = [f.text for f in prepared.readiness.facts if f.verdict in ("note", "warning")]
+    tell({"event": "method", "summary": prepared.method, "notes": notes})
 
 
 def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:

@@ -12,6 +12,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.models.loss import batch_loss
 from biddable.training.checkpoints import Event
+from biddable.training.distributed import ALONE, World
 from biddable.training.layout import PADDED, Layout
 from biddable.training.micro_batches import FittingCuts, Group
 
@@ -23,6 +24,7 @@ def held_out_loss(
     layout: Layout = PADDED,
     tell: Callable[[Event], None] = lambda event: None,
     before_batch: Callable[[], None] = lambda: None,
+    world: World = ALONE,
 ) -> tuple[float, int]:
     """Measure the mean loss of the learned tokens of some rows, without training on them.
 
@@ -32,6 +34,7 @@ def held_out_loss(
         layout: how they are laid out; the loss does not depend on it.
         tell: is given a note if memory ran out and rows are measured in smaller groups.
         before_batch: called before each; what it raises ends the measurement.
+        world: the processes that measure together, each a part.
 
     Returns:
         loss: nats per learned token.
@@ -42,19 +45,21 @@ def held_out_loss(
     (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
     cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=tell)
 
-    def add_up(micro_batches: Sequence[Group]) -> tuple[float, int]:
+    def add_up(micro_batches: Sequence[Group]) -> tuple[float, float]:
         loss_sum, num_loss_tokens = 0.0, 0
         for numbers in micro_batches:
             before_batch()
-            batch_sum, count = batch_loss(model, layout.batch(rows, numbers))
+            batch_sum, learned = batch_loss(model, layout.batch(rows, numbers))
             loss_sum += float(batch_sum)
-            num_loss_tokens += int(count)
-        return loss_sum / max(num_loss_tokens, 1), num_loss_tokens
+            num_loss_tokens += int(learned)
+        return loss_sum, num_loss_tokens
 
     was_training = model.training
     model.train(False)
     try:
-        with torch.no_grad():
-            return cuts.fit(step.micro_batches, add_up)
+        with torch.no_grad(), world.agreed():
+            sums = cuts.fit(world.share(step.micro_batches, rows.lengths), add_up)
     finally:
         model.train(was_training)
+    loss_sum, count = world.sum(*sums)
+    return loss_sum / max(count, 1), int(count)

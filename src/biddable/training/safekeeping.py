@@ -11,6 +11,7 @@ from torch import nn
 
 from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.distributed import ALONE, World
 from biddable.training.identity import describe_machine
 from biddable.training.run_state import (
     RunState,
@@ -36,6 +37,7 @@ class Safekeeping:
         checkpoints: Checkpoints | None,
         num_steps: int,
         tell: Callable[[Event], None],
+        world: World = ALONE,
     ) -> None:
         """Take what is saved, and where; start the clock.
 
@@ -45,17 +47,21 @@ class Safekeeping:
             checkpoints: None saves nothing.
             num_steps: of the whole run.
             tell: called with what happens to checkpoints; none of it is part of the log.
+            world: whose first process saves for all.
         """
         self._model, self._optimizer, self._tell = model, optimizer, tell
-        self._checkpoints, self._num_steps = checkpoints, num_steps
+        self._checkpoints, self._num_steps, self._world = checkpoints, num_steps, world
         self._devices = cuda_devices(model)
         self._started = time.perf_counter()
 
     def resume(self) -> RunState | None:
         """Bring model, optimizer and random state to where the run was cut off, if it was."""
-        if self._checkpoints is None or self._checkpoints.found is None:
+        if self._checkpoints is None:
             return None
-        snapshot, self._checkpoints.found = self._checkpoints.found, None  # its memory is let go
+        snapshot = self._world.from_main(self._checkpoints.found)
+        self._checkpoints.found = None  # its memory is let go
+        if snapshot is None:
+            return None
         state = restore(snapshot, self._model, self._optimizer)
         self._started -= state.log.seconds
         told = f"resumed at step {state.step:,} of {self._num_steps:,}"
@@ -118,9 +124,13 @@ class Safekeeping:
             except CheckpointError:
                 if isinstance(error, RunStopped):  # it would say that the run is saved
                     raise
+            finally:
+                self._world.wait()
             raise
 
     def _save(self, checkpoints: Checkpoints, state: RunState) -> None:
+        if not self._world.is_main:
+            return
         state.log.seconds = self.seconds()
         machine = describe_machine(self._model)
         checkpoints.save(take_snapshot(state, self._model, self._optimizer, machine=machine))

@@ -21,10 +21,11 @@ from biddable.data.batching import Batch, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
-from biddable.errors import ConfigError, DataError, TrainingError
+from biddable.errors import TrainingError
 from biddable.models.loss import Trunk, accumulate_gradient
 from biddable.training.activations import Activations, cache_limit_gb, open_activations
 from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.distributed import ALONE, World
 from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
@@ -36,6 +37,7 @@ from biddable.training.optimizer import (
     schedule_factor,
     set_learning_rate,
 )
+from biddable.training.requirements import require_held_out, require_learnable
 from biddable.training.run_state import (
     RunState,
     TrainingLog,
@@ -50,7 +52,7 @@ OnEvent = Callable[[Event], None]
 Samples = Callable[[int, bool], Sequence[Event]]
 
 
-def train(
+def train(  # noqa: PLR0913  (the last is where it runs)
     model: nn.Module,
     examples: Sequence[Example],
     *,
@@ -60,6 +62,7 @@ def train(
     on_event: OnEvent | None = None,
     checkpoints: Checkpoints | None = None,
     samples: Samples | None = None,
+    world: World = ALONE,
 ) -> TrainingLog:
     """Train a model in place.
 
@@ -73,6 +76,7 @@ def train(
         on_event: called with every record as it is made, and once at the start and the end.
         checkpoints: where the run saves itself, and goes on from; None saves nothing.
         samples: asked before the first step and after each one for records to keep, as answers.
+        world: the processes that take the steps together, opened; all are given the same rows.
 
     Returns:
         The log. The model is left in evaluation mode.
@@ -84,8 +88,8 @@ def train(
         RunStopped: a signal asked for it, and the run is saved.
     """
     rows = EncodedRows.of(examples)
-    _check(model, rows)
-    _check_settings(settings, held_out)
+    require_learnable(model, rows)
+    require_held_out(settings, held_out)
     run = _Run(
         model,
         rows,
@@ -95,6 +99,7 @@ def train(
         on_event=on_event,
         checkpoints=checkpoints,
         samples=samples,
+        world=world,
     )
     with (
         torch.random.fork_rng(devices=cuda_devices(model)),
@@ -111,7 +116,7 @@ def train(
 class _Run:
     """One call of `train`: what stays the same over its steps, and the state that does not."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         model: nn.Module,
         examples: EncodedRows,
@@ -122,9 +127,11 @@ class _Run:
         on_event: OnEvent | None,
         checkpoints: Checkpoints | None,
         samples: Samples | None,
+        world: World,
     ) -> None:
         self.model, self.examples, self.held_out = model, examples, held_out
         self.on_event, self.samples = on_event, samples
+        self.world, self.seed = world, seed
         self.layout = Layout.choose(model, settings)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
@@ -152,6 +159,7 @@ class _Run:
             checkpoints=checkpoints,
             num_steps=len(self.steps),
             tell=self._tell,
+            world=world,
         )
 
     def go(self) -> TrainingLog:
@@ -203,6 +211,7 @@ class _Run:
         rows = step.rows
         with self.safe.saved_as_before(self.state):
             record: Event = {}
+            self.world.seed_step(self.seed, number)
             try:
                 loss, norm = self._add_gradients(step, rows)
             except NotFiniteError as found:
@@ -224,7 +233,9 @@ class _Run:
         def add_up(micro_batches: Sequence[Group]) -> float:
             self.optimizer.zero_grad(set_to_none=True)
             loss = 0.0
-            trunk = self._run_trunk(step, num_loss_tokens) if step.trunk else None
+            mine = [row for group in micro_batches for row in group]
+            has_trunk = bool(step.trunk and mine)
+            trunk = self._run_trunk(step, mine, num_loss_tokens) if has_trunk else None
             for micro_batch in micro_batches:
                 self.safe.stop_if_asked(self.state)
                 batch = self.layout.batch(self.examples, micro_batch, trunk=step.trunk)
@@ -239,7 +250,11 @@ class _Run:
                 loss += trunk.loss.item()
             return loss
 
-        loss = self.cuts.fit(step.micro_batches, add_up)
+        with self.world.agreed():
+            mine = self.world.share(step.micro_batches, self.examples.lengths)
+            loss = self.cuts.fit(mine, add_up)
+        (loss,) = self.world.sum(loss)
+        self.world.sum_gradients(self.trained)
         norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
         require_finite(norm, "gradient", rows)
         return loss, norm.item()
@@ -279,9 +294,9 @@ class _Run:
         self.state.micro_batch_limit = self.cuts.limit
         self._record_notes()
 
-    def _run_trunk(self, step: Step, num_loss_tokens: int) -> Trunk:
-        tree = build_tree(self.examples, step.rows, trunk=step.trunk, only_trunk=True)
-        with self._from_the_cut(tree, step.rows):
+    def _run_trunk(self, step: Step, rows: Sequence[int], num_loss_tokens: int) -> Trunk:
+        tree = build_tree(self.examples, rows, trunk=step.trunk, only_trunk=True)
+        with self._from_the_cut(tree, rows):
             return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
 
     def _from_the_cut(
@@ -314,6 +329,7 @@ class _Run:
                 layout=self.layout,
                 tell=self.notes.append,
                 before_batch=lambda: self.safe.stop_if_asked(state),
+                world=self.world,
             )
             if not math.isfinite(loss):
                 raise TrainingError(
@@ -372,22 +388,3 @@ class _Run:
     def _tell(self, event: Event) -> None:
         if self.on_event is not None:
             self.on_event(event)
-
-
-def _check(model: nn.Module, rows: EncodedRows) -> None:
-    if not rows:
-        raise DataError("there are no rows to train on.")
-    empty = (rows.loss_tokens == 0).nonzero()[0]
-    if len(empty):
-        name = rows.sources[empty[0]] or f"row {empty[0] + 1}"
-        raise DataError(f"{name}: nothing in it is learned; it needs an answer.")
-    if not any(p.requires_grad for p in model.parameters()):
-        raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
-
-
-def _check_settings(settings: TrainingConfig, held_out: Sequence[Example]) -> None:
-    try:
-        if not held_out:
-            settings.refuse_without_held_out()
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from error

@@ -1,0 +1,291 @@
+"""Let several processes take the steps of one run together, each with a share of the rows.
+
+The loss of a step is a sum divided once, by the count of all of its rows, so that the gradient of
+the step is the plain sum of the processes' own: one all-reduce a step (docs/decisions/0013). A
+`World` of one process does nothing. torchrun starts the processes; rank 0 alone tells and saves.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from biddable.errors import ConfigError, RunStopped, TrainingError
+from biddable.training.checkpoints import Snapshot
+from biddable.training.identity import find_differences
+from biddable.training.micro_batches import Group
+from biddable.training.nonfinite import NotFiniteError
+
+_BUCKET = 2**24  # numbers that are summed in one call
+_POLL_S = 0.2
+_STOPPED, _FAILED, _NOT_FINITE = range(3)  # what goes before what, if ranks end differently
+
+
+class World:
+    """One process that trains alone: what processes would tell each other is known already.
+
+    Attributes:
+        rank: of this process, from 0.
+        size: how many processes there are.
+    """
+
+    rank, size = 0, 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process tells, saves and writes."""
+        return self.rank == 0
+
+    def announce(self, told: str) -> None:
+        """Let the others go on that wait in `wait_for_turn`."""
+
+    def wait_for_turn(self) -> str:
+        """Wait until rank 0, then the first process of this machine, has its rows encoded."""
+        return ""
+
+    def open(self, device: torch.device) -> None:
+        """Open the process group; nothing before it is a collective."""
+
+    def close(self) -> None:
+        """End the process group."""
+
+    def require_same(self, identity: Mapping[str, str]) -> None:
+        """Refuse to train with a process that has other rows, settings or weights."""
+
+    def share(
+        self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
+    ) -> list[Group]:
+        """Give this process's part of some micro-batches; `lengths` are those of all rows."""
+        return list(groups)
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Let each process but the first draw noise of its own, the same when it is resumed."""
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Let what ends the work within on one process end it on all of them, with one error."""
+        yield
+
+    def sum(self, *values: float) -> list[float]:
+        """Add up numbers over the processes."""
+        return list(values)
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up gradients over the processes; one that no process has stays None."""
+
+    def from_main(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """Give what rank 0 goes on from to all."""
+        return snapshot
+
+    def wait(self) -> None:
+        """Wait until rank 0 has saved; not for a process that is lost."""
+
+
+class Processes(World):
+    """Several processes that torchrun has started."""
+
+    def __init__(self, store: Any, *, rank: int, size: int, local_rank: int) -> None:
+        """Take their common store; a process group is opened later.
+
+        Args:
+            store: of small texts, reached by all.
+            rank: of this process.
+            size: of the world.
+            local_rank: number of this process on its machine.
+        """
+        self.rank, self.size = rank, size
+        self._store, self._local_rank = store, local_rank
+        self._device = torch.device("cpu")
+        self._is_broken = False
+
+    def announce(self, told: str) -> None:
+        """Let the others go on that wait in `wait_for_turn`."""
+        self._store.set(f"biddable/{self.rank}", told)
+
+    def wait_for_turn(self) -> str:
+        """Wait until rank 0, then the first process of this machine, has its rows encoded.
+
+        Looks again and again instead of waiting in a call, which would have a time limit.
+
+        Returns:
+            What rank 0 announced.
+        """
+        for rank in (0, self.rank - self._local_rank):
+            while rank != self.rank and not self._store.check([f"biddable/{rank}"]):
+                time.sleep(_POLL_S)
+        return "" if self.is_main else self._store.get("biddable/0").decode()
+
+    def open(self, device: torch.device) -> None:
+        """Open the process group, of the kind that the model's device takes."""
+        self._device = device
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        with self._guarded():
+            dist.init_process_group(
+                backend, store=self._store, rank=self.rank, world_size=self.size
+            )
+
+    def close(self) -> None:
+        """End the process group."""
+        if dist.is_initialized():
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
+
+    def require_same(self, identity: Mapping[str, str]) -> None:
+        """Refuse to train with a process that has other rows, settings or weights.
+
+        Raises:
+            ConfigError: on all processes, what differs on the first one that does.
+        """
+        for rank, other in enumerate(self._gather(dict(identity))):
+            found = find_differences(identity, other) if self.is_main else []
+            told = self._gather(found)[0]
+            if told:
+                raise ConfigError(
+                    f"rank {rank} of {self.size} has another run than rank 0: {'; '.join(told)}."
+                    " Give all machines the same config, rows, base and versions."
+                )
+
+    def share(
+        self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
+    ) -> list[Group]:
+        """Cut micro-batches, row after row, into one part of about equal tokens for each process.
+
+        Rows keep their order, for neighbours have their start in common. A part may be empty.
+        """
+        rows = [row for group in groups for row in group]
+        counts = np.array([lengths[row] for row in rows], np.int64)
+        middles = counts.cumsum() - counts / 2
+        ranks = dict(zip(rows, (self.size * middles // max(counts.sum(), 1)), strict=True))
+        mine = [tuple(row for row in group if ranks[row] == self.rank) for group in groups]
+        return [group for group in mine if group]
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Let each process but the first draw noise of its own, the same when it is resumed."""
+        if not self.is_main:  # the first goes on with its own, as it would alone
+            torch.manual_seed(zlib.crc32(f"{seed} {step} {self.rank}".encode()))
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Let what ends the work within on one process end it on all of them, with one error.
+
+        Raises:
+            TrainingError: another process failed, or no longer answers.
+            RunStopped: one was asked to stop.
+            NotFiniteError: one found a loss that is no number.
+        """
+        own: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            own = error
+        if not self.sum(own is not None)[0]:
+            return
+        found = [told for told in self._gather(self._describe(own)) if told is not None]
+        kind, text, values = min(found, key=lambda told: told[0])
+        if kind == _STOPPED:
+            raise RunStopped(text, exit_code=values[0]) from own
+        if kind == _NOT_FINITE:
+            raise NotFiniteError(*values) from own
+        raise TrainingError(text) from own
+
+    def sum(self, *values: float) -> list[float]:
+        """Add up numbers over the processes, in float64."""
+        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        self._reduce(total)
+        return [float(value) for value in total]
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Add up gradients over the processes, many in one call, halves in float32.
+
+        One that no process has stays None, so that the optimizer passes over it as it would alone.
+        """
+        counts = self.sum(*[p.grad is not None for p in parameters])
+        wanted = [p for p, count in zip(parameters, counts, strict=True) if count]
+        for parameter in wanted:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for bucket in _buckets([p.grad for p in wanted if p.grad is not None]):
+            wide = torch.promote_types(bucket[0].dtype, torch.float32)
+            flat = torch.cat([gradient.flatten().to(wide) for gradient in bucket])
+            self._reduce(flat)
+            for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def from_main(self, snapshot: Snapshot | None) -> Snapshot | None:
+        """Give what rank 0 goes on from to all; the others need not see its disk."""
+        with self._guarded():
+            given = [snapshot]
+            dist.broadcast_object_list(given, src=0, device=self._device)
+        return given[0]
+
+    def wait(self) -> None:
+        """Wait until rank 0 has saved; not for a process that is lost."""
+        if not self._is_broken:
+            with suppress(TrainingError):
+                self.sum(0)
+
+    def _describe(self, error: Exception | None) -> tuple[int, str, tuple[Any, ...]] | None:
+        if error is None:
+            return None
+        if isinstance(error, RunStopped):
+            return _STOPPED, str(error), (error.exit_code,)
+        if isinstance(error, NotFiniteError):
+            return _NOT_FINITE, str(error), (error.what, error.value, tuple(error.rows))
+        return _FAILED, f"rank {self.rank} of {self.size}: {error}", ()
+
+    def _gather(self, value: Any) -> list[Any]:
+        found: list[Any] = [None] * self.size
+        with self._guarded():
+            dist.all_gather_object(found, value)
+        return found
+
+    def _reduce(self, total: Tensor) -> None:
+        with self._guarded():
+            dist.all_reduce(total)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            self._is_broken = True
+            raise TrainingError(
+                f"rank {self.rank} of {self.size}: another process of this run has ended or cannot"
+                " be reached; see its own last line, or the machine's log for a kill."
+            ) from error
+
+
+ALONE = World()
+
+
+def find_world() -> World:
+    """Give the processes that torchrun started, or a world of this one."""
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1 or "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
+        return ALONE
+    store, rank, size = next(rendezvous("env://"))
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
+    return Processes(store, rank=rank, size=size, local_rank=local_rank)
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        num_numbers = sum(g.numel() for g in bucket) + gradient.numel()
+        if bucket and (num_numbers > _BUCKET or bucket[0].dtype != gradient.dtype):
+            yield bucket
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        yield bucket

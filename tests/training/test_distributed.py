@@ -1,0 +1,166 @@
+"""Train with two processes on this machine, and compare with one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from biddable.config_training import TrainingConfig
+from biddable.models.lora import apply_lora
+from biddable.training.distributed import Processes, find_world
+from biddable.training.trainer import train
+from tests.tiny import in_exact_doubles, tiny_model, tiny_tokenizer
+from tests.training.rows import random_examples
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 60
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def losses_of(world, *, method, micro_batch_size):
+    """Train a tiny model; the last step has one row."""
+    model = tiny_model(dtype=torch.float64)
+    if method == "lora":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            apply_lora(model, rank=2)
+        model.to(torch.float64)
+    settings = TrainingConfig(
+        epochs=1, batch_size=4, learning_rate=1e-3, micro_batch_size=micro_batch_size
+    )
+    rows = random_examples(9)
+    log = train(model, rows, settings=settings, held_out=rows[:3], world=world)
+    keys = ("loss", "grad_norm", "num_loss_tokens", "rows")
+    return [{k: r[k] for k in keys if k in r} for r in log.records]
+
+
+CASES = [("full", None), ("full", 1), ("lora", None)]
+
+
+def worker(rank, port, folder):
+    torch.set_num_threads(1)
+    for name, value in {
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+    }.items():  # fmt: skip
+        os.environ[name] = str(value)
+    world = find_world()
+    assert isinstance(world, Processes)
+    world.open(torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patch:
+        in_exact_doubles(patch)
+        found = [losses_of(world, method=m, micro_batch_size=size) for m, size in CASES]
+    Path(folder, f"{rank}.json").write_text(json.dumps(found))
+    world.close()
+
+
+def test_two_processes_come_to_the_losses_of_one(tmp_path, monkeypatch):
+    running = multiprocessing.spawn(worker, (free_port(), str(tmp_path)), nprocs=2, join=False)
+    in_exact_doubles(monkeypatch)
+    expected = [losses_of(find_world(), method=m, micro_batch_size=size) for m, size in CASES]
+    assert running.join(timeout=TIMEOUT_S) or running.join(timeout=TIMEOUT_S)
+    for rank in (0, 1):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        for case, wanted in zip(found, expected, strict=True):
+            assert [r.get("rows") for r in case] == [r.get("rows") for r in wanted]
+            for key in ("loss", "grad_norm", "num_loss_tokens"):
+                values = [r[key] for r in wanted if key in r]
+                assert [r[key] for r in case if key in r] == pytest.approx(values, rel=1e-10)
+
+
+def test_each_row_is_of_one_process():
+    groups, lengths = [(4, 0, 2), (1,), (3,)], [5, 9, 1, 30, 2]
+    shares = [
+        Processes(None, rank=r, size=3, local_rank=r).share(groups, lengths) for r in range(3)
+    ]
+    assert sorted(row for share in shares for group in share for row in group) == [0, 1, 2, 3, 4]
+    one_row = [Processes(None, rank=r, size=3, local_rank=r).share([(2,)], lengths) for r in (0, 1)]
+    assert one_row == [[], [(2,)]]
+
+
+def write_run(folder):
+    tiny_model().save_pretrained(folder / "base")
+    tiny_tokenizer().save_pretrained(folder / "base")
+    rows = [{"instruction": f"Say {n}", "response": str(n)} for n in range(20)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("one", "two"):
+        (folder / f"{name}.yaml").write_text(
+            "model: base\ntemplate: inst\ndata: {train: rows.jsonl, held_out_rows: 4}\n"
+            "training: {epochs: 40, batch_size: 4, learning_rate: 1.0e-3}\n"
+            f"checkpoints: {{every_steps: 5}}\noutput: {name}\n"
+        )
+
+
+def start(*arguments, processes):
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    command = [sys.executable, *torchrun, "-m", "biddable", "train", *arguments]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(running):
+    _, told = running.communicate(timeout=TIMEOUT_S)
+    assert running.returncode == 0, told
+
+
+def children_of(pid):
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    by_rank = {}
+    for child in listed:
+        values = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        ranks = [v for v in values if v.startswith(b"RANK=")]
+        if ranks:
+            by_rank[int(ranks[0][5:])] = int(child)
+    return by_rank
+
+
+def cut_off(number):
+    """Run with two processes, and send the second a signal at the 10th step or later."""
+    running = start("two.yaml", processes=2)
+    while not Path("two.checkpoints/step-00000010").exists():
+        assert running.poll() is None, running.communicate()[1]
+    os.kill(children_of(running.pid)[1], number)
+    _, told = running.communicate(timeout=TIMEOUT_S)
+    assert running.returncode != 0
+    return told
+
+
+def steps_of(folder):
+    records = [json.loads(line) for line in Path(folder, "log.jsonl").read_text().splitlines()]
+    return [(r["step"], r["loss"]) for r in records if r["event"] in ("step", "held_out")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (signal.SIGKILL, "another process of this run has ended or cannot be reached"),
+        (signal.SIGTERM, "stopped by SIGTERM, and saved at step"),
+    ],
+)
+def test_a_run_that_lost_a_process_is_saved_and_goes_on(tmp_path, number, line):
+    write_run(tmp_path)
+    told = cut_off(number)
+    (shown,) = [text for text in told.splitlines() if line in text]
+    assert "--resume" in shown
+    finish(start("two.yaml", "--resume", processes=1 if number == signal.SIGTERM else 2))
+    finish(start("one.yaml", processes=1))
+    found, wanted = steps_of("two"), steps_of("one")
+    assert [step for step, _ in found] == [step for step, _ in wanted]
+    assert [v for _, v in found] == pytest.approx([v for _, v in wanted], rel=1e-3)
