@@ -101,7 +101,7 @@ def demo(
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
-    log: Annotated[
+    events: Annotated[
         str | None, typer.Option(metavar="FILE", help="Every event, as it happens, in JSON lines.")
     ] = None,
     resume: Annotated[
@@ -121,7 +121,7 @@ def train(
     from biddable.training.progress import ProgressBar
 
     errors = console(stderr=True)
-    write = JsonlWriter(log, goes_on=resume) if log else None
+    write = JsonlWriter(events, goes_on=resume) if events else None
     with ProgressBar(errors) as bar:
 
         def listen(event: dict[str, Any]) -> None:

@@ -82,7 +82,7 @@ def test_train_with_a_plain_method_and_json(cli: Cli, config: Config) -> None:
 
 def test_train_writes_every_event_as_it_happens(cli: Cli, config: Config) -> None:
     watch = {"prompts": ["Say 1."], "max_new_tokens": 3}
-    ran = cli("train", config(watch=watch), "--log", "events.jsonl")
+    ran = cli("train", config(watch=watch), "--events", "events.jsonl")
     assert ran.code == 0
     events = [json.loads(line) for line in Path("events.jsonl").read_text().splitlines()]
     assert [events[0]["event"], events[-1]["event"]] == ["source", "end"]
@@ -94,7 +94,7 @@ def test_train_writes_every_event_as_it_happens(cli: Cli, config: Config) -> Non
 
 
 def test_a_log_that_cannot_be_written_is_said_before_training(cli: Cli, config: Config) -> None:
-    ran = cli("train", config(), "--log", "nowhere/events.jsonl")
+    ran = cli("train", config(), "--events", "nowhere/events.jsonl")
     assert ran.code == 1
     assert ran.err.startswith("biddable: nowhere/events.jsonl: cannot be written")
     assert not Path("runs").exists()

@@ -42,6 +42,10 @@ class World:
 
     rank, size = 0, 1
 
+    def __repr__(self) -> str:
+        """Name it the same in every run, as the reference pages show it."""
+        return f"{type(self).__name__}(rank={self.rank}, size={self.size})"
+
     @property
     def is_main(self) -> bool:
         """Whether this process tells, saves and writes."""
