@@ -55,7 +55,8 @@ def test_losses_are_sums_over_pages_divided_once() -> None:
     by_class = found["by_class"]
     assert sum(row["num_tokens"] for row in by_class.values()) == found["num_tokens"]
     assert sum(row["share_of_kl"] for row in by_class.values()) == pytest.approx(1)
-    assert by_class["code"]["num_tokens"] == plain_nll(base, PAGES[1].text)[1]
+    assert by_class["code"]["num_tokens"] > 10
+    assert by_class["digits"]["num_tokens"] == 1  # the 2 of the prose; that of the code is code
     json.dumps(found, allow_nan=False)
 
 

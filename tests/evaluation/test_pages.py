@@ -53,7 +53,7 @@ def test_plain_text_is_cut_at_empty_lines(tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text("\n\n".join(["word " * 200] * 5), encoding="utf-8")
     pages = read_pages(path)
-    assert [len(page.text) // 100 for page in pages] == [20, 20, 9]
+    assert [len(page.text) // 100 for page in pages] == [20, 20, 10]
     assert pages[0].kind == "text"
 
 

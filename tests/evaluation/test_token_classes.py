@@ -11,7 +11,7 @@ from biddable.evaluation.token_classes import token_classes
 
 def named(text: str, *, is_code: bool = False) -> dict[str, str]:
     """Cut a text as byte-level tokenizers do, a blank before its word."""
-    spans = [match.span() for match in re.finditer(r" ?[^\W\d]+| ?\d+|\s+| ?[^\w\s]+", text)]
+    spans = [match.span() for match in re.finditer(r" ?[^\W\d]+| ?\d+| ?[^\w\s]+|\s+", text)]
     kinds = token_classes(text, spans, is_code=is_code)
     return {text[a:b]: kind for (a, b), kind in zip(spans, kinds, strict=True)}
 
