@@ -100,6 +100,18 @@ def test_tokens_that_moved_are_named_with_a_case() -> None:
     assert worst["example"]["instruct_likeliest"] != ","
 
 
+def test_what_stopping_costs_is_told_apart() -> None:
+    """Where only the stop grew likelier, all of the change is the cost of not stopping."""
+    base, instruct = tiny(0), tiny(0)
+    bias = torch.zeros(300)
+    bias[0] = 6.0
+    instruct.model.lm_head.register_forward_hook(lambda _, __, logits: logits + bias)
+    found = measure_forgetting(base, instruct, PAGES, stop_ids=[0])
+    stopping = found["stop_probability"]
+    assert stopping["instruct"] > 10 * stopping["base"]
+    assert stopping["nll_change"] == pytest.approx(found["nll_change"]["mean"], rel=1e-3)
+
+
 def test_other_tokens_leave_bytes_to_compare() -> None:
     base, instruct = tiny(0), tiny(1)
     merges_nothing = tiny_tokenizer()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import biddable
 from biddable.models import token_scores
 from biddable.models.token_scores import score_tokens
 from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model
@@ -61,3 +67,37 @@ def test_a_grown_vocabulary_is_compared_over_what_both_have() -> None:
     assert score.kl is not None
     assert score.kl.max() < 1e-6
     assert (score.nll[1] > score.nll[0]).all()
+
+
+MEMORY = """
+import resource, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from biddable.models.token_scores import score_tokens
+
+def build(seed):
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=128_256, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
+    )
+    return LlamaForCausalLM(config).eval()
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+models = [build(0), build(1)]
+score_tokens(models, [[1, 2, 3]])
+before = peak()
+score_tokens(models, torch.randint(0, 128_256, (2, 2048)).tolist())
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_a_large_vocabulary_does_not_fill_the_memory() -> None:
+    """All logits of the two models at once would be 4,200 MB."""
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(biddable.__file__).parents[1])},
+    )  # fmt: skip
+    assert float(ran.stdout) < 300, ran.stdout

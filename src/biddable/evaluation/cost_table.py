@@ -85,8 +85,9 @@ def _diversity(block: Mapping[str, Any] | None) -> Iterator[Row]:
     if block is None:
         return
     base, instruct = block["base"], block["instruct"]
-    yield "words an answer, median", *(f"{s['words']['median']:.0f}" for s in (base, instruct)), ""
-    yield "words an answer, 95 % below", *(f"{s['words']['p95']:.0f}" for s in (base, instruct)), ""
+    for key, label in (("median", "median"), ("p95", "95 % below")):
+        low, high = (f"{side['words'][key]:.0f}" for side in (base, instruct))
+        yield f"words an answer, {label}", low, high, ""
     for n in ("1", "2", "3"):
         sides = [side["distinct_same_length"] for side in (base, instruct)]
         told = ["-" if side is None else f"{side[n]:.3f}" for side in sides]

@@ -69,13 +69,12 @@ def measure_forgetting(
     read = {name: _read(pages, m.tokenizer) for name, m in (("base", base), ("instruct", instruct))}
     is_shared = [p.ids for p in read["base"]] == [p.ids for p in read["instruct"]]
     longest = min(longest_sequence(base), longest_sequence(instruct), _LONGEST_ROW)
+    watched = [n for n in stop_ids if n < _num_rows(base)]
+    scores: list[TokenScores] = []
     if is_shared:
-        models = [base.model, instruct.model]
-        watched = [n for n in stop_ids if n < _num_rows(base)]
-        scores = _scored(models, read["base"], longest, watched=watched)
+        scores = _scored([base.model, instruct.model], read["base"], longest, watched=watched)
         nll = [[s.nll[0] for s in scores], [s.nll[1] for s in scores]]
     else:
-        scores, watched = [], []
         nll = [
             [s.nll[0] for s in _scored([model.model], read[name], longest)]
             for name, model in (("base", base), ("instruct", instruct))
@@ -102,8 +101,7 @@ def measure_forgetting(
     result["kl_to_base"] = float(kl_sums.sum() / counts[0].sum())
     result["kl_to_base_ci95"] = page_interval(kl_sums, counts[0])
     if watched:
-        masses = np.concatenate([score.watched for score in scores], axis=1).mean(axis=1)
-        result["stop_probability"] = {"base": float(masses[0]), "instruct": float(masses[1])}
+        result["stop_probability"] = _stopping(scores)
     if all(page.spans for page in read["base"]):
         tokens = _tokens(pages, read["base"], scores, base.tokenizer)
         result |= {"by_class": _by_class(tokens), "moved": _moved(tokens, base.tokenizer)}
@@ -175,7 +173,7 @@ def _read(pages: Sequence[Page], tokenizer: PreTrainedTokenizerBase) -> list[_Re
         ids, spans = encode_page(page.text, tokenizer)
         skipped = 0
         if tokenizer.bos_token_id is None:
-            first = page.text[: spans[0][0]] if spans else tokenizer.decode(ids[:1])
+            first = page.text[: spans[0][0]] if spans else str(tokenizer.decode(ids[:1]))
             skipped = len(first.encode())
         read.append(_Read(ids, spans, len(page.text.encode()) - skipped))
     return read
@@ -218,6 +216,22 @@ def _losses(
             "mean": float(per_byte[1] - per_byte[0]),
             "ci95": page_interval(bits[1] - bits[0], num_bytes[0]),
         },
+    }
+
+
+def _stopping(scores: Sequence[TokenScores]) -> dict[str, float]:
+    """Tell how likely a stop is inside the text, and what part of the loss's change that makes.
+
+    No token of the text is a stop, so its loss is that of not stopping and that of the token among
+    all others; the first part is told.
+    """
+    masses = np.concatenate([score.watched for score in scores], axis=1)  # (2, N)
+    not_stopping = -np.log1p(-masses.clip(max=1 - 1e-9)).mean(axis=1)
+    base, instruct = masses.mean(axis=1)
+    return {
+        "base": float(base),
+        "instruct": float(instruct),
+        "nll_change": float(not_stopping[1] - not_stopping[0]),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ class TokenScores:
     kl: Floats | None
 
     @classmethod
+    def empty(cls, num_models: int, num_places: int) -> TokenScores:
+        """Make room for the scores of a row."""
+        shape = (num_models, num_places)
+        return cls(
+            nll=np.zeros(shape),
+            rank=np.zeros(shape, dtype=np.int64),
+            likeliest=np.zeros(shape, dtype=np.int64),
+            watched=np.zeros(shape),
+            kl=np.zeros(num_places) if num_models > 1 else None,
+        )
+
+    @classmethod
     def joined(cls, parts: Sequence[TokenScores]) -> TokenScores:
         """Put the scores of one row's parts together, in order."""
         kls = [part.kl for part in parts if part.kl is not None]
@@ -71,7 +84,8 @@ def score_tokens(
     bodies = [Body(model) for model in models]
     in_one_piece = any(body.decoder is None for body in bodies)
     size = max(MAX_LOGITS // (len(bodies) * max(map(_num_logits, models))), 1)
-    scores: list[TokenScores | None] = [None] * len(rows)
+    # Made before any logits: small arrays kept between large ones would leave holes in the memory.
+    scores = [TokenScores.empty(len(bodies), len(row) - 1) for row in rows]
     for group in _groups([len(row) for row in rows], 0 if in_one_piece else _MAX_TOKENS):
         longest = max(len(rows[n]) for n in group)
         ids = torch.zeros((len(group), longest), dtype=torch.long)
@@ -79,49 +93,38 @@ def score_tokens(
             ids[line, : len(rows[n])] = torch.tensor(rows[n])
         states = [body.states(input_ids=ids.to(_device(body.model))) for body in bodies]
         for line, n in enumerate(group):  # no token sees the padding behind it
-            first = line * longest
-            own = [part[first : first + len(rows[n]) - 1] for part in states]
-            parts = [
-                _score(bodies, [s[at : at + size] for s in own], targets, watched)
-                for at, targets in _targets(rows[n], size)
-            ]
-            scores[n] = TokenScores.joined(parts)
-    return [score for score in scores if score is not None]
+            own = [part[line * longest :] for part in states]
+            targets = torch.tensor(rows[n][1:])
+            for at in range(0, len(targets), size):
+                _fill(scores[n], at, bodies, own, targets[at : at + size], watched=list(watched))
+    return scores
 
 
-def _score(
-    bodies: Sequence[Body], states: Sequence[Tensor], targets: Tensor, watched: Sequence[int]
-) -> TokenScores:
-    """Score a few places; ``states`` of each model are (K, D), ``targets`` (K,)."""
-    nll, rank, likeliest, mass, shared = [], [], [], [], []
-    logits = [_exact(body.logits(s)) for body, s in zip(bodies, states, strict=True)]  # (K, V)
-    num_shared = min(part.shape[1] for part in logits)
-    for part in logits:
-        own_targets = targets.to(part.device)[:, None]
+def _fill(
+    scores: TokenScores,
+    at: int,
+    bodies: Sequence[Body],
+    states: Sequence[Tensor],
+    targets: Tensor,
+    *,
+    watched: list[int],
+) -> None:
+    """Score the K places of a row from ``at`` on; ``states`` of each model are (T or more, D)."""
+    end = at + len(targets)
+    logits = [_exact(b.logits(s[at:end])) for b, s in zip(bodies, states, strict=True)]  # (K, V)
+    for n, part in enumerate(logits):
         normalizers = part.logsumexp(dim=1)
-        chosen = part.gather(1, own_targets)
-        nll.append(normalizers - chosen[:, 0])
-        rank.append((part > chosen).sum(dim=1) + 1)
-        likeliest.append(part.argmax(dim=1))
-        mass.append((part[:, list(watched)] - normalizers[:, None]).exp().sum(dim=1))
-        if len(logits) > 1:
-            shared.append(part[:, :num_shared].log_softmax(dim=1))
-    kl = None
-    if shared:
-        first, last = shared[0].to(shared[-1].device), shared[-1]
-        kl = _numpy((last.exp() * (last - first)).sum(dim=1).clamp_min(0))
-    return TokenScores(
-        np.stack([_numpy(part) for part in nll]),
-        np.stack([part.cpu().numpy() for part in rank]),
-        np.stack([part.cpu().numpy() for part in likeliest]),
-        np.stack([_numpy(part) for part in mass]),
-        kl,
-    )
-
-
-def _targets(row: Sequence[int], size: int) -> Iterator[tuple[int, Tensor]]:
-    targets = torch.tensor(row[1:])
-    yield from ((at, targets[at : at + size]) for at in range(0, len(targets), size))
+        chosen = part.gather(1, targets.to(part.device)[:, None])
+        scores.nll[n, at:end] = _numpy(normalizers - chosen[:, 0])
+        scores.rank[n, at:end] = _numpy((part > chosen).sum(dim=1) + 1)
+        scores.likeliest[n, at:end] = _numpy(part.argmax(dim=1))
+        mass = (part[:, watched] - normalizers[:, None]).exp().sum(dim=1)
+        scores.watched[n, at:end] = _numpy(mass)
+    if scores.kl is not None:
+        num_shared = min(part.shape[1] for part in logits)
+        first, last = (part[:, :num_shared].log_softmax(dim=1) for part in logits)
+        kl = (last.exp() * (last - first.to(last.device))).sum(dim=1)
+        scores.kl[at:end] = _numpy(kl.clamp_min(0))
 
 
 def _groups(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -140,8 +143,9 @@ def _exact(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def _numpy(values: Tensor) -> Floats:
-    return values.double().cpu().numpy()
+def _numpy(values: Tensor) -> NDArray[Any]:
+    found: NDArray[Any] = values.cpu().numpy()
+    return found
 
 
 def _device(model: nn.Module) -> torch.device:
