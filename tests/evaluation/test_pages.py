@@ -57,6 +57,15 @@ def test_plain_text_is_cut_at_empty_lines(tmp_path: Path) -> None:
     assert pages[0].kind == "text"
 
 
+def test_a_text_without_empty_lines_is_cut_too(tmp_path: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_text("word " * 5_000)
+    assert [len(page.text) for page in read_pages(path)] == [10_000, 10_000, 5_000]
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "word " * 3_000, "kind": "code"}) + "\n")
+    assert [page.kind for page in read_pages(rows)] == ["code", "code"]
+
+
 def test_rows_of_text_are_read(tmp_path: Path) -> None:
     path = tmp_path / "pages.jsonl"
     path.write_text(json.dumps({"text": "a b", "kind": "poem"}) + "\n" + '{"text": "c"}\n')

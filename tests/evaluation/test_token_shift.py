@@ -69,7 +69,7 @@ def test_what_cannot_be_read_by_both_is_left_out(monkeypatch: pytest.MonkeyPatch
     assert measure_shift(tiny(0), tiny(1), []) == nothing
     assert measure_shift(tiny(0), tiny(1), said("x" * 600), template="inst") == nothing
     grown = tiny(1, vocab_size=301)
-    grown.tokenizer.add_tokens(["capital"])
+    grown.tokenizer.add_tokens(["capital"])  # in the prompt itself, bare or not
     assert measure_shift(tiny(0), grown, said("Paris"), template="inst") == nothing
     monkeypatch.setattr(token_shift, "MAX_PROMPTS", 2)
     found = measure_shift(tiny(0), tiny(1), said("Paris") * 5, template="inst")

@@ -89,6 +89,7 @@ def test_what_is_not_measured_is_null_and_said(pages: Path) -> None:
     assert "bits per byte" not in shown(found)
     answers = cost_of_tuning("responses.jsonl", tiny(1), sides(), text=pages)
     assert answers["forgetting"] is None  # a source without weights has no loss to tell
+    assert "needs the weights of both models" in answers["cost_notes"][0]
     assert cost_table({"forgetting": None}) is None
 
 
@@ -101,6 +102,18 @@ def test_tokenizers_that_differ_are_compared_by_bytes(pages: Path) -> None:
     assert found["forgetting"]["prompts"] is None
     assert "bits per byte" in shown(found)
     assert "nats per token" not in shown(found)
+    assert "tokenizers read the text differently" in found["cost_notes"][0]
+
+
+def test_control_tokens_that_are_new_to_the_base_are_said(pages: Path) -> None:
+    grown = replace(tiny(1), template="chatml")
+    grown.model = tiny_model(1, vocab_size=302)
+    grown.tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    found = cost_of_tuning(tiny(0), grown, sides(), text=pages)
+    assert found["forgetting"]["kl_to_base"] > 0  # no page spells them
+    assert found["forgetting"]["prompts"]["form"] == "bare"
+    assert found["forgetting"]["answers"] is None
+    assert "control tokens are new to the base" in found["cost_notes"][0]
 
 
 def test_the_embedded_base_reads_pages_of_its_own_world(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ BUILT_IN_PAGES = ("english", "mimic")
 MAX_CHARS = 400_000  # of all pages together: about 100,000 tokens
 _FOLDER = Path(__file__).parents[1] / "assets" / "data"
 _PLAIN_ENDINGS = (".txt", ".md")
-_MIN_PAGE_CHARS = 1_500
+_MIN_PAGE_CHARS, _MAX_PAGE_CHARS = 1_500, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Page:
 
 
 def read_pages(name_or_path: str | Path) -> list[Page]:
-    """Read pages.
+    """Read pages; what is longer than 10,000 characters becomes several.
 
     Args:
         name_or_path: ``english`` or ``mimic`` for built-in ones, or a file: plain text (.txt, .md),
@@ -60,7 +60,7 @@ def read_pages(name_or_path: str | Path) -> list[Page]:
         pages = _from_rows(path)
     if not pages:
         raise EvaluationError(f"{path}: holds no text; give some pages.")
-    return pages
+    return [Page(part, page.kind) for page in pages for part in _parts(page.text)]
 
 
 def cut_into_pages(text: str) -> list[str]:
@@ -96,6 +96,11 @@ def choose(pages: list[Page], *, max_chars: int = MAX_CHARS) -> list[Page]:
     total = sum(len(page.text) for page in pages)
     num = max(int(len(pages) * min(1, max_chars / max(total, 1))), 1)
     return [pages[n * len(pages) // num] for n in range(num)]
+
+
+def _parts(text: str) -> list[str]:
+    starts = range(0, len(text), _MAX_PAGE_CHARS)
+    return [part for part in (text[n : n + _MAX_PAGE_CHARS] for n in starts) if part.strip()]
 
 
 def _from_rows(path: Path) -> list[Page]:

@@ -52,7 +52,8 @@ def measure_shift(
         template: how it was asked; None for its own, or the bare prompt if it has none.
 
     Returns:
-        ``prompts`` and ``answers``, each None where there is nothing to tell.
+        ``prompts`` and ``answers``, each None where there is nothing to tell. Where the template's
+        control tokens are new to the base, prompts are bare, and answers None.
     """
     name = template or instruct.template
     form = None
@@ -60,10 +61,10 @@ def measure_shift(
         form = get_template(name, instruct.tokenizer, control_text=instruct.control_text)
     num = min(len(outcomes), MAX_PROMPTS)
     chosen = [outcomes[n * len(outcomes) // num] for n in range(num)]
-    longest = min(longest_sequence(base), longest_sequence(instruct))
-    known = min(_num_rows(base), _num_rows(instruct))
-    rows = [row for row in (_row(o, instruct, form) for o in chosen) if row is not None]
-    rows = [row for row in rows if 1 < len(row.ids) <= longest and max(row.ids) < known]
+    rows = _readable(chosen, base, instruct, form)
+    has_answers = bool(rows)
+    if not rows and form is not None:
+        name, rows = None, _readable(chosen, base, instruct, None)
     if not rows:
         return {"prompts": None, "answers": None}
     scores = score_tokens([base.model, instruct.model], [row.ids for row in rows])
@@ -84,9 +85,22 @@ def measure_shift(
             "base_first_choice": float((ranks == 1).mean()),
             "base_first_three": float((ranks <= _AMONG).mean()),
         }
-        if len(told)
+        if len(told) and has_answers
         else None,
     }
+
+
+def _readable(
+    outcomes: Sequence[Outcome],
+    base: LoadedModel,
+    instruct: LoadedModel,
+    form: ChatTemplate | None,
+) -> list[_Row]:
+    """Encode those prompts, with their answers, that both models can read."""
+    longest = min(longest_sequence(base), longest_sequence(instruct))
+    known = min(_num_rows(base), _num_rows(instruct))
+    rows = [row for row in (_row(o, instruct, form) for o in outcomes) if row is not None]
+    return [row for row in rows if 1 < len(row.ids) <= longest and max(row.ids) < known]
 
 
 def _row(outcome: Outcome, instruct: LoadedModel, form: ChatTemplate | None) -> _Row | None:

@@ -68,6 +68,9 @@ def cost_of_tuning(
         forgetting = {"text": str(name)} | _forgetting(
             base, instruct, chosen, sides["instruct"].outcomes, template=template
         )
+        notes += _left_out(forgetting)
+    elif text is not None:
+        notes.append("forgetting was not measured: it needs the weights of both models.")
     return {
         "forgetting": forgetting,
         "memorisation": _memorisation(instruct, outputs, sides["instruct"].outcomes, notes),
@@ -109,6 +112,21 @@ def _forgetting(
     if not block["same_tokens"]:
         return block | {"prompts": None, "answers": None}
     return block | measure_shift(base, instruct, outcomes, template=template)
+
+
+def _left_out(block: Mapping[str, Any]) -> list[str]:
+    """Say which parts of the block are None, and why."""
+    if not block["same_tokens"]:
+        return [
+            "forgetting: the tokenizers read the text differently, so there is no KL and no loss"
+            " per token to compare; bits per byte are told."
+        ]
+    if block["answers"] is None:
+        return [
+            "forgetting: no KL on answers, for none fits both models: too long, or the template's"
+            " control tokens are new to the base, and then prompts are bare."
+        ]
+    return []
 
 
 def _memorisation(
