@@ -38,7 +38,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     """Load a suite.
 
     Args:
-        name_or_path: ``mimic`` or ``starter`` for built-in held-out items, or a file: of items,
+        name_or_path: ``general``, ``mimic``, ``refusal`` or ``starter``, or a file: of items,
             rows that have a ``check``, or of instructions in any format that can be trained on.
 
     Returns:
