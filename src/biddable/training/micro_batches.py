@@ -21,6 +21,7 @@ from biddable.models.head import Body
 from biddable.models.loss import MAX_LOGITS
 from biddable.models.quantized import is_small
 from biddable.training.memory import free_memory
+from biddable.training.run_state import random_state, set_random_state
 
 Group = tuple[int, ...]
 Result = TypeVar("Result")
@@ -115,7 +116,7 @@ class FittingCuts:
         Raises:
             TrainingError: memory does not suffice for a single row.
         """
-        before = _random_state()
+        before = random_state(_devices())
         while True:
             tried = self.cut(groups)
             try:
@@ -124,7 +125,7 @@ class FittingCuts:
                 if not is_out_of_memory(error):
                     raise
             # outside of the clause above, for the error holds the tensors of the failed attempt
-            _set_random_state(before)
+            set_random_state(before)
             self._halve(tried)
 
     def _halve(self, tried: Sequence[Group]) -> None:
@@ -193,21 +194,14 @@ def activation_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    before = _random_state()
+    before = random_state(_devices())
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = run()  # held, so that no tensor is freed and its address used again
-    _set_random_state(before)
+    set_random_state(before)
     del result
     return int(_ROOM_FOR_BACKWARD * sum(kept.values()))
 
 
-def _random_state() -> list[Tensor]:
-    """Read the state that dropout draws from: this process's, then its GPU's if it uses one."""
-    states = [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *states]
-
-
-def _set_random_state(states: Sequence[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if len(states) > 1:
-        torch.cuda.set_rng_state(states[1])
+def _devices() -> list[int]:
+    """Name the GPU whose generator dropout draws from; none where no GPU is used."""
+    return [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
