@@ -7,12 +7,67 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-WORDS = (
-    "river the a of garden and STONE light paper we They never found under window NASA U.S. Dr. "
-    "Mr. e.g. i.e. 3.14 1,000 co-operate naïve don't it's CAN'T IT'S Ph.D. etc. p.m. Inc. A I "
-    "X-RAY OK covid-19 C++ über ß ŞİŞ Σ"
-).split()
-ENDS = (". ", ". ", ". ", "! ", "? ", "... ", "; ", ".\n", ".\n\n", "?! ", ".” ", '." ', " – ", ": ")
+WORDS = [
+    "river",
+    "the",
+    "a",
+    "of",
+    "garden",
+    "and",
+    "STONE",
+    "light",
+    "paper",
+    "we",
+    "They",
+    "never",
+    "found",
+    "under",
+    "window",
+    "NASA",
+    "U.S.",
+    "Dr.",
+    "Mr.",
+    "e.g.",
+    "i.e.",
+    "3.14",
+    "1,000",
+    "co-operate",
+    "naïve",
+    "don't",
+    "it's",
+    "CAN'T",
+    "IT'S",
+    "Ph.D.",
+    "etc.",
+    "p.m.",
+    "Inc.",
+    "A",
+    "I",
+    "X-RAY",
+    "OK",
+    "covid-19",
+    "C++",
+    "über",
+    "ß",
+    "ŞİŞ",
+    "Σ",
+]
+ENDS = (
+    ". ",
+    ". ",
+    ". ",
+    "! ",
+    "? ",
+    "... ",
+    "; ",
+    ".\n",
+    ".\n\n",
+    "?! ",
+    ".” ",
+    '." ',
+    " – ",
+    ": ",
+)
 FOREIGN = (
     "El río cruza la ciudad y nadie sabe dónde empieza.",
     "Der Garten ist im Winter still, und niemand geht hinaus.",
@@ -42,17 +97,117 @@ FOREIGN = (
     "河流穿过城市。",
 )
 PIECES = (
-    "", " ", "\n", "\n\n", "\n\n\n", "\t", "\r\n", "\u00a0", "\u200b", "\u2028", "\x0b", "\x85",
-    "***", "\n***\n", "\n\n***\n\n", "******", "\n******\n", "*", "**", "* ", "- ", "\n* a", "\n- b",
-    "\n  - c", "\n** d", "\n*** e", "\n+ f", "\n• g", "\n1. h", "---", "*one*", "**two**", "***three***",
-    "* *", "** **", "*a\nb*", "[", "]", "[name]", "[a\nb]", "[]", "[[x]]", "<<", ">>", "<<a>>", "<< >>",
-    "<<<b>>>", "<<a\nb>>", '"', "'", "“", "”", "''", '""', "```", "```json\n", "\n```", "```Json",
-    "P.S. x", "P.P.S x", "p. s. x", "P. P. S. x", "p.p.s", "PS: x", "P.P.S.", ",", "，", "、", ".", "?", "!",
-    "SECTION 1", "Section 2", "section 3", "SECTION  4", "SECTION five", "Day 1", "PARAGRAPH 1", "Audience 2",
-    "My answer is yes.", "My answer is no", "my answer is maybe.", "{}", "[1, 2]", "null", "NaN", "1e5",
-    "😀", "é", "e\u0301", "ﬁ", "İ", "ı", "K", "١٢", "½", "A.B.C.", "www.x.org", "v2.0.1", "HELLO", "Mr. Smith",
-    "_under_score_", "a-b", "O'NEIL", "I'M", "ABC123", "123", "A1", "Ⅷ", "Ω",
-)  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "\n\n",
+    "\n\n\n",
+    "\t",
+    "\r\n",
+    "\u00a0",
+    "\u200b",
+    "\u2028",
+    "\x0b",
+    "\x85",
+    "***",
+    "\n***\n",
+    "\n\n***\n\n",
+    "******",
+    "\n******\n",
+    "*",
+    "**",
+    "* ",
+    "- ",
+    "\n* a",
+    "\n- b",
+    "\n  - c",
+    "\n** d",
+    "\n*** e",
+    "\n+ f",
+    "\n• g",
+    "\n1. h",
+    "---",
+    "*one*",
+    "**two**",
+    "***three***",
+    "* *",
+    "** **",
+    "*a\nb*",
+    "[",
+    "]",
+    "[name]",
+    "[a\nb]",
+    "[]",
+    "[[x]]",
+    "<<",
+    ">>",
+    "<<a>>",
+    "<< >>",
+    "<<<b>>>",
+    "<<a\nb>>",
+    '"',
+    "'",
+    "“",
+    "”",
+    "''",
+    '""',
+    "```",
+    "```json\n",
+    "\n```",
+    "```Json",
+    "P.S. x",
+    "P.P.S x",
+    "p. s. x",
+    "P. P. S. x",
+    "p.p.s",
+    "PS: x",
+    "P.P.S.",
+    ",",
+    "，",
+    "、",
+    ".",
+    "?",
+    "!",
+    "SECTION 1",
+    "Section 2",
+    "section 3",
+    "SECTION  4",
+    "SECTION five",
+    "Day 1",
+    "PARAGRAPH 1",
+    "Audience 2",
+    "My answer is yes.",
+    "My answer is no",
+    "my answer is maybe.",
+    "{}",
+    "[1, 2]",
+    "null",
+    "NaN",
+    "1e5",
+    "😀",
+    "é",
+    "e\u0301",
+    "ﬁ",
+    "İ",
+    "ı",
+    "K",
+    "١٢",
+    "½",
+    "A.B.C.",
+    "www.x.org",
+    "v2.0.1",
+    "HELLO",
+    "Mr. Smith",
+    "_under_score_",
+    "a-b",
+    "O'NEIL",
+    "I'M",
+    "ABC123",
+    "123",
+    "A1",
+    "Ⅷ",
+    "Ω",
+)
 
 
 def responses(row: dict[str, Any], seed: int, count: int) -> Iterator[str]:
@@ -128,7 +283,9 @@ def _fit(draw: random.Random, kind: str, kwargs: dict[str, Any], text: str) -> s
         return "".join(f"{name} {n + 1}\n{_sentence(draw)}\n" for n in range(_near(draw, count)))
     if kind == "json_format":
         whole = json.dumps({"text": text[:80], "n": [1, 2.5, None, True]}, ensure_ascii=False)
-        fence = draw.choice(("{}", "```json\n{}\n```", "```\n{}\n```", "```JSON{}```", "x {}", "{},"))
+        fence = draw.choice(
+            ("{}", "```json\n{}\n```", "```\n{}\n```", "```JSON{}```", "x {}", "{},")
+        )
         return fence.format(whole)
     if kind == "two_responses":
         parts = [text, draw.choice((text, _prose(draw)))]
@@ -150,9 +307,15 @@ def _fit(draw: random.Random, kind: str, kwargs: dict[str, Any], text: str) -> s
     if kind == "no_comma":
         return draw.choice((text.replace(",", ""), text))
     if kind == "title":
-        return draw.choice(("<<The River>>\n", "<<>>", "<The River>\n", "<< >>\n", "**<<Hi>>**\n")) + text
+        return (
+            draw.choice(("<<The River>>\n", "<<>>", "<The River>\n", "<< >>\n", "**<<Hi>>**\n"))
+            + text
+        )
     if kind == "constrained_response":
-        return draw.choice(("My answer is yes.", "My answer is no.", "Maybe. ", "my answer is no.")) + text
+        return (
+            draw.choice(("My answer is yes.", "My answer is no.", "Maybe. ", "my answer is no."))
+            + text
+        )
     return text
 
 
