@@ -17,7 +17,11 @@ from tests.evaluation.syllable_words import COMMON, RARE
 HALF = {"kind": "number", "value": 0.5}
 CUPS = {"kind": "number", "value": 3.5}
 MANY = {"kind": "number", "value": 1234567}
-FAR = {"kind": "number", "value": 5, "units": {"km": 1, "kilometres": 1, "m": 0.001, "miles": 1.609}}
+FAR = {
+    "kind": "number",
+    "value": 5,
+    "units": {"km": 1, "kilometres": 1, "m": 0.001, "miles": 1.609},
+}
 PRICE = {"kind": "number", "value": 5, "units": {"$": 1, "dollars": 1}}
 PRIMES = {"kind": "set", "items": ["two", "three", "five"]}
 CODE = {"kind": "pattern", "pattern": r"[A-Z]{3}-\d{4}", "whole": True}
@@ -50,7 +54,8 @@ LIKE = {"kind": "similar", "reference": "The cat sat on the mat.", "min_rouge_l"
         (FAR, "It is 5 km."), (FAR, "5,000 m"), (FAR, "5 kilometres away, in 3 days"), (FAR, "5km"),
         (PRICE, "It costs $5."), (PRICE, "5 dollars for 3"),
         (PRIMES, "five, two and three"), (PRIMES, "- Three\n- two\n- Five"),
-        (PRIMES, "The primes are:\n1. two\n2. three\n3. five"), (PRIMES, "They are: two; three; five."),
+        (PRIMES, "The primes are:\n1. two\n2. three\n3. five"),
+        (PRIMES, "They are: two; three; five."),
         (CODE, " ABC-1234\n"), ({"kind": "pattern", "pattern": r"(?i)yes\b"}, "Well, YES."),
         (HAIKU, POEM),
         (PERSON, '{"name": "Ana", "age": 7}'), (PERSON, '```json\n{"age": 0, "name": ""}\n```'),
@@ -73,7 +78,8 @@ def test_passes(check: dict[str, Any], output: str) -> None:
         (CUPS, "3 1/3", "not 3.5"), (CUPS, "3 of 1/2", "not 3.5"),
         ({"kind": "number", "value": 1}, "1/0", "gives no number of its own"),
         (MANY, "1,234,56", "not 1.23457e+06"), (MANY, "12,345,678", "not 1.23457e+06"),
-        (FAR, "It is 5.", "gives no number in km or kilometres"), (FAR, "5 miles", "is 8.045, not 5"),
+        (FAR, "It is 5.", "gives no number in km or kilometres"),
+        (FAR, "5 miles", "is 8.045, not 5"),
         (FAR, "5 kmh", "gives no number in"), (PRICE, "5 euros", "gives no number in"),
         (PRIMES, "two and three", "lacks five"), (PRIMES, "two, three, five, five", "has more"),
         (PRIMES, "two, three, five, seven", "has more"),
@@ -120,7 +126,9 @@ def test_a_catastrophic_pattern_is_stopped() -> None:
 
 def test_syllables_are_right_nearly_always_on_common_words_and_mostly_on_rare_ones() -> None:
     def right(words: dict[str, int]) -> int:
-        return sum(low <= n <= high for word, n in words.items() for low, high in [count_syllables(word)])
+        return sum(
+            low <= n <= high for word, n in words.items() for low, high in [count_syllables(word)]
+        )
 
     assert (right(COMMON), len(COMMON)) == (101, 102)
     assert (right(RARE), len(RARE)) == (29, 40)

@@ -200,7 +200,8 @@ def test_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "os.fork()", "os.execv('/bin/true', ['true'])", "os.kill(os.getpid(), 0)",
         "socket.socket()", "socket.socketpair()", "open('made', 'w')", "os.mkdir('made')",
-        "os.open('made', os.O_CREAT)", "os.unlink(__file__)", "os.rename(__file__, 'made')", "os.mkfifo('made')",
+        "os.open('made', os.O_CREAT)", "os.unlink(__file__)", "os.rename(__file__, 'made')",
+        "os.mkfifo('made')",
         "os.symlink('a', 'made')", "os.chmod(__file__, 0)", "os.truncate(__file__, 0)",
         "os.memfd_create('made')", "os.setsid()", "os.utime(__file__)",
         "resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))",
