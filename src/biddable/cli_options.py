@@ -15,7 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="mimic, starter, or a file of items or instructions; none: what the run held out."
+        help="mimic, starter, formatting, or a file of items or instructions; "
+        "none: what the run held out."
     ),
 ]
 TemplateName = Annotated[
