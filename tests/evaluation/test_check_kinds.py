@@ -139,7 +139,7 @@ def test_syllables_are_right_nearly_always_on_common_words_and_mostly_on_rare_on
         ("rouge_score.rouge_scorer", LIKE, "A cat."),
         ("langdetect.lang_detect_exception",
          {"kind": "ifeval", "instructions": [
-             {"id": "language:response_language", "kwargs": {"language": "en"}}]}, "A new text here"),
+             {"id": "language:response_language", "kwargs": {"language": "en"}}]}, "A new text"),
     ],
 )  # fmt: skip
 def test_a_package_that_is_missing_is_named_with_its_extra(
