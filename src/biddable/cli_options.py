@@ -15,8 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="general, mimic, refusal, starter, or a file of items or instructions; none: what "
-        "the run held out."
+        help="formatting, general, mimic, refusal, starter, or a file of items or instructions; "
+        "none: what the run held out."
     ),
 ]
 TemplateName = Annotated[

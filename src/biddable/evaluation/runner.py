@@ -19,6 +19,7 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.behaviour import Behaviour, judge
+from biddable.evaluation.check_forms import judges_whole
 from biddable.evaluation.checks import Verdict, run_checks
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.suites import fewshot_examples
@@ -150,9 +151,11 @@ def judge_outputs(
         for s, output, stop in zip(samples, outputs, stops, strict=True)
     ]
     checked = [n for n, sample in enumerate(samples) if sample.check is not None]
-    found = run_checks(
-        [(samples[n].check or {}, behaviours[n].answer) for n in checked], run_code=run_code
-    )
+    pairs = [
+        (check, outputs[n] if judges_whole(check) else behaviours[n].answer)
+        for n, check in ((n, samples[n].check or {}) for n in checked)
+    ]
+    found = run_checks(pairs, run_code=run_code)
     verdicts = dict(zip(checked, found, strict=True))
     outcomes = []
     for n, (sample, behaviour) in enumerate(zip(samples, behaviours, strict=True)):
