@@ -110,7 +110,8 @@ def fewshot_examples(suite: str | Path = "") -> list[tuple[str, str]]:
 
     Args:
         suite: for a built-in one they are short rows of one turn of its training split, each of
-            another category and none of them refused; for a file they are general ones.
+            another category and none of them refused; for a file, and for a built-in suite that
+            nothing is trained on, they are general ones.
 
     Returns:
         Pairs of instruction and response, never of the items that are judged.
@@ -133,11 +134,11 @@ def is_headline(sample: Sample) -> bool:
 
 
 def _find(name: str) -> Path:
-    if name in builtin_names():
+    if name in builtin_names("held_out"):
         return builtin_path(name, "held_out")
     path = Path(name).expanduser()
     if not path.exists() and path.suffix == "" and path.name == name:
-        names = builtin_names()
+        names = builtin_names("held_out")
         raise EvaluationError(
             f'no suite "{name}"; known: {", ".join(names)}, or the path of a file of items or '
             f"instructions.{nearest(name, names)}"
