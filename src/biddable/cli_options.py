@@ -19,7 +19,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="mimic, starter, a file of items or instructions, or KIND:FILE with KIND one of ifeval,"
+        help="mimic, starter, a file of items or instructions, or KIND:FILE of ifeval,"
         " xstest, gsm8k, mt_bench, instructions; none: what the run held out."
     ),
 ]

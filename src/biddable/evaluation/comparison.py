@@ -69,11 +69,10 @@ def compare(
     """Put a suite to a base, in three prompt forms, and to the model made of it.
 
     Args:
-        base: a model or its name.
+        base: a model, its name, or another source of answers; see ``open_source``.
         instruct: likewise.
         suite: as ``load_suite`` takes it.
-        template: how the instruct model, and the base for comparison, are asked; None for the one
-            that the instruct model was trained with.
+        template: how both are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
@@ -87,10 +86,8 @@ def compare(
         DataError: the suite cannot be read.
         ConfigError: a model name leads nowhere.
     """
-    samples = load_suite(suite)
-    shots = fewshot_examples(suite)
-    if max_new_tokens is None:
-        max_new_tokens = answer_limit(suite)
+    samples, shots = load_suite(suite), fewshot_examples(suite)
+    max_new_tokens = max_new_tokens or answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
     base_model, tuned = as_source(base), as_source(instruct)
     tell = on_event or (lambda event: None)
