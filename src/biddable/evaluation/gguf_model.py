@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from biddable.errors import CheckpointError, ConfigError, EvaluationError, join_problems
+from biddable.errors import CheckpointError, ConfigError, EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache, fill, key_of
 from biddable.evaluation.openai_form import read_choice, request_of
 from biddable.evaluation.sample import Sample
@@ -29,11 +29,11 @@ class GgufModel:
     is_ready = False
 
     def __init__(self, path: Path, *, cache: AnswerCache | None = None) -> None:
-        """Load the file.
+        """Read what the file says of itself; its weights are loaded when it is first asked.
 
         Raises:
             ConfigError: the extra is not installed.
-            CheckpointError: llama.cpp cannot load the file.
+            CheckpointError: it is no GGUF file.
         """
         self.name = self.source = str(path)
         self.cache = cache
@@ -44,15 +44,15 @@ class GgufModel:
             raise ConfigError(
                 f"{path}: running GGUF needs packages: pip install 'biddable[gguf]'."
             ) from error
-        self._version = str(xllamacpp.__version__)
+        self._library: Any = xllamacpp
+        self._server: Any = None
         try:
             fields = gguf.GGUFReader(path).fields
             trained = [f for name, f in fields.items() if name.endswith(".context_length")]
             context = min([_MAX_CONTEXT, *(int(field.contents()) for field in trained)])
             self.template = "gguf" if "tokenizer.chat_template" in fields else None
-            self._server = xllamacpp.Server(_parameters(xllamacpp, path, context))
-        except Exception as error:  # each of the two raises what it likes on a damaged file
-            raise CheckpointError(f"{path}: llama.cpp cannot load it: {error}") from error
+        except Exception as error:  # whatever a damaged file makes the reader stumble over
+            raise CheckpointError(f"{path}: cannot be read as GGUF: {error}") from error
         self._context = context
 
     def answer(
@@ -61,32 +61,26 @@ class GgufModel:
         """Answer items one by one, so that no answer depends on its neighbours.
 
         Raises:
-            EvaluationError: the file has no chat template, or prompts are too long; all are named.
+            CheckpointError: llama.cpp cannot load the file.
+            EvaluationError: the file has no chat template, or a prompt is too long.
         """
         self._check(asking)
         tell("generate")
         requests = [request_of(sample, asking) for sample in samples]
-        known = {"version": self._version, "context": self._context}
+        known = {"version": str(self._library.__version__), "context": self._context}
         if self.cache:
             known["file"] = hash_file(self.source)
-        problems: list[str] = []
 
         def compute(places: list[int]) -> Iterator[tuple[int, Any]]:
             for n in places:
                 reply = self._ask(requests[n])
                 if "error" in reply:
                     where, said = samples[n].source or samples[n].id, reply["error"]
-                    problems.append(f"{where}: llama.cpp refuses it: {_message(said)}")
-                    break
+                    raise EvaluationError(f"{where}: llama.cpp refuses it: {_message(said)}")
                 yield n, read_choice(reply)
 
         keys = [key_of(model=known, request=request) for request in requests]
-        try:
-            found = fill(self.cache, keys, compute)
-        except KeyError as error:
-            if not problems:
-                raise
-            raise EvaluationError(join_problems(problems)) from error
+        found = fill(self.cache, keys, compute)
         return [Answered(row["text"], row["stopped"]) for row in found]
 
     def _check(self, asking: Asking) -> None:
@@ -103,9 +97,20 @@ class GgufModel:
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         greedy = {**request, "temperature": 0.0, "seed": 0, "stream": False}
         is_chat = "messages" in request
-        call = self._server.handle_chat_completions if is_chat else self._server.handle_completions
+        server = self._started()
+        call = server.handle_chat_completions if is_chat else server.handle_completions
         reply: dict[str, Any] = call(greedy)
         return reply
+
+    def _started(self) -> Any:
+        """Load the weights when there is something to ask: a server that nobody asked never ends."""
+        if self._server is None:
+            settings = _parameters(self._library, Path(self.source), self._context)
+            try:
+                self._server = self._library.Server(settings)
+            except Exception as error:  # the library raises what it likes
+                raise CheckpointError(f"{self.name}: llama.cpp cannot load it: {error}") from error
+        return self._server
 
 
 def _parameters(xllamacpp: Any, path: Path, context: int) -> Any:

@@ -12,7 +12,22 @@ WORDS = (
     "Mr. e.g. i.e. 3.14 1,000 co-operate naïve don't it's CAN'T IT'S Ph.D. etc. p.m. Inc. A I "
     "X-RAY OK covid-19 C++ über ß ŞİŞ Σ"
 ).split()
-ENDS = (". ", ". ", ". ", "! ", "? ", "... ", "; ", ".\n", ".\n\n", "?! ", ".” ", '." ', " – ", ": ")
+ENDS = (
+    ". ",
+    ". ",
+    ". ",
+    "! ",
+    "? ",
+    "... ",
+    "; ",
+    ".\n",
+    ".\n\n",
+    "?! ",
+    ".” ",
+    '." ',
+    " – ",
+    ": ",
+)
 FOREIGN = (
     "El río cruza la ciudad y nadie sabe dónde empieza.",
     "Der Garten ist im Winter still, und niemand geht hinaus.",
@@ -128,7 +143,9 @@ def _fit(draw: random.Random, kind: str, kwargs: dict[str, Any], text: str) -> s
         return "".join(f"{name} {n + 1}\n{_sentence(draw)}\n" for n in range(_near(draw, count)))
     if kind == "json_format":
         whole = json.dumps({"text": text[:80], "n": [1, 2.5, None, True]}, ensure_ascii=False)
-        fence = draw.choice(("{}", "```json\n{}\n```", "```\n{}\n```", "```JSON{}```", "x {}", "{},"))
+        fence = draw.choice(
+            ("{}", "```json\n{}\n```", "```\n{}\n```", "```JSON{}```", "x {}", "{},")
+        )
         return fence.format(whole)
     if kind == "two_responses":
         parts = [text, draw.choice((text, _prose(draw)))]
@@ -150,9 +167,15 @@ def _fit(draw: random.Random, kind: str, kwargs: dict[str, Any], text: str) -> s
     if kind == "no_comma":
         return draw.choice((text.replace(",", ""), text))
     if kind == "title":
-        return draw.choice(("<<The River>>\n", "<<>>", "<The River>\n", "<< >>\n", "**<<Hi>>**\n")) + text
+        return (
+            draw.choice(("<<The River>>\n", "<<>>", "<The River>\n", "<< >>\n", "**<<Hi>>**\n"))
+            + text
+        )
     if kind == "constrained_response":
-        return draw.choice(("My answer is yes.", "My answer is no.", "Maybe. ", "my answer is no.")) + text
+        return (
+            draw.choice(("My answer is yes.", "My answer is no.", "Maybe. ", "my answer is no."))
+            + text
+        )
     return text
 
 
