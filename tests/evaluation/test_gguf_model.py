@@ -56,16 +56,16 @@ def test_what_it_cannot_do_is_said(plain: str, chat: str, tmp_path: Path) -> Non
     with pytest.raises(EvaluationError, match='template "inst" cannot be used'):
         evaluate(open_source(chat), [FRANCE], template="inst")
     long = item("long", "word " * 300, "yes", source="items.jsonl:3")
-    with pytest.raises(EvaluationError, match="items.jsonl:3: llama.cpp refuses it: .*context"):
+    with pytest.raises(EvaluationError, match=r"items.jsonl:3: llama.cpp refuses it: .*context"):
         evaluate(open_source(plain), [FRANCE, long], prompt_form="bare")
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF and no more")
-    with pytest.raises(CheckpointError, match="broken.gguf: cannot be read as GGUF"):
+    with pytest.raises(CheckpointError, match=r"broken.gguf: cannot be read as GGUF"):
         open_source(str(broken))
 
 
 def test_the_form_must_be_said_and_answers_are_kept(plain: str, tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="brings no chat template.*--prompt-form"):
+    with pytest.raises(EvaluationError, match=r"brings no chat template.*--prompt-form"):
         score(plain, suite="mimic")
     cache = AnswerCache(tmp_path)
     for _ in range(2):

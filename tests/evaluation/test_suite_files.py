@@ -110,7 +110,7 @@ def test_ids_are_unique_and_kinds_are_known(tmp_path: Path) -> None:
     path = write(tmp_path / "f.jsonl", row, row)
     with pytest.raises(EvaluationError, match=r'f.jsonl:2: id "1" is also that of .*f.jsonl:1'):
         load_suite(f"xstest:{path}")
-    with pytest.raises(EvaluationError, match='no kind "ifevl".*Did you mean "ifeval"'):
+    with pytest.raises(EvaluationError, match=r'no kind "ifevl".*Did you mean "ifeval"'):
         load_suite(f"ifevl:{path}")
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
-from biddable.evaluation.official_scores import official_scores
+from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.report import read_losses, render_report, write_text
 from biddable.evaluation.runner import Event, Outcome, evaluate
 from biddable.evaluation.sample import Sample
@@ -233,7 +233,7 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "answer_loss": _answer_loss(counted),
         "by_category": following_by(lambda sample: sample.category, counted),
         "by_ring": following_by(lambda sample: sample.ring, outcomes),
-        **official_scores(counted),
+        **ifeval_scores(o.verdict for o in counted),
     }
 
 

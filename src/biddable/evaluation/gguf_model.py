@@ -103,7 +103,7 @@ class GgufModel:
         return reply
 
     def _started(self) -> Any:
-        """Load the weights when there is something to ask: a server that nobody asked never ends."""
+        """Load the weights once there is something to ask; a server never asked cannot end."""
         if self._server is None:
             settings = _parameters(self._library, Path(self.source), self._context)
             try:

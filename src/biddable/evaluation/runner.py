@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
 from biddable.evaluation.behaviour import Behaviour, judge
+from biddable.evaluation.check_forms import judges_whole
 from biddable.evaluation.checks import Verdict, run_checks
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.sources import Answered, AnswerSource, Asking, PromptForm, as_source
@@ -19,8 +20,6 @@ from biddable.evaluation.suites import fewshot_examples
 from biddable.models.loading import LoadedModel
 
 Event = dict[str, object]
-
-_WHOLE_RESPONSE = ("ifeval",)  # kinds of checks whose official program reads all that was written
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +168,11 @@ def judge_outputs(
         for s, output, stop in zip(samples, outputs, stops, strict=True)
     ]
     checked = [n for n, sample in enumerate(samples) if sample.check is not None]
-    found = run_checks(
-        [
-            (samples[n].check or {}, _checked_text(samples[n], outputs[n], behaviours[n]))
-            for n in checked
-        ],
-        run_code=run_code,
-    )
+    pairs = [
+        (check, outputs[n] if judges_whole(check) else behaviours[n].answer)
+        for n, check in ((n, samples[n].check or {}) for n in checked)
+    ]
+    found = run_checks(pairs, run_code=run_code)
     verdicts = dict(zip(checked, found, strict=True))
     outcomes = []
     for n, (sample, behaviour) in enumerate(zip(samples, behaviours, strict=True)):
@@ -195,8 +192,3 @@ def judge_outputs(
             )
         )
     return outcomes
-
-
-def _checked_text(sample: Sample, output: str, behaviour: Behaviour) -> str:
-    is_whole = (sample.check or {}).get("kind") in _WHOLE_RESPONSE
-    return output if is_whole else behaviour.answer

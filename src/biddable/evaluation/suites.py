@@ -16,7 +16,7 @@ from biddable.data.conversation import Message
 from biddable.data.files import Row
 from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
-from biddable.evaluation.checks import check_problem
+from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
 from biddable.evaluation.suite_files import BENCHMARKS, read_benchmark, split_kind
 

@@ -75,7 +75,7 @@ def instructions_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def compare(rows: list[dict[str, Any]], folder: Path, *, each: int, seed: int) -> Counter[Any]:
-    """Judge ``each`` responses a row both ways; count verdicts, and fail on the first that differ."""
+    """Judge so many responses a row both ways; count verdicts, and fail where they differ."""
     cases = [(row, text) for row in rows for text in responses(row, seed, each)]
     differences, seen = [], Counter[Any]()
     for (row, text), told in zip(cases, official_verdicts(cases, folder), strict=True):

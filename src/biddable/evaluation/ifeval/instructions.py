@@ -14,7 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from biddable.evaluation.ifeval.linguistics import language_of, sentences, tokens
+from biddable.evaluation.ifeval.linguistics import (
+    count_words,
+    language_of,
+    sentences,
+    tokens,
+)
 
 RELATIONS = ("less than", "at least")
 ANSWERS = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
@@ -76,7 +81,7 @@ def _num_sentences(text: str, num_sentences: int, relation: str) -> bool:
 
 
 def _num_words(text: str, num_words: int, relation: str) -> bool:
-    return _holds(len(re.findall(r"\w+", text)), relation, num_words)
+    return _holds(count_words(text), relation, num_words)
 
 
 def _num_paragraphs(text: str, num_paragraphs: int) -> bool:
