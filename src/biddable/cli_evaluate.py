@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -24,36 +25,42 @@ from biddable.cli_options import (
 
 if TYPE_CHECKING:
     from biddable.evaluation.answer_cache import AnswerCache
-    from biddable.evaluation.sources import AnswerSource
+    from biddable.evaluation.asking import AnswerSource
 
 FILES = ("scores.json", "samples.jsonl")
 _MAX_NAMED = 5
 
+Evaluated = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="The model, or http://HOST:PORT/v1 of a server."),
+]
+Responses = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help='Judge what is ready: {"prompt", "response"} a line.'),
+]
+PromptForms = Annotated[
+    Literal["bare", "template", "fewshot"] | None,
+    typer.Option(help="How items are asked; may be left out for a run, which says."),
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Which of a server's models; none: its only one.")
+]
+LmEval = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TASK", help="Run this task of lm-evaluation-harness; may repeat."),
+]
+
 
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="MODEL", help="The model, or http://HOST:PORT/v1 of a server."),
-    ] = None,
-    responses: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help='Judge what is ready: {"prompt", "response"} a line.'),
-    ] = None,
+    model: Evaluated = None,
+    responses: Responses = None,
     suite: Suite = None,
-    prompt_form: Annotated[
-        Literal["bare", "template", "fewshot"] | None,
-        typer.Option(help="How items are asked; may be left out for a run, which says."),
-    ] = None,
+    prompt_form: PromptForms = None,
     template: TemplateName = None,
-    model_name: Annotated[
-        str | None, typer.Option(help="Which of a server's models; none: its only one.")
-    ] = None,
+    model_name: ModelName = None,
     max_new_tokens: MaxNewTokens = None,
     run_code: RunCode = False,
-    lm_eval: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TASK", help="Run this task of lm-evaluation-harness; may repeat."),
-    ] = None,
+    lm_eval: LmEval = None,
     no_cache: NoCache = False,
     out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
     replace: Replace = False,
@@ -63,13 +70,7 @@ def evaluate(
 
     A killed evaluation goes on where it was: answers are kept by model, prompt and decoding.
     """
-    if (model is None) == (responses is None):
-        raise typer.BadParameter("give MODEL, or --responses FILE.", param_hint="MODEL")
-    if responses is not None and suite is None:
-        wrong = "--responses needs the suite that was answered, as ifeval:input_data.jsonl."
-        raise typer.BadParameter(wrong, param_hint="--suite")
-    if model is not None:
-        require_models(model)
+    _require_one(model, responses, suite)
     folder = result_folder(out, FILES, replace=replace)
     from biddable.evaluation import scoring
     from biddable.evaluation.answer_cache import AnswerCache
@@ -95,10 +96,19 @@ def evaluate(
     _tell_what_was_left(result, cache)
     if as_json:
         print_json(result)
-        return
-    _print(result)
-    names = FILES if "scores" in result else FILES[:1]
-    console().print("  ".join(str(folder / name) for name in names), soft_wrap=True)
+    else:
+        _print(result, folder)
+
+
+def _require_one(model: str | None, responses: str | None, suite: str | None) -> None:
+    """Refuse what names nothing to judge, or two things."""
+    if (model is None) == (responses is None):
+        raise typer.BadParameter("give MODEL, or --responses FILE.", param_hint="MODEL")
+    if responses is not None and suite is None:
+        wrong = "--responses needs the suite that was answered, as ifeval:input_data.jsonl."
+        raise typer.BadParameter(wrong, param_hint="--suite")
+    if model is not None:
+        require_models(model)
 
 
 def _source(
@@ -112,7 +122,7 @@ def _source(
     return open_source(str(model), model_name=model_name, cache=cache)
 
 
-def _held_out(model: str, folder: Any) -> str:
+def _held_out(model: str, folder: Path) -> str:
     from biddable.evaluation import held_out
 
     return held_out.suite_of(model, folder)
@@ -121,8 +131,6 @@ def _held_out(model: str, folder: Any) -> str:
 def _add_harness(
     result: dict[str, Any], source: AnswerSource, *, tasks: list[str], out: str
 ) -> dict[str, Any]:
-    from pathlib import Path
-
     from biddable.errors import EvaluationError
     from biddable.evaluation.lm_harness import harness_scores
     from biddable.evaluation.local_model import LocalModel
@@ -150,7 +158,7 @@ def _tell_what_was_left(result: dict[str, Any], cache: AnswerCache | None) -> No
         say(f"{cache.num_reused} of {total} answers and losses were there already (--no-cache)")
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], folder: Path) -> None:
     from biddable.evaluation import lm_harness, scoring
 
     screen = console()
@@ -158,3 +166,5 @@ def _print(result: dict[str, Any]) -> None:
         screen.print(scoring.score_table(result))
     if "lm_eval" in result:
         screen.print(lm_harness.harness_table(result["lm_eval"]))
+    names = FILES if "scores" in result else FILES[:1]
+    screen.print("  ".join(str(folder / name) for name in names), soft_wrap=True)

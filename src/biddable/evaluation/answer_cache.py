@@ -195,5 +195,5 @@ def _hash_tensor(tensor: object) -> str:
     assert isinstance(tensor, Tensor)
     plain = tensor.detach().contiguous().cpu().reshape(-1)
     described = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
-    data = memoryview(plain.view(torch.uint8).numpy()) if plain.numel() else b""
+    data = plain.view(torch.uint8).numpy().data if plain.numel() else b""
     return hashlib.sha256(described + b":" + hashlib.sha256(data).digest()).hexdigest()

@@ -16,11 +16,12 @@ from rich.console import Console
 
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.report import read_losses, render_report, write_text
 from biddable.evaluation.runner import Event, Outcome, evaluate
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import AnswerSource, PromptForm, as_source, template_of_side
+from biddable.evaluation.sources import as_source, template_of_side
 from biddable.evaluation.statistics import mcnemar, rate_of
 from biddable.evaluation.suites import (
     HEADLINE_RINGS,

@@ -13,9 +13,9 @@ from typing import Any
 
 from biddable.errors import CheckpointError, ConfigError, EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache, fill, key_of
+from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
 from biddable.evaluation.openai_form import read_choice, request_of
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Answered, Asking, PromptForm, Tell
 from biddable.manifest import hash_file
 
 _MAX_CONTEXT = 8192  # ids; a model may allow 128k, whose cache no laptop holds

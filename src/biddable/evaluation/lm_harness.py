@@ -99,7 +99,7 @@ def _by_name(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise EvaluationError(f"--lm-eval {task}: {error.strerror}.") from error
-        loader = type("_NamesOnly", (yaml.SafeLoader,), {})  # tasks name functions with tags
+        loader: Any = type("_NamesOnly", (yaml.SafeLoader,), {})  # tasks name functions with tags
         loader.add_multi_constructor("!", lambda *_: None)
         found = yaml.load(text, Loader=loader)
         if not isinstance(found, dict) or not isinstance(found.get("task"), str):

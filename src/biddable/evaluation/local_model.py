@@ -17,8 +17,8 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.answer_cache import AnswerCache, fill, hash_weights, key_of
+from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
 from biddable.models.loss import next_token_loss

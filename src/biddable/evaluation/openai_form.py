@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import Asking, plain_text
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Asking, plain_text
 
 CUT, ENDED = "length", "stop"
 

@@ -15,9 +15,9 @@ from typing import Any
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.answer_cache import AnswerCache
+from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
 from biddable.evaluation.openai_form import ended
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Answered, Asking, PromptForm, Tell
 
 _SHOWN = 60
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import Answered, AnswerSource, Asking, PromptForm
 from biddable.evaluation.behaviour import Behaviour, judge
 from biddable.evaluation.check_forms import judges_whole
 from biddable.evaluation.checks import Verdict, run_checks
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Answered, AnswerSource, Asking, PromptForm, as_source
+from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples
 from biddable.models.loading import LoadedModel
 

@@ -11,11 +11,12 @@ from typing import Any
 from rich.table import Table
 
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.comparison import SCHEMA, answer_limit, scores
 from biddable.evaluation.report import write_text
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate
-from biddable.evaluation.sources import AnswerSource, PromptForm, as_source
+from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.terminal import FIGURES, percent
 from biddable.manifest import write_json
@@ -40,8 +41,8 @@ def score(
     Args:
         model: a model, its name, or another source; see ``open_source``.
         suite: as ``load_suite`` takes it.
-        prompt_form: None for what the model's run says; ready responses have none.
-        template: None for the model's own; naming one asks in the form ``template``.
+        prompt_form: as ``choose_form`` takes it; so is the template.
+        template: None for the model's own.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
@@ -51,8 +52,7 @@ def score(
         What scores.json holds; ``scores`` in it is a side's block as in comparison.json.
 
     Raises:
-        EvaluationError: an item is malformed or too long for the model, the prompt form is not
-            known, or responses do not belong to the suite.
+        EvaluationError: an item, the prompt form or a response does not fit.
         DataError: the suite cannot be read.
         CheckpointError: the results cannot be written.
     """
@@ -72,23 +72,30 @@ def score(
         shots=fewshot_examples(suite),
         on_event=on_event,
     )
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": limit}
-    if source.is_ready:
-        decoding = {"method": None, "temperature": None, "max_new_tokens": None}
-    result = {
+    result = _result(source, suite, form, outcomes)
+    result["template"] = (template or source.template) if form == "template" else None
+    result["decoding"] |= {"max_new_tokens": limit, "run_code": run_code}
+    if out is not None:
+        _write(Path(out), result, outcomes)
+    return result
+
+
+def _result(
+    source: AnswerSource, suite: str | Path, form: PromptForm | None, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Put together what scores.json says; of ready responses the decoding is not known."""
+    method, temperature = (None, None) if source.is_ready else ("greedy", 0.0)
+    return {
         "schema": SCHEMA,
         "model": source.name,
         "suite": str(suite),
         "n": len(outcomes),
         "missing": source.missing if isinstance(source, ReadyResponses) else [],
         "prompt_form": form,
-        "template": (template or source.template) if form == "template" else None,
-        "decoding": decoding | {"run_code": run_code},
+        "template": None,
+        "decoding": {"method": method, "temperature": temperature},
         "scores": scores(outcomes),
     }
-    if out is not None:
-        _write(Path(out), result, outcomes)
-    return result
 
 
 def choose_form(

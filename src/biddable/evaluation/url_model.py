@@ -18,9 +18,9 @@ from urllib3.util import Retry
 
 from biddable.errors import ConfigError, EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache, fill, key_of
+from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
 from biddable.evaluation.openai_form import read_choice, request_of
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sources import Answered, Asking, PromptForm, Tell
 
 KEY_VARIABLE = "BIDDABLE_API_KEY"
 _TIMEOUT_S = (10.0, 300.0)  # to connect, and between two pieces of a reply
