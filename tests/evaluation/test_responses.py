@@ -125,3 +125,19 @@ def test_second_turns_are_found_by_their_own_text(tmp_path: Path) -> None:
     ]
     assert [sample["output"] for sample in samples] == ["A long text.", "Hm."]
     assert result["missing"] == []
+
+
+def test_ifeval_is_judged_on_the_whole_response(tmp_path: Path) -> None:
+    """A run-on would hide the comma from our own reading; the official program sees it."""
+    pytest.importorskip("nltk")
+    asked = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    prompts = ["Name a river.", "Name a sea."]
+    rows = [{"key": n, "prompt": text} | asked for n, text in enumerate(prompts)]
+    suite = write(tmp_path / "input_data.jsonl", *rows)
+    answers = ("The Nile.\nName a lake, and a hill.", "The Baltic.")
+    ready = [{"prompt": p, "response": r} for p, r in zip(prompts, answers, strict=True)]
+    source = ReadyResponses(write(tmp_path / "r.jsonl", *ready))
+    found = score(source, suite=f"ifeval:{suite}")["scores"]
+    figures = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
+    # loose also tries the response without its last line, where the comma stands
+    assert [found[figure]["rate"] for figure in figures] == [0.5, 1.0, 0.5, 1.0]
