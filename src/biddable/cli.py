@@ -19,12 +19,14 @@ import typer
 
 from biddable import __version__
 from biddable.cli_data import app as data_app
+from biddable.cli_evaluate import evaluate
 from biddable.cli_options import (
     AsJson,
     ForgettingText,
     MaxNewTokens,
     Model,
     NoForgetting,
+    NoCache,
     Replace,
     RunCode,
     Seed,
@@ -33,17 +35,18 @@ from biddable.cli_options import (
     console,
     print_json,
     require_models,
+    result_folder,
     say,
+    stage_of,
 )
 from biddable.cli_plan import plan
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError, RunStopped
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
-SCORE_FILES = ("scores.json", "samples.jsonl")
 
 app = typer.Typer(
     help="Turn a base language model into one that does what it is asked, and measure that it does."
@@ -159,6 +162,7 @@ def compare(
     run_code: RunCode = False,
     forgetting_text: ForgettingText = None,
     no_forgetting: NoForgetting = False,
+    no_cache: NoCache = False,
     out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
     replace: Replace = False,
     show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
@@ -174,18 +178,23 @@ def compare(
     text = None if no_forgetting else forgetting_text or tuning_cost.BUILT_IN
     tuning_cost.require_text(text)
     folder = _result_folder(out, COMPARISON_FILES, replace=replace)
+    folder = result_folder(out, COMPARISON_FILES, replace=replace)
+    from biddable.evaluation import comparison, held_out, terminal
+    from biddable.evaluation.answer_cache import AnswerCache
+    from biddable.evaluation.sources import open_source
 
+    cache = None if no_cache else AnswerCache()
     with console(stderr=True).status("loading") as status:
         result = comparison.compare(
-            base,
-            instruct,
+            open_source(base, cache=cache),
+            open_source(instruct, cache=cache),
             suite=suite or held_out.suite_of(instruct, folder),
             template=template,
             max_new_tokens=max_new_tokens,
             run_code=run_code,
             forgetting_text=text,
             out=folder,
-            on_event=lambda event: status.update(_stage(event)),
+            on_event=lambda event: status.update(stage_of(event)),
         )
     if as_json:
         print_json(result)
@@ -201,43 +210,7 @@ def compare(
     screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    suite: Suite = None,
-    prompt_form: Annotated[
-        Literal["bare", "template", "fewshot"] | None,
-        typer.Option(help="How items are asked; none: template, or bare for a base."),
-    ] = None,
-    template: TemplateName = None,
-    max_new_tokens: MaxNewTokens = None,
-    run_code: RunCode = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
-    replace: Replace = False,
-    as_json: AsJson = False,
-) -> None:
-    """Judge one model on the items of a suite."""
-    require_models(model)
-    folder = _result_folder(out, SCORE_FILES, replace=replace)
-    from biddable.evaluation import held_out, scoring
-
-    with console(stderr=True).status("loading") as status:
-        result = scoring.score(
-            model,
-            suite=suite or held_out.suite_of(model, folder),
-            prompt_form=prompt_form,
-            template=template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            out=folder,
-            on_event=lambda event: status.update(_stage(event)),
-        )
-    if as_json:
-        print_json(result)
-        return
-    screen = console()
-    screen.print(scoring.score_table(result))
-    screen.print("  ".join(str(folder / name) for name in SCORE_FILES), soft_wrap=True)
+app.command()(evaluate)
 
 
 @app.command()
@@ -335,21 +308,6 @@ def _fail(error: Exception) -> int:
     return 1
 
 
-def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
-    """Make the folder for results, and refuse to write over others unless told to."""
-    folder = Path(out)
-    there = [name for name in names if (folder / name).exists()]
-    if there and not replace:
-        raise CheckpointError(
-            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
-    return folder
-
-
 def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
     """Say what the rows came to and what will train, the dropped rows by name."""
     if "summary" in event:
@@ -368,7 +326,3 @@ def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
         before, after = results["held_out_loss_before"], results["held_out_loss"]
         parts.append(f"held-out loss {before:.3f} -> {after:.3f}")
     return f"{folder}: {', '.join(parts)}"
-
-
-def _stage(event: Mapping[str, Any]) -> str:
-    return ", ".join(str(value) for value in event.values())

@@ -16,10 +16,12 @@ from rich.console import Console
 
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.report import read_losses, render_report, write_text
-from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
+from biddable.evaluation.runner import Event, Outcome, evaluate
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.sources import as_source, template_of_side
 from biddable.evaluation.statistics import mcnemar, rate_of
 from biddable.evaluation.suites import (
     HEADLINE_RINGS,
@@ -50,14 +52,14 @@ class Side:
     """
 
     model: str
-    prompt_form: PromptForm
+    prompt_form: PromptForm | None
     decoding: dict[str, Any]
     outcomes: list[Outcome]
 
 
 def compare(  # noqa: PLR0913  (the last is told of the others)
-    base: str | LoadedModel,
-    instruct: str | LoadedModel,
+    base: str | LoadedModel | AnswerSource,
+    instruct: str | LoadedModel | AnswerSource,
     *,
     suite: str | Path = "mimic",
     template: str | None = None,
@@ -70,7 +72,7 @@ def compare(  # noqa: PLR0913  (the last is told of the others)
     """Put a suite to a base, in three prompt forms, and to the model made of it.
 
     Args:
-        base: a model or its name.
+        base: a model, its name, or another source of answers; see ``open_source``.
         instruct: likewise.
         suite: as ``load_suite`` takes it.
         template: how both are asked; None for the one that the instruct model was trained with.
@@ -91,15 +93,15 @@ def compare(  # noqa: PLR0913  (the last is told of the others)
     samples, shots = load_suite(suite), fewshot_examples(suite)
     max_new_tokens = max_new_tokens or answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
-    base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
+    base_model, tuned = as_source(base), as_source(instruct)
     tell = on_event or (lambda event: None)
 
-    def ask(name: str, model: LoadedModel, form: PromptForm) -> Side:
+    def ask(name: str, model: AnswerSource, form: PromptForm | None) -> Side:
         outcomes = evaluate(
             model,
             samples,
             prompt_form=form,
-            template=template or tuned.template,
+            template=template_of_side(model, tuned, template),
             max_new_tokens=max_new_tokens,
             run_code=run_code,
             shots=shots,
@@ -123,17 +125,23 @@ def answer_limit(suite: str | Path) -> int:
 
 
 def _ask_all(
-    ask: Callable[[str, LoadedModel, PromptForm], Side], base: LoadedModel, instruct: LoadedModel
+    ask: Callable[[str, AnswerSource, PromptForm | None], Side],
+    base: AnswerSource,
+    instruct: AnswerSource,
 ) -> tuple[dict[str, Side], list[str]]:
     """Ask the base in all forms and the instruct model in its own; say what had to be left out."""
-    sides, notes = {"base": ask("base", base, "bare")}, []
-    sides["base_templated"] = ask("base_templated", base, "template")
-    try:
-        sides["base_fewshot"] = ask("base_fewshot", base, "fewshot")
-    except EvaluationError as error:  # three examples may be more than a small model can read
-        first, _, rest = str(error).partition("\n")
-        notes.append(f"base_fewshot was left out: {first}{' ...' if rest else ''}")
-    sides["instruct"] = ask("instruct", instruct, "template")
+    sides, notes = {"base": ask("base", base, None if base.is_ready else "bare")}, []
+    forms: tuple[PromptForm, ...] = () if base.is_ready else ("template", "fewshot")
+    for form in forms:
+        name = {"template": "base_templated"}.get(form, f"base_{form}")
+        try:
+            sides[name] = ask(name, base, form)
+        except EvaluationError as error:  # too long for a small model, or no template in a file
+            first, _, rest = str(error).partition("\n")
+            notes.append(f"{name} was left out: {first}{' ...' if rest else ''}")
+    sides["instruct"] = ask("instruct", instruct, None if instruct.is_ready else "template")
+    ready = [source.name for source in (base, instruct) if source.is_ready]
+    notes += [f"{name}: ready responses; how they were decoded is not known." for name in ready]
     return sides, notes
 
 
