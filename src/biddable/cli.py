@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from biddable import __version__
+from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_options import (
     AsJson,
@@ -31,16 +32,17 @@ from biddable.cli_options import (
     console,
     print_json,
     require_models,
+    result_folder,
     say,
+    stage,
 )
 from biddable.cli_plan import plan
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError, RunStopped
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
 SCORE_FILES = ("scores.json", "samples.jsonl")
 
 app = typer.Typer(
@@ -147,45 +149,7 @@ def train(
 app.command()(plan)
 
 
-@app.command()
-def compare(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="MODEL before training.")],
-    instruct: Annotated[str, typer.Argument(metavar="INSTRUCT", help="MODEL after it.")],
-    suite: Suite = None,
-    template: TemplateName = None,
-    max_new_tokens: MaxNewTokens = None,
-    run_code: RunCode = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
-    replace: Replace = False,
-    show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
-    as_json: AsJson = False,
-) -> None:
-    """Put the same items to two models, and say what changed and how surely."""
-    require_models(base, instruct)
-    folder = _result_folder(out, COMPARISON_FILES, replace=replace)
-    from biddable.evaluation import comparison, held_out, terminal
-
-    with console(stderr=True).status("loading") as status:
-        result = comparison.compare(
-            base,
-            instruct,
-            suite=suite or held_out.suite_of(instruct, folder),
-            template=template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            out=folder,
-            on_event=lambda event: status.update(_stage(event)),
-        )
-    if as_json:
-        print_json(result)
-        return
-    screen = console()
-    screen.print(terminal.summary_table(result))
-    for note in result["notes"]:
-        screen.print(note, highlight=False, markup=False)
-    if show:
-        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
-    screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
+app.command()(compare)
 
 
 @app.command()
@@ -205,7 +169,7 @@ def evaluate(
 ) -> None:
     """Judge one model on the items of a suite."""
     require_models(model)
-    folder = _result_folder(out, SCORE_FILES, replace=replace)
+    folder = result_folder(out, SCORE_FILES, replace=replace)
     from biddable.evaluation import held_out, scoring
 
     with console(stderr=True).status("loading") as status:
@@ -217,7 +181,7 @@ def evaluate(
             max_new_tokens=max_new_tokens,
             run_code=run_code,
             out=folder,
-            on_event=lambda event: status.update(_stage(event)),
+            on_event=lambda event: status.update(stage(event)),
         )
     if as_json:
         print_json(result)
@@ -322,21 +286,6 @@ def _fail(error: Exception) -> int:
     return 1
 
 
-def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
-    """Make the folder for results, and refuse to write over others unless told to."""
-    folder = Path(out)
-    there = [name for name in names if (folder / name).exists()]
-    if there and not replace:
-        raise CheckpointError(
-            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
-    return folder
-
-
 def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
     """Say what the rows came to and what will train, the dropped rows by name."""
     if "summary" in event:
@@ -355,7 +304,3 @@ def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
         before, after = results["held_out_loss_before"], results["held_out_loss"]
         parts.append(f"held-out loss {before:.3f} -> {after:.3f}")
     return f"{folder}: {', '.join(parts)}"
-
-
-def _stage(event: Mapping[str, Any]) -> str:
-    return ", ".join(str(value) for value in event.values())

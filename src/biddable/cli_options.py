@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from biddable.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,3 +58,23 @@ def say(message: str) -> None:
 def print_json(value: object) -> None:
     """Print a value for a program to read."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
+    """Make the folder for results, and refuse to write over others unless told to."""
+    folder = Path(out)
+    there = [name for name in names if (folder / name).exists()]
+    if there and not replace:
+        raise CheckpointError(
+            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def stage(event: Mapping[str, object]) -> str:
+    """Name the stage that an event tells of."""
+    return ", ".join(str(value) for value in event.values())

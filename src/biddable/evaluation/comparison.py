@@ -6,9 +6,7 @@ brings; the headline sets the bare base against the instruct model with its temp
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,23 @@ from rich.console import Console
 
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
-from biddable.evaluation.report import read_losses, render_report, write_text
+from biddable.evaluation.pairing import (
+    count_changes,
+    describe_means,
+    describe_pairs,
+    pairs_of,
+)
 from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.statistics import mcnemar, rate_of
+from biddable.evaluation.sides import (
+    OWN_SIDES,
+    Side,
+    check_names,
+    require_same_items,
+    sample_rows,
+    write_comparison,
+)
+from biddable.evaluation.statistics import rate_of
 from biddable.evaluation.suites import (
     HEADLINE_RINGS,
     fewshot_examples,
@@ -27,36 +38,19 @@ from biddable.evaluation.suites import (
     load_suite,
 )
 from biddable.evaluation.terminal import side_by_side, summary_table
-from biddable.manifest import write_json
 from biddable.models.loading import LoadedModel, load
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
 SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on mimic, and elsewhere
-CHANGES = ("fixed", "broken", "both", "neither")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Hold what one model made of a suite.
-
-    Attributes:
-        model: its name.
-        prompt_form: how it was asked.
-        decoding: how its answers were generated.
-        outcomes: one for each item.
-    """
-
-    model: str
-    prompt_form: PromptForm
-    decoding: dict[str, Any]
-    outcomes: list[Outcome]
-
-
-def compare(
+def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     base: str | LoadedModel,
     instruct: str | LoadedModel,
     *,
+    also: Mapping[str, str | LoadedModel] | None = None,
+    base_form: PromptForm = "bare",
     suite: str | Path = "mimic",
     template: str | None = None,
     max_new_tokens: int | None = None,
@@ -67,11 +61,12 @@ def compare(
     """Put a suite to a base, in three prompt forms, and to the model made of it.
 
     Args:
-        base: a model or its name.
-        instruct: likewise.
+        base: a model or its name; so are the others.
+        instruct: made of it.
+        also: further models by the name each is shown under; up to four.
+        base_form: how the base is asked for the headline.
         suite: as ``load_suite`` takes it.
-        template: how the instruct model, and the base for comparison, are asked; None for the one
-            that the instruct model was trained with.
+        template: how all are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
@@ -85,29 +80,27 @@ def compare(
         DataError: the suite cannot be read.
         ConfigError: a model name leads nowhere.
     """
-    samples = load_suite(suite)
-    shots = fewshot_examples(suite)
-    if max_new_tokens is None:
-        max_new_tokens = answer_limit(suite)
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
-    base_model = load(base) if isinstance(base, str) else base
-    tuned = load(instruct) if isinstance(instruct, str) else instruct
+    check_names(also or {})
+    samples, longest = load_suite(suite), max_new_tokens or answer_limit(suite)
+    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
+    limits: dict[str, Any] = {"max_new_tokens": longest, "run_code": run_code}
+    limits["shots"] = fewshot_examples(suite)
+    base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
     tell = on_event or (lambda event: None)
 
     def ask(name: str, model: LoadedModel, form: PromptForm) -> Side:
+        own = model.template if name not in OWN_SIDES else None
         outcomes = evaluate(
             model,
             samples,
             prompt_form=form,
-            template=template or tuned.template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            shots=shots,
+            template=template or own or tuned.template,
             on_event=lambda event: tell({"side": name, **event}),
+            **limits,
         )
         return Side(model.name, form, decoding, outcomes)
 
-    sides, notes = _ask_all(ask, base_model, tuned)
+    sides, notes = _ask_all(ask, base_model, tuned, also or {}, base_form)
     result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
     result["decoding"] |= {"run_code": run_code, "template": template or tuned.template}
     if out is not None:
@@ -121,17 +114,32 @@ def answer_limit(suite: str | Path) -> int:
 
 
 def _ask_all(
-    ask: Callable[[str, LoadedModel, PromptForm], Side], base: LoadedModel, instruct: LoadedModel
+    ask: Callable[[str, LoadedModel, PromptForm], Side],
+    base: LoadedModel,
+    instruct: LoadedModel,
+    also: Mapping[str, str | LoadedModel],
+    base_form: PromptForm,
 ) -> tuple[dict[str, Side], list[str]]:
     """Ask the base in all forms and the instruct model in its own; say what had to be left out."""
-    sides, notes = {"base": ask("base", base, "bare")}, []
-    sides["base_templated"] = ask("base_templated", base, "template")
-    try:
-        sides["base_fewshot"] = ask("base_fewshot", base, "fewshot")
-    except EvaluationError as error:  # three examples may be more than a small model can read
-        first, _, rest = str(error).partition("\n")
-        notes.append(f"base_fewshot was left out: {first}{' ...' if rest else ''}")
+    sides, notes = {"base": ask("base", base, base_form)}, []
+    forms: tuple[tuple[str, PromptForm], ...] = (
+        ("base_templated", "template"),
+        ("base_fewshot", "fewshot"),
+    )
+    for name, form in forms:
+        if form == base_form:
+            sides[name] = sides["base"]
+            continue
+        try:
+            sides[name] = ask(name, base, form)
+        except EvaluationError as error:  # three examples may be more than a small model can read
+            if form == "template":
+                raise
+            first, _, rest = str(error).partition("\n")
+            notes.append(f"{name} was left out: {first}{' ...' if rest else ''}")
     sides["instruct"] = ask("instruct", instruct, "template")
+    for name, model in also.items():  # loaded in turn, so that one of them is held at a time
+        sides[name] = ask(name, load(model) if isinstance(model, str) else model, "template")
     return sides, notes
 
 
@@ -145,7 +153,8 @@ def build_comparison(
     """Put together what comparison.json says.
 
     Args:
-        sides: ``base`` and ``instruct``, and ``base_templated`` and ``base_fewshot`` if there.
+        sides: ``base`` and ``instruct``, ``base_templated`` and ``base_fewshot`` if there; any
+            other name is that of a further model.
         suite: its name.
         manifest: of the run that made the instruct model.
         notes: what a reader should know.
@@ -160,8 +169,8 @@ def build_comparison(
                 f"base was decoded with {base.decoding} and {name} with {side.decoding}; "
                 "evaluate both in the same way."
             )
-        _require_same_items(base.outcomes, side.outcomes, name)
-    results = (manifest or {}).get("results", {})
+        require_same_items(base.outcomes, side.outcomes, name)
+    extras = {name: side for name, side in sides.items() if name not in OWN_SIDES}
     return {
         "schema": SCHEMA,
         "base_model": base.model,
@@ -177,19 +186,11 @@ def build_comparison(
             for name in ("base_templated", "base_fewshot")
         },
         "instruct": scores(instruct.outcomes),
-        "extra_models": {},
-        "paired": _paired(base.outcomes, instruct.outcomes),
+        "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
+        **_set_against(base, instruct),
+        "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
-        "training": None
-        if manifest is None
-        else {
-            "method": manifest.get("method"),
-            "seed": manifest.get("seed"),
-            **{
-                key: results.get(key)
-                for key in ("seconds", "tokens", "steps", "held_out_loss_before", "held_out_loss")
-            },
-        },
+        "training": _training_of(manifest),
         "notes": list(notes),
     }
 
@@ -230,52 +231,6 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "by_category": following_by(lambda sample: sample.category, counted),
         "by_ring": following_by(lambda sample: sample.ring, outcomes),
     }
-
-
-def write_comparison(
-    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path, run_folder: str = ""
-) -> None:
-    """Write comparison.json, samples.jsonl and report.html into a folder.
-
-    Args:
-        result: of ``build_comparison``.
-        sides: what it was built from.
-        out: the folder; made if it is not there.
-        run_folder: of the training, whose loss curve the report shows if there is a log.
-
-    Raises:
-        EvaluationError: the folder cannot be written.
-        CheckpointError: likewise.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError(f"{folder}: cannot be made: {error.strerror}.") from error
-    rows = sample_rows(sides)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    write_text(folder / "samples.jsonl", "".join(lines))
-    write_text(folder / "report.html", render_report(result, rows, losses=read_losses(run_folder)))
-    write_json(folder / "comparison.json", result)  # last: who finds it finds the others
-
-
-def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
-    """Tell of each item what every side made of it, and why it was judged so."""
-    rows = []
-    for n, outcome in enumerate(sides["base"].outcomes):
-        sample = outcome.sample
-        row = {
-            "id": sample.id,
-            "category": sample.category,
-            "ring": sample.ring,
-            "kind": sample.kind,
-            "source": sample.source,
-            "instruction": sample.instruction,
-            "reference": sample.response,
-            "change": _change(outcome, sides["instruct"].outcomes[n]),
-        }
-        rows.append(row | {name: _told(side.outcomes[n]) for name, side in sides.items()})
-    return rows
 
 
 def compare_base_vs_instruct(
@@ -340,32 +295,35 @@ def _unchecked(text: str, number: int) -> Sample:
     )
 
 
-def _require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: str) -> None:
-    ours, theirs = [o.sample for o in base], [o.sample for o in other]
-    if ours == theirs:
-        return
-    pairs = zip(ours, theirs, strict=False)
-    first = next((f'"{a.id}" and "{b.id}"' for a, b in pairs if a != b), "their number")
-    raise EvaluationError(
-        f"base has {len(ours)} items and {name} {len(theirs)}, and they differ ({first}); "
-        "put the same items to both."
-    )
+def _set_against(before: Side, after: Side) -> dict[str, Any]:
+    """Count what changed from one side to another, and say how surely."""
+    pairs = pairs_of(before.outcomes, after.outcomes)
+    block = describe_pairs(pairs)
+    if block is not None:
+        block["means"] = describe_means(before.outcomes, after.outcomes)
+    return {"paired": count_changes(pairs), "statistics": block}
 
 
-def _paired(base: Sequence[Outcome], instruct: Sequence[Outcome]) -> dict[str, Any] | None:
-    changes = [_change(a, b) for a, b in zip(base, instruct, strict=True) if is_headline(a.sample)]
-    if not any(changes):
+def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
+    """Set a further model against the base and against the instruct model."""
+    return {
+        "model": side.model,
+        "prompt_form": side.prompt_form,
+        "base": _set_against(base, side),
+        "instruct": _set_against(instruct, side),
+    }
+
+
+def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if manifest is None:
         return None
-    counts: dict[str, Any] = {name: changes.count(name) for name in CHANGES}
-    return counts | {"mcnemar_p": mcnemar(counts["fixed"], counts["broken"])}
-
-
-def _change(base: Outcome, instruct: Outcome) -> str | None:
-    if base.following is None or instruct.following is None:
-        return None
-    return {(0, 1): "fixed", (1, 0): "broken", (1, 1): "both", (0, 0): "neither"}[
-        int(base.following), int(instruct.following)
-    ]
+    results = manifest.get("results", {})
+    facts = ("seconds", "tokens", "steps", "held_out_loss_before", "held_out_loss")
+    return {
+        "method": manifest.get("method"),
+        "seed": manifest.get("seed"),
+        **{key: results.get(key) for key in facts},
+    }
 
 
 def _answer_loss(outcomes: Sequence[Outcome]) -> float | None:
@@ -374,21 +332,3 @@ def _answer_loss(outcomes: Sequence[Outcome]) -> float | None:
     if not num_loss_tokens:
         return None
     return sum(o.answer_loss_sum or 0.0 for o in known) / num_loss_tokens
-
-
-def _told(outcome: Outcome) -> dict[str, Any]:
-    behaviour = outcome.behaviour
-    return {
-        "output": outcome.output,
-        "answer": behaviour.answer,
-        "following": outcome.following,
-        "correct": outcome.correct,
-        "why": outcome.verdict.reason if outcome.verdict else None,
-        "mimicry": behaviour.mimicry,
-        "run_on": behaviour.run_on,
-        "stopped": behaviour.stopped,
-        "refusal": behaviour.refusal,
-        "reasons": behaviour.reasons,
-        "answer_loss_sum": outcome.answer_loss_sum,
-        "num_loss_tokens": outcome.num_loss_tokens,
-    }
