@@ -77,14 +77,16 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
 
     Raises:
         EvaluationError: an item is malformed, or too long for a model.
-        DataError: the suite cannot be read.
-        ConfigError: a model name leads nowhere.
+        DataError, ConfigError: the suite cannot be read; a model name leads nowhere.
     """
     check_names(also or {})
     samples, longest = load_suite(suite), max_new_tokens or answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
-    limits: dict[str, Any] = {"max_new_tokens": longest, "run_code": run_code}
-    limits["shots"] = fewshot_examples(suite)
+    limits: Any = {
+        "max_new_tokens": longest,
+        "run_code": run_code,
+        "shots": fewshot_examples(suite),
+    }
     base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
     tell = on_event or (lambda event: None)
 
