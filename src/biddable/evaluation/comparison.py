@@ -80,13 +80,8 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         DataError, ConfigError: the suite cannot be read; a model name leads nowhere.
     """
     check_names(also or {})
-    samples, longest = load_suite(suite), max_new_tokens or answer_limit(suite)
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
-    limits: Any = {
-        "max_new_tokens": longest,
-        "run_code": run_code,
-        "shots": fewshot_examples(suite),
-    }
+    samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code)
+    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": limits["max_new_tokens"]}
     base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
     tell = on_event or (lambda event: None)
 
@@ -108,6 +103,11 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     if out is not None:
         write_comparison(result, sides, out=out, run_folder=tuned.source)
     return result
+
+
+def _limits(suite: str | Path, max_new_tokens: int | None, run_code: bool) -> dict[str, Any]:
+    longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
+    return {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
 
 
 def answer_limit(suite: str | Path) -> int:
