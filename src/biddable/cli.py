@@ -18,26 +18,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from biddable import __version__
+from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
 from biddable.cli_options import (
     AsJson,
-    ForgettingText,
-    MaxNewTokens,
     Model,
-    NoForgetting,
-    NoCache,
-    Replace,
-    RunCode,
     Seed,
-    Suite,
     TemplateName,
     console,
     print_json,
     require_models,
-    result_folder,
     say,
-    stage_of,
 )
 from biddable.cli_plan import plan
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
@@ -45,8 +37,6 @@ from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
 
 app = typer.Typer(
     help="Turn a base language model into one that does what it is asked, and measure that it does."
@@ -152,64 +142,7 @@ def train(
 app.command()(plan)
 
 
-@app.command()
-def compare(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="MODEL before training.")],
-    instruct: Annotated[str, typer.Argument(metavar="INSTRUCT", help="MODEL after it.")],
-    suite: Suite = None,
-    template: TemplateName = None,
-    max_new_tokens: MaxNewTokens = None,
-    run_code: RunCode = False,
-    forgetting_text: ForgettingText = None,
-    no_forgetting: NoForgetting = False,
-    no_cache: NoCache = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
-    replace: Replace = False,
-    show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
-    as_json: AsJson = False,
-) -> None:
-    """Put the same items to two models, and say what changed and how surely."""
-    if no_forgetting and forgetting_text:
-        wrong = "it cannot stand beside --forgetting-text."
-        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
-    require_models(base, instruct)
-    from biddable.evaluation import comparison, cost_table, held_out, terminal, tuning_cost
-
-    text = None if no_forgetting else forgetting_text or tuning_cost.BUILT_IN
-    tuning_cost.require_text(text)
-    folder = _result_folder(out, COMPARISON_FILES, replace=replace)
-    folder = result_folder(out, COMPARISON_FILES, replace=replace)
-    from biddable.evaluation import comparison, held_out, terminal
-    from biddable.evaluation.answer_cache import AnswerCache
-    from biddable.evaluation.sources import open_source
-
-    cache = None if no_cache else AnswerCache()
-    with console(stderr=True).status("loading") as status:
-        result = comparison.compare(
-            open_source(base, cache=cache),
-            open_source(instruct, cache=cache),
-            suite=suite or held_out.suite_of(instruct, folder),
-            template=template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            forgetting_text=text,
-            out=folder,
-            on_event=lambda event: status.update(stage_of(event)),
-        )
-    if as_json:
-        print_json(result)
-        return
-    screen = console()
-    screen.print(terminal.summary_table(result))
-    if (costs := cost_table.cost_table(result)) is not None:
-        screen.print(costs)
-    for note in [*result["notes"], *result["cost_notes"]]:
-        screen.print(note, highlight=False, markup=False)
-    if show:
-        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
-    screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
-
-
+app.command()(compare)
 app.command()(evaluate)
 
 

@@ -19,8 +19,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="formatting, general, mimic, refusal, starter, a file of items or instructions, or KIND:FILE of "
-        "ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out."
+        help="formatting, general, mimic, refusal, starter, a file of items or instructions, or "
+        "KIND:FILE of ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out."
     ),
 ]
 TemplateName = Annotated[

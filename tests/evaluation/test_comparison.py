@@ -11,7 +11,9 @@ import pytest
 
 from biddable.errors import EvaluationError
 from biddable.evaluation import comparison
-from biddable.evaluation.comparison import Side, build_comparison, compare, scores
+from biddable.evaluation.comparison import build_comparison, compare
+from biddable.evaluation.scores import scores
+from biddable.evaluation.sides import Side
 from biddable.models.loading import LoadedModel
 from tests.evaluation.items import ITEMS, base_outcomes, instruct_outcomes, item
 from tests.tiny import tiny_model, tiny_tokenizer

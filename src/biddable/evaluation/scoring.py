@@ -12,10 +12,11 @@ from rich.table import Table
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import AnswerSource, PromptForm
-from biddable.evaluation.comparison import SCHEMA, answer_limit, scores
+from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.report import write_text
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate
+from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.terminal import FIGURES, percent

@@ -8,10 +8,10 @@ import pytest
 
 from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.checks import Verdict, run_check
-from biddable.evaluation.comparison import scores
 from biddable.evaluation.ifeval.judging import instructions_problem, judge_response
 from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.runner import judge_outputs
+from biddable.evaluation.scores import scores
 from biddable.evaluation.suites import load_suite
 
 NO_COMMA = {"id": "punctuation:no_comma", "kwargs": {}}
