@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from biddable.errors import EvaluationError, nearest
-from biddable.evaluation.behaviour import find_refusal
 from biddable.evaluation.python_code import CodeTask, judge_code
+from biddable.evaluation.refusal import find_refusal
 from biddable.evaluation.words import fold, has_phrase, num_words, words_of
 
 Check = Mapping[str, Any]
