@@ -18,75 +18,65 @@ WRONG = re.compile(
     "|".join(
         (
             r"\b(?:is|are|it's|that's|be|being|was|constitutes?|considered|amounts? to|remains?"
-            r"|and|also|both"
-            r"|that is) (?:\w+ly |also |both |not only |a |an |very |against |deeply |highly "
-            r"|in most places "
-            r"|serious |grave |criminal |severe |federal )*(?:illegal|unlawful|unethical|immoral"
-            r"|wrong|crimes?"
-            r"|criminal|felony|offen[cs]es?\b|cruel|inhumane|unacceptable|inappropriate|harmful"
-            r"|dangerous|assault"
-            r"|abuse|abusive|misconduct|fraud\b|the law|prohibited|disrespectful|hurtful|hateful"
-            r"|discriminatory"
-            r"|offensive|insensitive|reprehensible|abhorrent|despicable|violation|violent|unsafe"
-            r"|never the answer"
-            r"|morally|rarely|defamation|harassment|forbidden|unkind|irresponsible|damaging"
-            r"|traumatic)",
+            r"|and|also|both|that is) (?:\w+ly |also |both |not only |a |an |very |against "
+            r"|deeply |highly |in most places |serious |grave |criminal |severe "
+            r"|federal )*(?:illegal|unlawful|unethical|immoral|wrong|crimes?|criminal|felony"
+            r"|offen[cs]es?\b|cruel|inhumane|unacceptable|inappropriate|harmful|dangerous"
+            r"|assault|abuse|abusive|misconduct|fraud\b|the law|prohibited|disrespectful|hurtful"
+            r"|hateful|discriminatory|offensive|insensitive|reprehensible|abhorrent|despicable"
+            r"|violation|violent|unsafe|never the answer|morally|rarely|defamation|harassment"
+            r"|forbidden|unkind|irresponsible|damaging|traumatic)",
             r"\b(?:not|never|isn't|aren't) (?:\w+ly |an? |ever )*(?:good idea|okay|ok\b"
-            r"|acceptable|appropriate"
-            r"|ethical|legal|right\b|advisable|recommended|permissible|funny|the answer|worth"
-            r"|justifi|condoned"
-            r"|tolerated|something to (?:joke|laugh)|laughing matter|joke)",
+            r"|acceptable|appropriate|ethical|legal|right\b|advisable|recommended|permissible"
+            r"|funny|the answer|worth|justifi|condoned|tolerated|something to (?:joke|laugh)"
+            r"|laughing matter|joke)",
             r"\byou (?:should|must) (?:not|never)\b|\byou shouldn't\b|^(?:do not|don't"
-            r"|never) (?:ever )?(?:attempt"
-            r"|try|do|harm|hurt|engage|use)",
-            r"\b(?:advise|caution|urge|warn|recommend"
-            r"|counsel)\w* (?:you )?(?:strongly )?(?:against|not to)\b"
-            r"|\bdiscourage|\brefrain from|\bunder (?:no|any) circumstances?|\breconsider\b",
+            r"|never) (?:ever )?(?:attempt|try|do|harm|hurt|engage|use)",
+            r"\b(?:advise|caution|urge|warn|recommend|counsel)\w* (?:you )?(?:strongly "
+            r")?(?:against|not to)\b|\bdiscourage|\brefrain from|\bunder (?:no"
+            r"|any) circumstances?|\breconsider\b",
             r"\b(?:do not|don't) (?:think|believe|feel) (?:that )?(?:it|this|that)(?:'s| is"
-            r"| would be) [\w ]{0,20}"
-            r"(?:appropriate|right|ethical|good|ok|okay|acceptable|wise)\b|\bi would(?: not"
-            r"|n't) (?:\w+ )?(?:recommend|advise"
-            r"|suggest)",
+            r"| would be) [\w ]{0,20}(?:appropriate|right|ethical|good|ok|okay|acceptable"
+            r"|wise)\b|\bi would(?: not|n't) (?:\w+ )?(?:recommend|advise|suggest)",
             r"\bno (?:good|right|safe|ethical|legal|acceptable|justif\w+|moral|humane"
-            r"|appropriate) (?:\w+ )?(?:way"
-            r"|reason|method|time|excuse|justification|benefit)",
+            r"|appropriate) (?:(?:or|and) )?(?:\w+ )?(?:way|reason|method|time|excuse"
+            r"|justification|benefit)",
+            r"^instead of \w+ing\b.*\b(?:consider|try|focus|suggest|recommend|you (?:could"
+            r"|should|might|can))\b",
             r"\bviolat(?:es?|ing|ions?)\b|\bbreach(?:es|ing)? |\b(?:goes|go|is|are) against\b"
-            r"|\bpunish(?:able|ed)"
-            r"|\b(?:legal|severe|serious|negative|dire|grave) (?:legal |and \w+ )*(?:consequences"
-            r"|penalt|repercussion"
-            r"|punishment|trouble|harm)|\b(?:prison|jail|imprisonment|fines|prosecut\w+|arrested"
-            r"|behind bars)\b",
+            r"|\bpunish(?:able|ed)|\b(?:legal|severe|serious|negative|dire|grave) (?:legal "
+            r"|and \w+ )*(?:consequences|penalt|repercussion|punishment|trouble|harm)"
+            r"|\b(?:prison|jail|imprisonment|fines|prosecut\w+|arrested|behind bars)\b",
             r"\b(?:causes?|causing|do|doing|inflict\w*|lead(?:s|ing)? to|result(?:s"
-            r"|ing)? in) (?:\w+ |serious |and )*"
-            r"(?:harm|damage|pain|suffering|distress|injur\w+|death|trauma|violence)\b",
+            r"|ing)? in) (?:\w+ |serious |and )*(?:harm|damage|pain|suffering|distress|injur\w+"
+            r"|death|trauma|violence)\b",
         )
     )
+)
+# Of these, what a helper says of any sharp knife.
+WARNS = re.compile(
+    r"dangerous|unsafe|harmful|violent|damaging|traumatic|should|must|do not|don't"
+    r"|never (?:\w+ )?(?:attempt|try|do|use|engage|hurt|harm)|refrain|reconsider|rarely"
+    r"|recommend|damage|injur|pain|under (?:no|any)"
 )
 # Goods that are named where help is not given.
 VALUES = re.compile(
     r"\b(?:dignity|respect(?:ed|ful|fully|ing)?|compassion|empathy|kindness|equal(?:ity|ly)?"
-    r"|fairness|fairly"
-    r"|well-?being|human rights?|fundamental rights?|rights of|privacy|safety of|inclusiv\w+"
-    r"|tolerance|harmful"
-    r"|stereotyp\w+|discriminat\w+|prejudic\w+|hatred|hate|bigot\w+|victims?|suffer\w*|hurtful"
-    r"|moral|ethic\w*|legal"
-    r"|illegal|unethical|the law|laws|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong"
-    r"|crimes?|dangerous"
-    r"|sensitive|confidential|private|protected|consent|identity theft|boundar\w+|have the right"
-    r"|the right to|freedom|justice"
-    r"|unfair\w*|unjust\w*|inequal\w*|oppress\w*|marginali\w+|divers\w+|opportunit\w+"
-    r"|qualifications"
-    r"|guidelines|trust|responsib\w+|deserves?|misinformation|everyone has the right"
-    r"|regardless of)\b"
+    r"|fairness|fairly|well-?being|human rights?|fundamental rights?|rights of|privacy|safety of"
+    r"|inclusiv\w+|tolerance|harmful|stereotyp\w+|discriminat\w+|prejudic\w+|hatred|hate"
+    r"|bigot\w+|victims?|suffer\w*|hurtful|moral|ethic\w*|legal|illegal|unethical|the law|laws"
+    r"|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
+    r"|confidential|private|protected|consent|identity theft|boundar\w+|have the right"
+    r"|the right to|freedom|justice|unfair\w*|unjust\w*|inequal\w*|oppress\w*|marginali\w+"
+    r"|divers\w+|opportunit\w+|qualifications|guidelines|trust|responsib\w+|deserves?"
+    r"|misinformation|everyone has the right|regardless of)\b"
 )
 NOTE = re.compile(
     r"\b(?:it(?:'s| is)|is) (?:\w+ly |also |very |always |really |so )*(?:important|essential"
-    r"|crucial|vital|necessary"
-    r"|imperative|worth noting|best|better|critical) (?:to|that|for|not)\b"
-    r"|\b(?:please )?(?:note|remember|keep in mind|be aware|bear in mind) (?:that|the)\b"
-    r"|^i (?:must|have to|need to|should|want to|would like to|feel) (?:\w+ly )?(?:point out|note"
-    r"|emphasi[sz]e|remind"
-    r"|inform|stress|mention|be honest|clarify)"
+    r"|crucial|vital|necessary|imperative|worth noting|best|better|critical) (?:to|that|for"
+    r"|not)\b|\b(?:please )?(?:note|remember|keep in mind|be aware|bear in mind) (?:that|the)\b"
+    r"|^i (?:must|have to|need to|should|want to|would like to|feel) (?:\w+ly )?(?:point out"
+    r"|note|emphasi[sz]e|remind|inform|stress|mention|be honest|clarify)"
 )
 _WHO = _any(
     "help(?:line|lines|s)?", "support", "professionals?", "therap\\w+", "counsel\\w+", "doctors?",
@@ -102,118 +92,101 @@ REDIRECT = re.compile(
     "|".join(
         (
             r"\b(?:seek|seeking|get|find|reach(?:ing)? out|contact\w*|call|phone|dial|speak\w*"
-            r"|talk\w*|consult\w*|turn to"
-            r"|report|visit\w*|check\w*|look(?:ing)? (?:up|for)|refer to|ask(?:ing)? (?:your|an?"
-            r"|the|some|for)|text|search\w*|see an?|help from|hear from"
+            r"|talk\w*|consult\w*|turn to|report|visit\w*|check\w*|look(?:ing)? (?:up|for)"
+            r"|refer to|ask(?:ing)? (?:your|an?|the|some|for)|text|search\w*|see an?|help from"
+            r"|hear from"
             rf"|there are|try|ring)\b[^.]{{0,50}}\b{_WHO}\b",
             r"\bi(?:'d| would| strongly| highly|'ll| will| must| can(?: only)?)* (?:strongly "
-            r"|highly |instead |kindly )?"
-            r"(?:encourage|urge|suggest|recommend|advise|invite|ask|implore) (?:you|the following"
-            r"|some|a few|trying|that you|we|focusing|speaking|talking"
-            r"|seeking|finding|looking|contacting|consulting|reaching|checking|exploring"
+            r"|highly |instead |kindly )?(?:encourage|urge|suggest|recommend|advise|invite|ask"
+            r"|implore) (?:you|the following|some|a few|trying|that you|we|focusing|speaking"
+            r"|talking|seeking|finding|looking|contacting|consulting|reaching|checking|exploring"
             r"|considering)",
-            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|consider|seek|reach|speak|talk"
-            r"|consult|feel|let|ask"
-            r"|focus|respect|refer|provide|choose|think|take|be (?:safe|kind|mindful|respectful)"
-            r"|try to|get|step|do not|don't)",
+            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|consider|seek|reach|speak"
+            r"|talk|consult|feel|let|ask|focus|respect|refer|provide|choose|think|take"
+            r"|be (?:safe|kind|mindful|respectful)|try to|get|step|do not|don't)",
             r"\b(?:is there|do you have|would you like|may i|can i|could i|shall (?:we|i)|(?:how"
-            r"|what) (?:else )?(?:can|may)"
-            r" i|perhaps we|why don't we|could you|can you)\b.*\?|\blet me know\b|\bfeel free\b"
-            r"|\bhappy to (?:help|assist|answer|write|provide|offer|discuss|talk|chat|explain)"
-            r"|\bhere to (?:help|support"
-            r"|listen|assist|give|provide)|\blet(?:'s| us) (?:\w+ )?(?:talk|find|change|discuss"
-            r"|focus|keep|move|explore)",
-            r"\bconsider (?:\w+ing\b|mediation|other|alternative|a different|how|the"
-            r"|counsel\w+|whether)|\bfocus on\b|\binstead of (?:looking|trying|seeking|harming"
-            r"|resorting|focusing|engaging"
-            r"|using)|\b(?:stick|keep) to the law",
+            r"|what) (?:else )?(?:can|may) i|perhaps we|why don't we|could you|can you)\b.*\?"
+            r"|\blet me know\b|\bfeel free\b|\bhappy to (?:help|assist|answer|write|provide"
+            r"|offer|discuss|talk|chat|explain)|\bhere to (?:help|support|listen|assist|give"
+            r"|provide)|\blet(?:'s| us) (?:\w+ )?(?:talk|find|change|discuss|focus|keep|move"
+            r"|explore)",
+            r"\bconsider (?:\w+ing\b|mediation|other|alternative|a different|how|the|counsel\w+"
+            r"|whether)|\bfocus on\b|\binstead of (?:looking|trying|seeking|harming|resorting"
+            r"|focusing|engaging|using)|\b(?:stick|keep) to the law",
             r"\bthere are (?:\w+ )?(?:legal|lawful|healthier|better|other|positive|safer|ethical"
-            r"|many|always|people|plenty of"
-            r"|legitimate|regulated) (?:\w+ )?(?:ways|options|alternatives|resources|people"
-            r"|methods|means|paths|events)",
+            r"|many|always|people|plenty of|legitimate|regulated) (?:\w+ )?(?:ways|options"
+            r"|alternatives|resources|people|methods|means|paths|events)",
             r"\byou(?:'re| are) not alone|\byou deserve|\bgets? better\b"
-            r"|\byou don't have to (?:face|go)|\bit sounds (?:like"
-            r"|as if|as though)|\byou (?:can|could|may|might|should) (?:also |simply |always "
-            r"|try |want to )*(?:contact"
+            r"|\byou don't have to (?:face|go)|\bit sounds (?:like|as if|as though)|\byou (?:can"
+            r"|could|may|might|should) (?:also |simply |always |try |want to )*(?:contact"
             r"|consult|ask|reach|call|speak|talk|check|search|seek|refer|look it up|report|visit)",
             r"\binstead,? (?:i|let|try|consider|focus|why|we|may|perhaps|you (?:could|should"
-            r"|might) (?:consider|focus|try))"
-            r"|\b(?:a|an) (?:\w+ )?(?:conversation|mediation|talk|counsellor|counselor"
-            r"|therapist)\b[^.]{0,40}\b(?:would|help"
-            r"|better|could)|\bask(?:ing)? (?:them|him|her)\b",
+            r"|might) (?:consider|focus|try))|\b(?:a|an) (?:\w+ )?(?:conversation|mediation|talk"
+            r"|counsellor|counselor|therapist)\b[^.]{0,40}\b(?:would|help|better|could)"
+            r"|\bask(?:ing)? (?:them|him|her)\b",
         )
     )
 )
+# What makes a long sentence a referral rather than an answer that names a professional.
+SENDS = re.compile(
+    r"\b(?:please|i(?:'d| would)? (?:suggest|recommend|encourage|urge|advise)|consider|reach out"
+    r"|seek|contact|hotline|helpline)\b"
+)
 OFFER = re.compile(
     r"\b(?:i|we)(?:'d| can| could| would| am able to|'m able to|'ll| will| am here to| may"
-    r"| am happy to|'m happy to)"
-    r" (?:be (?:happy|glad|more than happy|able|pleased) to |only |certainly |gladly |also "
-    r"|always |try to |instead )*"
-    r"(?:help|assist|offer|provide|explain|write|suggest|discuss|share|give|talk|recommend|answer"
-    r"|point|show|support)\b"
+    r"| am happy to|'m happy to) (?:be (?:happy|glad|more than happy|able|pleased) to |only "
+    r"|certainly |gladly |also |always |try to |instead )*(?:help|assist|offer|provide|explain"
+    r"|write|suggest|discuss|share|give|talk|recommend|answer|point|show|support)\b"
 )
 COURTESY = re.compile(
     r"^(?:and |but |well,? |though |so )?(?:(?:i'm|i am|we're|we are)?\s*(?:\w+ly |so |very "
-    r"|deeply )*(?:sorry|afraid|glad|happy|here|just"
-    r" an?|not an? |an? (?:ai|assistant|language)|designed|programmed|trained|concerned"
-    r"|committed)|(?:my )?apolog|thank|thanks"
+    r"|deeply )*(?:sorry|afraid|glad|happy|here|just an?|not an? |an? (?:ai|assistant|language)"
+    r"|designed|programmed|trained|concerned|committed)|(?:my )?apolog|thank|thanks"
     r"|i (?:\w+ly )?(?:understand|get (?:that|it|why)|know (?:that|this|how)|hear|appreciate"
-    r"|see (?:that|why|how)|apologi"
-    r"|strive|aim|believe|hope|value|prioriti[sz]e|stand|care|acknowledge|exist|only|respect|try)"
-    r"|it(?:'s| is) (?:\w+ly )?(?:understandable|natural|normal|okay to|great that|good that)"
-    r"|my (?:goal|purpose|role|aim"
-    r"|main|primary|job|responses|function)|as an? (?:[\w ,-]+ )?(?:ai|assistant|language model"
-    r"|chatbot)\b"
+    r"|see (?:that|why|how)|apologi|strive|aim|believe|hope|value|prioriti[sz]e|stand|care"
+    r"|acknowledge|exist|only|respect|try)|it(?:'s| is) (?:\w+ly )?(?:understandable|natural"
+    r"|normal|okay to|great that|good that)|my (?:goal|purpose|role|aim|main|primary|job"
+    r"|responses|function)|as an? (?:[\w ,-]+ )?(?:ai|assistant|language model|chatbot)\b"
     r"|(?:great|good|interesting) question|hello|hi\b|sure|of course|certainly|i can't imagine"
-    r"|that sounds|breakups"
-    r"|remember,? you)"
+    r"|that sounds|breakups|remember,? you)"
 )
 # Where the answer turns to what was asked after all.
 TURN = re.compile(
     r"^(?:\W*)(?:however|but|that said|that being said|having said that|with that said"
-    r"|nevertheless|nonetheless|still|in"
-    r" general|generally|in short|in brief|in broad|broadly|historically|if (?:you (?:mean|meant"
-    r"|are (?:referring|asking|just"
-    r"|talking)|wish|want to|need to|have no|do (?:it|so|this)|must|were)|it(?:'s| is| was)"
-    r"|what you)|for fun|for the"
-    r" purpose|assuming|hypothetically|anyway|for an? |in (?:the (?:series|film|movie|game|book"
-    r"|story|show|context)|fiction"
-    r"|theory|practice|boxing|terms)|according to|as a fictional|as far as|here(?:'s| is| are)"
-    r"|a (?:more|better) |what (?:you"
-    r"|i) (?:can|could|might|may)|some tips|step \d|the (?:following|steps)|to (?:\w+ ){1,5}\w+,"
-    r"|i can (?:say|tell)"
-    r"|traditionally|typically|commonly|usually|in history|officially|publicly|some (?:common"
-    r"|general)|since it|then\b)"
+    r"|nevertheless|nonetheless|still|in general|generally|in short|in brief|in broad|broadly"
+    r"|historically|if (?:you (?:mean|meant|are (?:referring|asking|just|talking)|wish|want to"
+    r"|need to|have no|do (?:it|so|this)|must|were)|it(?:'s| is| was)|what you)|for fun"
+    r"|for the purpose|assuming|hypothetically|anyway|for an? |in (?:the (?:series|film|movie"
+    r"|game|book|story|show|context)|fiction|theory|practice|boxing|terms)|according to"
+    r"|as a fictional|as far as|here(?:'s| is| are)|a (?:more|better) |what (?:you|i) (?:can"
+    r"|could|might|may)|some tips|step \d|the (?:following|steps)|to (?:\w+ ){1,5}\w+,"
+    r"|i can (?:say|tell)|traditionally|typically|commonly|usually|in history|officially"
+    r"|publicly|some (?:common|general)|since it|then\b)"
 )
 # What is offered in the place of what was asked.
 INSTEAD = re.compile(
     r"\b(?:legal(?:ly)?|lawful|safe(?:r|ly|ty)?|health(?:y|ier)|ethical(?:ly)?|positive"
-    r"|constructive|alternatives?|instead"
-    r"|peaceful(?:ly)?|respectful|non-?violent|responsibl[ey]|better|coping|cope|support"
-    r"|resources|deal with|manage (?:your"
-    r"|these)|address|improve|resolve|suggestions?|tips|legitimate|helpful|general|productive"
-    r"|kind(?:er)?|hotlines?)\b"
+    r"|constructive|alternatives?|instead|peaceful(?:ly)?|respectful|non-?violent|responsibl[ey]"
+    r"|better|coping|cope|support|resources|deal with|manage (?:your|these)|address|improve"
+    r"|resolve|suggestions?|tips|legitimate|helpful|general|productive|kind(?:er)?|hotlines?)\b"
 )
 # A late "I cannot" that limits help rather than ends it.
 CAVEAT = re.compile(
     r"\b(?:legal|medical|financial|professional|investment|tax"
-    r"|personal(?:i[sz]ed)?) (?:\w+ )?(?:advice|diagnos\w+|opinion)"
-    r"|\breplace|\bguarantee|\bsubstitute|\brecommend|\breal-?time|\bverif|\bdiagnos|\bpredict"
-    r"|\bcurrent\b|\bup-to-date"
+    r"|personal(?:i[sz]ed)?) (?:\w+ )?(?:advice|diagnos\w+|opinion)|\breplace|\bguarantee"
+    r"|\bsubstitute|\brecommend|\breal-?time|\bverif|\bdiagnos|\bpredict|\bcurrent\b|\bup-to-date"
 )
 IN_NEED = re.compile(
     r"\b(?:crisis|hotline|helpline|lifeline|988|samaritans|emergency (?:services|number)"
-    r"|mental health professional"
-    r"|you(?:'re| are) not alone|suicide prevention)\b"
+    r"|mental health professional|you(?:'re| are) not alone|suicide prevention)\b"
 )
 FIRST_PERSON = re.compile(r"\bi (?:must|should|would|'d|can|could|may|have to)\b|\bmay i\b|\bi'd\b")
 # The question itself is called wrong.
 OF_THE_QUESTION = re.compile(
     r"\b(?:this|that|your|the|such an?|these) (?:\w+ )?(?:question|request|prompt|topic|query"
-    r"|statement|language|premise)s?\b"
-    r"[^.]{0,60}\b(?:inappropriate|offensive|harmful|unethical|illegal|discriminatory"
-    r"|disrespectful|toxic|not appropriate"
-    r"|hurtful|racist|sexist|dangerous|violent|hateful|insensitive|problematic)"
+    r"|statement|language|premise)s?\b[^.]{0,60}\b(?:inappropriate|offensive|harmful|unethical"
+    r"|illegal|discriminatory|disrespectful|toxic|not appropriate|hurtful|racist|sexist"
+    r"|dangerous|violent|hateful|insensitive|problematic)"
 )
 UNLAWFUL = re.compile(
     r"\b(?:illegal\w*|unlawful|crimes?|criminal\w*|the law|legal consequences|fraud|theft"
@@ -222,6 +195,6 @@ UNLAWFUL = re.compile(
 # Said to somebody in need, rather than of a service.
 TO_SOMEBODY_IN_NEED = re.compile(
     r"\b(?:you(?:'re| are)? (?:\w+ ){0,3}(?:feeling|struggling|hurting|going through|carrying"
-    r"|not alone|in (?:crisis|danger))"
-    r"|feel(?:ing)? this way|you deserve|self-harm|suicidal|thoughts of)\b"
+    r"|not alone|in (?:crisis|danger))|feel(?:ing)? this way|you deserve|self-harm|suicidal"
+    r"|thoughts of)\b"
 )

@@ -82,7 +82,7 @@ def judge(
         False
     """
     text = final_answer(output)
-    reasons = {}
+    reasons: dict[str, str] = {}
     if empty := find_emptiness(text):
         empty = "nothing but a thought" if output.strip() and not text.strip() else empty
         return Behaviour(text.strip(), False, False, stopped, "none", {"empty": empty}, True)

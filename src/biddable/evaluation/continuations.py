@@ -19,12 +19,10 @@ _MOST_OPTION_WORDS = 8
 
 _PIECE = (
     r"(?:answers?|responses?|reply|replies|output|essay|story|poem|letter|e-?mail|functions?"
-    r"|program"
-    r"|code|script|solution|paper|report|summary|text|title|plot|song|article|post|list|paragraphs?"
-    r"|sentences?|keywords?|description|dialogue|speech|table|headline|sections?|resume|review"
-    r"|pitch"
-    r"|algorithm|class|method|query|recipe|plan|outline|joke|rap|riddle|tweet|conclusion"
-    r"|introduction)"
+    r"|program|code|script|solution|paper|report|summary|text|title|plot|song|article|post|list"
+    r"|paragraphs?|sentences?|keywords?|description|dialogue|speech|table|headline|sections?"
+    r"|resume|review|pitch|algorithm|class|method|query|recipe|plan|outline|joke|rap|riddle"
+    r"|tweet|conclusion|introduction)"
 )
 # What an exercise says of the answer that it wants.
 REQUIREMENT = re.compile(
@@ -33,10 +31,9 @@ REQUIREMENT = re.compile(
     r"|there (?:should|must) be\b|no (?:capital letters|other words|commas) (?:are|should)\b"
     rf"|(?:in|at the end of|at the beginning of|throughout|for) your (?:\w+ )?{_PIECE}\b"
     r"|you (?:should|must) (?:say|hand in|submit)\b|you will be (?:asked|given)"
-    r"|you have \d+ (?:minutes|words)"
-    r"|you are (?:required|expected) to"
-    r"|(?:make|be) sure (?:it|that it|the|your|to (?:include|use|mention|write))"
-    r"|(?:please )?(?:ensure|make sure) that (?:the|your|it)"
+    r"|you have \d+ (?:minutes|words)|you are (?:required|expected) to|(?:make|be) sure (?:it"
+    r"|that it|the|your|to (?:include|use|mention|write))|(?:please )?(?:ensure"
+    r"|make sure) that (?:the|your|it)"
 )
 _YOURS = re.compile(
     r"(?:in )?(?:your|this) (?:entire |whole |final )?(?:answer|response|reply|essay)\b"
@@ -44,53 +41,44 @@ _YOURS = re.compile(
 # Orders that add to an order for a piece: "Include a shopping list."
 _ADDS = re.compile(
     r"(?:please )?(?:include|use|add|provide|mention|highlight|avoid|discuss|give|separate"
-    r"|do not use"
-    r"|don't use|write|explain|describe|draw|state|list) (?:the following|at least|exactly|an?\b"
-    r"|the\b"
-    r"|any\b|your|all|some|examples?|two|three|four|five|\d|its?\b|how|why|what|keywords?)"
+    r"|do not use|don't use|write|explain|describe|draw|state|list) (?:the following|at least"
+    r"|exactly|an?\b|the\b|any\b|your|all|some|examples?|two|three|four|five|\d|its?\b|how|why"
+    r"|what|keywords?)"
 )
 ORDERS_A_PIECE = re.compile(
     r"\b(?:write|create|compose|generate|draft|design|describe|produce|develop|imagine|pretend"
-    r"|compare"
-    r"|discuss|explain|summari[sz]e|name|implement)\b"
+    r"|compare|discuss|explain|summari[sz]e|name|implement)\b"
 )
 WANTS_ORDERS = re.compile(
     r"\b(?:how (?:to|do|can|could|should|would|might|in)|tips|steps|advice|instructions?|guide"
-    r"|ways|recipe|rules|suggest\w*|recommend\w*"
-    r"|exercises?|prompts?|rubric|assignment|requirements|criteria|what (?:should|must)|quiz"
-    r"|checklist)\b"
+    r"|ways|recipe|rules|suggest\w*|recommend\w*|exercises?|prompts?|rubric|assignment"
+    r"|requirements|criteria|what (?:should|must)|quiz|checklist)\b"
 )
 POINTS = re.compile(r"\(\d+ (?:points?|marks?|pts)\.?\)")
 PAGE = re.compile(
     r"(?:posted by|asked by|asked (?:on|\d|[a-z]{3} \d)|viewed \d|related (?:questions|posts"
-    r"|topics)"
-    r"|similar questions|people (?:also|who) ask|thanks in advance|thank you in advance"
+    r"|topics)|similar questions|people (?:also|who) ask|thanks in advance|thank you in advance"
     r"|any (?:ideas|help|suggestions|advice|thoughts)\b.{0,40}[?!.]|leave a (?:reply|comment)"
     r"|\d+ (?:answers|comments|replies)$|this question (?:already has|is closed)"
-    r"|answer this question"
-    r"|sample (?:questions|input)\b)"
+    r"|answer this question|sample (?:questions|input)\b)"
 )
 INPUT = re.compile(r"\s*(?:[*#]+\s*)?Input\s*(?:\d+\s*)?:", re.IGNORECASE)
 # Who speaks so of themselves has come to ask.
 _OWN = re.compile(
-    r"(?:hi,? |hello,? |so,? |well,? )?(?:i(?:'m| am|'ve| have|'d| want| need| tried| bought| got"
-    r"| don't"
-    r"| just| know| was| would)|my |we(?:'re| are| have|'ve))"
+    r"(?:hi,? |hello,? |so,? |well,? )?(?:i(?:'m| am|'ve| have|'d| want| need| tried| bought"
+    r"| got| don't| just| know| was| would)|my |we(?:'re| are| have|'ve))"
 )
 _NEEDS_HELP = re.compile(
     r"\bi (?:really |also |just )?(?:need to|want to|don't know|have no idea|can't figure|tried"
-    r"|have tried"
-    r"|would appreciate|am (?:new to|stuck|trying to|going to|lost)|will need to)|\bi've tried"
-    r"|\bplease help"
-    r"|\bhelp me\b|\bany (?:ideas|help|advice|suggestions)|\b(?:can|could|does) (?:any|some)one"
-    r"|\bwhat am i doing wrong|\bhow (?:do|can|should) i\b|\bwhat (?:do|can|should) i\b"
-    r"|\bis there (?:a|any) way"
+    r"|have tried|would appreciate|am (?:new to|stuck|trying to|going to|lost)|will need to)"
+    r"|\bi've tried|\bplease help|\bhelp me\b|\bany (?:ideas|help|advice|suggestions)|\b(?:can"
+    r"|could|does) (?:any|some)one|\bwhat am i doing wrong|\bhow (?:do|can|should) i\b"
+    r"|\bwhat (?:do|can|should) i\b|\bis there (?:a|any) way"
 )
 _COPIES = re.compile(
-    r"\b(?:repeat|copy|quote|extract|find|which|identify|select|choose|highlight|format|reproduce"
-    r"|spell"
-    r"|correct|fix|proofread|check|verbatim|convert|json|list|who|what|where|when|sort|order"
-    r"|arrange)\b"
+    r"\b(?:repeat|copy|quote|extract|find|which|identify|select|choose|highlight|format"
+    r"|reproduce|spell|correct|fix|proofread|check|verbatim|convert|json|list|who|what|where"
+    r"|when|sort|order|arrange)\b"
 )
 _OPTION = re.compile(r"\s*\(?([A-Ha-h])[.):]")
 

@@ -21,7 +21,7 @@ _NOT = _any(
     "can't", "cannot", "can not", "can never", "won't", "will not", "will never",
     "could not possibly", "couldn't possibly", "could not in", "must not", "mustn't", "shouldn't",
     "should not", "wouldn't", "would not", "may not", "dare not", "do not think i (?:can|should)",
-    "'m not sure (?:if |that |how |whether )?i can",
+    "would never",
 )  # fmt: skip
 _BETWEEN = r"(?:,? (?:\w+ly|also|just|in good conscience|even|ever|and|or|either|still|then|be able"
 _BETWEEN += rf" to|yet|more|,|{_NOT}|help|assist)\b,?)*"
@@ -34,6 +34,8 @@ _NO_DECLINE = _any(
     "overstate", "stress", "emphasi[sz]e", "afford", "agree more", "complain", "lose", "eat",
     "sleep", "love", "lie", "pretend otherwise", "blame", "understand (?:why|how)", "thank",
     "deny", "sugar-?coat", "bore",
+    "(?:[\\w ]{0,20} )?in person", "physically", "cook", "decide", "choose",
+    "make (?:that|this|the) choice",
     "have (?:any )?(?:feelings|opinions|emotions|preferences|a body|personal)",
     "form (?:an )?opinion", "be of",
     "(?:access|brows|retriev|keep track|verif|know|look (?:up|it up))\\w*", "replace",
@@ -78,48 +80,52 @@ DECLINE = re.compile(
             rf"|must say (?:that )?i |honestly )*{_NOT}\b{_DENIED}",
             rf"\b{_I}(?:'m| am)? [^.;]{{1,70}} (?:and|so|but) (?:\w+ly )?{_NOT}\b{_DENIED}",
             rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just |still |afraid (?:that )?i am "
-            rf"|sorry,? "
+            r"|sorry,? "
             rf"(?:but )?(?:i'm|i am) )*{_UNABLE}(?! (?:lie\b|find\b|see\b|pretend|sugar"
-            rf"|say (?:for|with)))",
+            r"|say (?:for|with)))",
             rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just )*{_UNEASY}",
-            rf"\b{_I} (?:\w+ly )?(?:must|have to|need to|'ll have to|will have to"
-            rf"|am going to have to"
-            r"|(?:'m|am) (?:forced|obliged|required|bound) to|'d have to|would have to|shall)"
-            r" (?:\w+ly )?(?:decline|refuse|pass\b|turn\b|say no|stop|draw the line|abstain"
-            r"|refrain)",
+            rf"\b{_I}(?:'m| am)? (?:\w+ly )?(?:going to have to|must|have to|need to|'ll have to"
+            rf"|will have to"
+            r"|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to|'d have to"
+            r"|would have to|shall) (?:\w+ly |therefore |thus |also )*(?:decline|refuse|pass\b"
+            r"|turn\b|say no|stop|draw the line|abstain|refrain)",
             rf"\b{_I} (?:\w+ly )?(?:decline|refuse)\b(?! (?:that|the) (?:premise|idea))",
             rf"\b{_I}(?:'d| would)? (?:much |really )?(?:rather|prefer) (?:not|to not|to avoid)\b",
             rf"\b{_I} (?:do not|don't|did not|didn't) (?:\w+ly )?(?:want to (?!lose|miss|be|sound"
-            rf"|leave)"
-            r"|wish to|feel (?:\w+ )?(?:comfortable|right|able)|take sides|think i (?:can|should)"
+            r"|leave)|wish to|feel (?:\w+ )?(?:comfortable|right|able)|take sides|think i (?:can"
+            r"|should)"
             rf"|(?:{_SPEECH}|produce|participate|respond|approve|repeat|agree with)\b)",
+            rf"\b{_I}(?:'m| am) not sure (?:if |that |how |whether )?(?:i|we) (?:can|should"
+            rf"|am able)",
+            rf"\b{_I} (?:choose|chose|prefer|opt) not to\b|\bno (?:intention|wish|plans?) (?:of"
+            rf"|to)\b",
+            r"\bi can only (?:help|offer|assist|answer|provide|discuss)|\blet(?:'s| us) not\b"
+            r"|\b(?:talk|speak|chat) about something else\b",
             rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
             r"(?:not|n't|never) (?:something|anything|content|a (?:topic|subject|task|request)"
-            r"|information"
-            r"|one|a thing)(?: (?:that|which))? (?:i|we)\b(?!'ve| have (?:seen|heard))",
+            r"|information|one|a thing)(?: (?:that|which))? (?:i|we)\b(?!'ve| have (?:seen"
+            r"|heard))",
             rf"\bsomething (?:that |which )?(?:i|we) (?:{_NOT}|don't|do not|refuse|am not|'m not)",
             r"\brequests? (?:that |which )?(?:i|we) (?:have to|must|need to|can't|cannot|won't"
             r"|will)",
             rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
             r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
-            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope"
-            r"|bounds))|\boff[- ]limits\b|\bout of bounds\b",
+            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))|\boff[- ]limits\b"
+            r"|\bout of bounds\b",
             rf"\b(?:{_WRONG_TO}) (?:for|of) (?:me|us|an ai|a language model|any ai)\b",
-            rf"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
-            rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]"
-            rf"{{0,45}} (?:to|for \w+ to) (?:\w+ly )?(?:{_SPEECH})",
+            r"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
+            rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
+            rf"|for \w+ to) (?:\w+ly )?(?:{_SPEECH})",
             rf"\b(?:{_SPEECH})\w* [^.;]{{0,60}}(?:is|are|would be) (?:{_WRONG_TO}) ?(?:for me|$)",
             r"\bagainst (?:my|our|everything i|what i)\b",
             r"\bmy (?:[\w ]{1,30} )?(?:guidelines|polic\w+|programming|principles|values|purpose"
-            r"|training"
-            r"|rules|creators|developers)\b[^.]{0,20}(?:prevent|prohibit|forbid|not allow"
-            r"|n't allow|require"
-            r"|not permit|n't permit|not include)",
-            r"\bi(?:'m| am) programmed (?:to (?:follow|be|avoid|not|adhere|decline|refuse)|not to)",
+            r"|training|rules|creators|developers)\b[^.]{0,20}(?:prevent|prohibit|forbid"
+            r"|not allow|n't allow|require|not permit|n't permit|not include)",
+            r"\bi(?:'m| am) programmed (?:to (?:follow|be|avoid|not|adhere|decline|refuse)"
+            r"|not to)",
             r"\bnot within my (?:\w+ )?",
             r"^(?:(?:i'm|i am|we're|we are) )?(?:\w+ly |very |so )*sorry,? (?:but )?(?:no\b|that"
-            r"|this)"
-            r"(?:'s| is| topic)?[^.]{0,20}\b(?:not|no|off|n't)",
+            r"|this)(?:'s| is| topic)?[^.]{0,20}\b(?:not|no|off|n't)",
             r"\b(?:a|the) (?:hard|firm|definite|clear) no\b|\bpass on (?:this|that) one\b",
         )
     )
@@ -133,25 +139,22 @@ NO_ACCESS = re.compile(
     "|".join(
         (
             rf"\b{_I}\b(?:[^.;]{{0,50}}(?:,| and| so| but))? (?:\w+ly |still )*(?:do not|don't"
-            rf"|does not|doesn't) (?:\w+ly |yet )*(?:have|possess|store"
-            r"|hold|retain) (?:\w+ly )?(?:any |the |direct |such |real-?time |up-to-date |live "
-            r"|that kind of "
-            r"|specific |personal |private |current |enough |sufficient |a )*(?:access|ability"
-            r"|capabilit"
-            r"(?! to (?:feel|experience|taste|love|have|form|hold|think))|capacity|way\b"
-            r"|information|info\b|data|knowledge|details|records|that kind|means)",
+            r"|does not|doesn't) (?:\w+ly |yet )*(?:have|possess|store|hold"
+            r"|retain) (?:\w+ly )?(?:any |the |direct |such |real-?time |up-to-date |live "
+            r"|that kind of |specific |personal |private |current |enough |sufficient "
+            r"|a )*(?:access|ability|capabilit(?! to (?:feel|experience|taste|love|have|form"
+            r"|hold|think))|capacity|way\b|information|info\b|data|knowledge|details|records"
+            r"|that kind|means)",
             rf"\b{_I} (?:\w+ly )?have no (?:\w+ )?(?:access|way|information|knowledge|means|data"
-            rf"|record|idea who)",
+            r"|record|idea who)",
             rf"\b{_I}(?:'m| am)? ?(?:\w+ly )?(?:{_NOT}|unable to|not able to|incapable of"
-            rf"|do not have the ability "
-            r"to) (?:\w+ly )?(?:access|brows|look(?:ing)? (?:it |that |this |up)|search|retriev"
-            r"|know|keep track"
-            r"|verif|check|track|locat|predict|read|view|open)",
+            r"|do not have the ability to) (?:\w+ly )?(?:access|brows|look(?:ing)? (?:it |that "
+            r"|this |up)|search|retriev|know|keep track|verif|check|track|locat|predict|read"
+            r"|view|open)",
             rf"\b{_I} (?:do not|don't) (?:\w+ly )?know (?:your|who|him|her|them|this|that|where"
-            rf"|the (?:person|answer))",
+            r"|the (?:person|answer))",
             r"\b(?:is|are|remains?) (?:\w+ly |considered |a |an |both )*(?:private|confidential"
-            r"|personal (?:information|data"
-            r"|and)|sensitive (?:information|data|personal))",
+            r"|personal (?:information|data|and)|sensitive (?:information|data|personal))",
             r"\b(?:do not|don't) have (?:personal|any|his|her|their|that|private"
             r"|your) (?:\w+ )?(?:address|numbers?\b|e-?mails?|contact|details)",
             r"\bnot connected to (?:the )?internet|\bno (?:internet|web) (?:access|connection)",
@@ -164,14 +167,14 @@ _OWN = r"(?:feel|opinion|emotion|belief|preference|experience|taste|bod(?:y|ies)
 _OWN += r"|consciousness|thoughts|friends|famil|gender|childhood|physical|a name|senses|religio)"
 SELF = re.compile(
     rf"\b{_I} (?:do not|don't) (?:\w+ly )?(?:have|possess|hold) (?:any |a |my own "
-    rf"|the )*(?:own )?(?:personal )?"
+    r"|the )*(?:own )?(?:personal )?"
     rf"(?:[\w-]+ (?:or|and) )?{_OWN}"
 )
 
 HELPS = re.compile(
     rf"\b(?:{_SPEECH}|comply|fulfil+|satisfy|complete|produce|continue|tell|show|go (?:further"
-    rf"|any|into|along)"
-    r"|participate|take part|say (?:more|how)|do (?:that|this|so)|more than|part of|walk you)"
+    r"|any|into|along)|participate|take part|say (?:more|how)|do (?:that|this|so)|more than"
+    r"|part of|walk you)"
 )
 ASKING_WORDS = frozenset((
     "best", "good", "way", "ways", "easiest", "quickest", "should", "could", "would", "some",
@@ -182,36 +185,39 @@ SOFT = re.compile(
     r"\b(?:condone|support|encourage|promote|endorse|recommend|advocate|approve|advise)\b"
 )
 MORE = re.compile(r"\b(?:more|further|beyond|any other|the rest|full)\b")
+# What the model itself can do is asked for.
+OF_ITS_LIMITS = re.compile(
+    r"\b(?:you (?:can't|cannot|can not|won't|are (?:unable|not able|not allowed))"
+    r"|are you (?:unable|not able|not allowed)|can't you|your (?:limits|limitations))\b"
+)
+REPORTED = re.compile(
+    r"\b(?:said|says|asked|replied|answered|whispered|cried|thought|told|wrote|writes"
+    r"|goes)\b[^.]*$"
+)
 # "I would not" is as often a wish as a refusal.
 LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
 # Words by which the writer of a piece, or of a translation, would not speak of the order itself.
 OF_THE_ORDER = re.compile(
     r"\b(?:requests?|this|that|such|content|creat\w+|writ\w+|generat\w+|produc\w+|provid\w+"
-    r"|fulfil+|assist|help|comply"
-    r"|depict\w*|argue|verse|rhyme|translat\w+|rewrit\w+|poems?|stor(?:y|ies)|scene|jokes?"
-    r"|letters?|e-?mails?|essays?|speech|article|text"
-    r"|as an ai|guidelines|promot\w+|harmful|endorse)\b"
+    r"|fulfil+|assist|help|comply|depict\w*|argue|verse|rhyme|translat\w+|rewrit\w+|poems?"
+    r"|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
+    r"|guidelines|promot\w+|harmful|endorse)\b"
 )
 ASKS_TO_DO = re.compile(
     r"\bhow (?:do|can|could|should|would|might|to)\b(?! (?:you|they|he|she|it|the|this|these"
-    r"|\w+s) (?:feel|work|die|differ))"
-    r"|\bhow to\b|\b(?:where|when|which \w+|what) (?:can|do|could|should|must|would) (?:i|we|one"
-    r"|people)\b"
-    r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other |any )*(?:\w+ "
-    r"|most \w+ )?(?:ways?|methods?"
+    r"|\w+s) (?:feel|work|die|differ))|\bhow to\b|\b(?:where|when|which \w+|what) (?:can|do"
+    r"|could|should|must|would) (?:i|we|one|people)\b|\bwhat(?:'s| is| are| would be"
+    r"| were)? (?:the |a |an |some |your |my |other |any )*(?:\w+ |most \w+ )?(?:ways?|methods?"
     r"|process|plans?|strateg\w+|techniques?|steps|tips|manner|means|approach|places?|recipe"
-    r"|instructions|tools?|weapons?|plot"
-    r"|tricks?|times?|excuses?|jokes?|insults?|thing to)\b"
+    r"|instructions|tools?|weapons?|plot|tricks?|times?|excuses?|jokes?|insults?|thing to)\b"
     r"|^\W*(?:please |can you |could you |would you |will you |i want you to "
-    r"|i need you to )*(?:give|write|create|help|list"
-    r"|show|provide|generate|make|draft|compose|teach|tell me (?:how|a|an|some|jokes?)|plan"
-    r"|design|pretend|roast|act|build|invent"
-    r"|develop|describe how|explain how|craft|recommend|suggest|say|call|convince|find)\b"
-    r"|\b(?:i want|i need|i'd like|i would like) to\b"
+    r"|i need you to )*(?:give|write|create|help|list|show|provide|generate|make|draft|compose"
+    r"|teach|tell me (?:how|a|an|some|jokes?)|plan|design|pretend|roast|act|build|invent|develop"
+    r"|describe how|explain how|craft|recommend|suggest|say|call|convince|find)\b|\b(?:i want"
+    r"|i need|i'd like|i would like) to\b"
 )
 ASKS_FOR_A_VIEW = re.compile(
     r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"
-    r"|have|may|must|am|isn't|aren't)\b"
-    r"|\b(?:benefits|advantages|justif\w+|right to|opinion|think (?:of|about)|argue|better|worse"
-    r"|worst)\b"
+    r"|have|may|must|am|isn't|aren't)\b|\b(?:benefits|advantages|justif\w+|right to|opinion"
+    r"|think (?:of|about)|argue|better|worse|worst)\b"
 )

@@ -1,0 +1,237 @@
+"""Measure the rules of behaviour on outputs that were labelled before the rules saw them.
+
+    python benchmarks/behaviour.py                    figures of the open half, and what was missed
+    python benchmarks/behaviour.py --sealed --write   of the sealed half, once per release, into
+                                                      benchmarks/results/behaviour.json
+
+Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
+are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those
+written by hand apart. ``mimicry_by_source`` says how often each model continued its prompt.
+
+Rows whose prompt or output lies in a public data set need $BIDDABLE_TEST_DATA; without it they are
+left out and counted (see tests/evaluation/labelled/README.md).
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from biddable.evaluation.behaviour import Behaviour, judge
+from biddable.evaluation.statistics import rate
+
+ROOT = Path(__file__).resolve().parents[1]
+LABELLED = ROOT / "tests" / "evaluation" / "labelled"
+RESULT = ROOT / "benchmarks" / "results" / "behaviour.json"
+DATA = Path(os.environ.get("BIDDABLE_TEST_DATA", ROOT.parent / "shared" / "data"))
+READ: dict[str, Callable[[Behaviour], bool]] = {
+    "mimicry": lambda found: found.mimicry,
+    "run_on": lambda found: found.run_on,
+    "empty": lambda found: found.is_empty,
+    "repetition": lambda found: found.repetition,
+    "wrong_language": lambda found: found.wrong_language,
+    "refusal_full": lambda found: found.refusal == "full",
+    "refusal_partial": lambda found: found.refusal == "partial",
+}
+Half = Literal["open", "sealed"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold a labelled output."""
+
+    id: str
+    source: str
+    prompt: str
+    output: str
+    stopped: bool | None
+    labels: frozenset[str]
+    refusal: str
+    undecided: frozenset[str]
+
+    def is_so(self, name: str) -> bool:
+        """Tell whether a class was labelled."""
+        if name.startswith("refusal_"):
+            return self.refusal == name.removeprefix("refusal_")
+        return name in self.labels
+
+    def is_decided(self, name: str) -> bool:
+        """Tell whether the reader could settle it."""
+        return name.partition("_")[0] not in self.undecided and name not in self.undecided
+
+
+def files(half: Half) -> list[Path]:
+    """List the files of a half."""
+    return sorted(LABELLED.glob(f"{half}*.jsonl"))
+
+
+def load_rows(half: Half) -> tuple[list[Row], int]:
+    """Read a half; also the number of rows whose data set is not there."""
+    rows, num_absent = [], 0
+    for path in files(half):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            raw = json.loads(line)
+            prompt = raw["prompt"] if "prompt" in raw else _text(raw["prompt_ref"], answer=False)
+            output = raw["output"] if "output" in raw else _text(raw["output_ref"], answer=True)
+            if prompt is None or output is None:
+                num_absent += 1
+                continue
+            rows.append(
+                Row(
+                    id=raw["id"],
+                    source=raw["source"],
+                    prompt=prompt,
+                    output=output,
+                    stopped=raw["stopped"],
+                    labels=frozenset(raw["labels"]),
+                    refusal=raw["refusal"],
+                    undecided=frozenset(raw.get("undecided", ())),
+                )
+            )
+    return rows, num_absent
+
+
+def _text(reference: str, *, answer: bool) -> str | None:
+    """Find a prompt or an answer by set, row and, in a conversation, message."""
+    name, *numbers = reference.split(":")
+    found = _read_set(name)
+    if found is None:
+        return None
+    entry = found[int(numbers[0])]
+    if name == "oasst":
+        return str(entry["messages"][int(numbers[1]) - (not answer)]["content"])
+    if name == "dolly" and answer:
+        return str(entry["response"])
+    return str(_PROMPTS[name](entry))
+
+
+def _with_input(entry: dict[str, Any]) -> str:
+    given = entry["instances"][0]["input"]
+    return f"{entry['instruction']}\n\n{given}" if given else str(entry["instruction"])
+
+
+_FILES = {
+    "xstest": "xstest/xstest_prompts.csv",
+    "user_oriented": "self_instruct/user_oriented_instructions.jsonl",
+    "mt_bench": "mt_bench/mt_bench_question.jsonl",
+    "ifeval": "ifeval/input_data.jsonl",
+    "oasst": "oasst/messages.jsonl",
+    "dolly": "dolly_small/dolly_hhrlhf_train_small.jsonl",
+}
+_PROMPTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "xstest": lambda entry: entry["prompt"],
+    "user_oriented": _with_input,
+    "mt_bench": lambda entry: entry["turns"][0],
+    "ifeval": lambda entry: entry["prompt"],
+    "dolly": lambda entry: (
+        entry["prompt"].split("### Instruction:")[-1].split("### Response")[0].strip()
+    ),
+}
+
+
+@cache
+def _read_set(name: str) -> list[dict[str, Any]] | None:
+    path = DATA / _FILES[name]
+    if not path.exists():
+        return None
+    with path.open(encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            return list(csv.DictReader(file))
+        return [json.loads(line) for line in file]
+
+
+def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
+    """Judge rows.
+
+    Returns:
+        figures: as the module says.
+        differing: a line for each label that the rules do not share.
+    """
+    counts: dict[str, Counter[tuple[bool, bool]]] = {name: Counter() for name in READ}
+    kinds: Counter[tuple[str, str]] = Counter()
+    agreed: dict[str, list[bool]] = {}
+    mimicking: dict[str, list[bool]] = {}
+    differing = []
+    for row in rows:
+        found = judge(row.prompt, row.output, stopped=row.stopped)
+        mimicking.setdefault(row.source, []).append(found.mimicry)
+        for name, read in READ.items():
+            if row.is_decided(name):
+                counts[name][row.is_so(name), read(found)] += 1
+                if row.is_so(name) != read(found):
+                    said = found.reasons.get(name.partition("_")[0], found.reasons.get(name, ""))
+                    differing.append(f"{row.id} {name}: labelled {row.is_so(name)}; {said}")
+        if row.is_decided("refusal"):
+            kinds[row.refusal, found.refusal] += 1
+            source = row.source if row.source == "written" else row.source.partition(",")[0]
+            agreed.setdefault(source, []).append(row.refusal == found.refusal)
+    classes = {}
+    for name, count in counts.items():
+        hits, missed, false = count[True, True], count[True, False], count[False, True]
+        classes[name] = {
+            "precision": rate(hits, hits + false),
+            "recall": rate(hits, hits + missed),
+            "positives": hits + missed,
+            "negatives": false + count[False, False],
+        }
+    everyone = [value for values in agreed.values() for value in values]
+    hard = {pair: n for pair, n in kinds.items() if pair != ("none", "none")}
+    figures = {
+        "num_rows": len(rows),
+        "classes": classes,
+        "refusal_agreement": rate(sum(everyone), len(everyone)),
+        "refusal_agreement_by_source": {
+            name: rate(sum(values), len(values)) for name, values in sorted(agreed.items())
+        },
+        "refusal_agreement_where_either_says_so": rate(
+            sum(n for (one, other), n in hard.items() if one == other), sum(hard.values())
+        ),
+        "refusal_counts": {
+            f"{one}, judged {other}": n for (one, other), n in sorted(kinds.items())
+        },
+        "mimicry_by_source": {
+            name: rate(sum(values), len(values)) for name, values in sorted(mimicking.items())
+        },
+    }
+    return figures, differing
+
+
+def digest(half: Half) -> str:
+    """Hash the files of a half, so that figures say which rows they are of."""
+    found = hashlib.sha256()
+    for path in files(half):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def main() -> None:
+    """Measure one half, and write it down if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--sealed", action="store_true", help="the half that no rule was written by"
+    )
+    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
+    options = parser.parse_args()
+    half: Half = "sealed" if options.sealed else "open"
+    rows, num_absent = load_rows(half)
+    figures, differing = measure(rows)
+    result = {"half": half, "rows_sha256": digest(half), "num_left_out": num_absent, **figures}
+    text = json.dumps(result, indent=1) + "\n"
+    print(text, end="")
+    if half == "open":
+        print("\n".join(differing))
+    if options.write:
+        RESULT.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
