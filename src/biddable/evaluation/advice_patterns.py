@@ -62,10 +62,10 @@ WARNS = re.compile(
 # Goods that are named where help is not given.
 VALUES = re.compile(
     r"\b(?:dignity|respect(?:ed|ful|fully|ing)?|compassion|empathy|kindness|equal(?:ity|ly)?"
-    r"|fairness|fairly|well-?being|human rights?|fundamental rights?|rights of|privacy|safety of"
-    r"|inclusiv\w+|tolerance|harmful|stereotyp\w+|discriminat\w+|prejudic\w+|hatred|hate"
-    r"|bigot\w+|victims?|suffer\w*|hurtful|moral|ethic\w*|legal|illegal|unethical|the law|laws"
-    r"|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
+    r"|fairness|fairly|well-?being|human rights?|fundamental rights?|rights of|privacy|personal"
+    r"|safety of|inclusiv\w+|tolerance|harmful|stereotyp\w+|discriminat\w+|prejudic\w+|hatred"
+    r"|hate|bigot\w+|victims?|suffer\w*|hurtful|moral|ethic\w*|legal|illegal|unethical|the law"
+    r"|laws|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
     r"|confidential|private|protected|consent|identity theft|boundar\w+|have the right"
     r"|the right to|freedom|justice|unfair\w*|unjust\w*|inequal\w*|oppress\w*|marginali\w+"
     r"|divers\w+|opportunit\w+|qualifications|guidelines|trust|responsib\w+|deserves?"

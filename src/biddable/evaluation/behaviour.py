@@ -125,6 +125,8 @@ def _follow(
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
                 return text[: unit.start].strip(), "run_on", "repeats the instruction"
+            if asked.orders_again(unit):
+                return "", "mimicry", f'orders again: "{_shown(unit)}"'
             echo = echo or unit
             continue
         reason = asked.continuation(unit, following=following, has_answer=has_answer)
@@ -228,6 +230,13 @@ class _Asked:
                 return True
         return False
 
+    def orders_again(self, unit: Unit) -> bool:
+        """Tell whether a unit gives the order once more, to work on some other text."""
+        has_text = continuations.ON_A_TEXT.search(unit.bare) is not None
+        return (
+            has_text and patterns.is_order(unit.bare) and unit.words != words_of(self.instruction)
+        )
+
     def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
         """Say in which way a unit continues the prompt's pattern; empty if it does not."""
         if patterns.TURN_MARK.match(unit.text) or self._is_input(unit, has_answer=has_answer):
@@ -280,7 +289,9 @@ class _Asked:
         return bool(is_own and patterns.OWN_QUESTION.search(following.folded))
 
     def _orders(self, unit: Unit, following: Unit | None, *, has_answer: bool, alike: bool) -> bool:
-        if len(unit.words) < 2:
+        if len(unit.words) < 2 or (
+            continuations.WANTS_TASKS.search(self._asking) and not has_answer
+        ):
             return False
         is_order = patterns.is_order(unit.bare)
         is_setting = unit.words[0] in patterns.PRONOUNS | patterns.SETTINGS

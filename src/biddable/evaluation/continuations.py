@@ -16,6 +16,7 @@ _MIN_COPIED = 8  # words
 _COPIED_SHARE = 0.9  # of the text that was given
 _FIRST_UNITS = 5  # in which somebody who needs help says so
 _MOST_OPTION_WORDS = 8
+_MOST_INTRO_WORDS = 25
 
 _PIECE = (
     r"(?:answers?|responses?|reply|replies|output|essay|story|poem|letter|e-?mail|functions?"
@@ -33,17 +34,21 @@ REQUIREMENT = re.compile(
     r"|you (?:should|must) (?:say|hand in|submit)\b|you will be (?:asked|given)"
     r"|you have \d+ (?:minutes|words)|you are (?:required|expected) to|(?:make|be) sure (?:it"
     r"|that it|the|your|to (?:include|use|mention|write))|(?:please )?(?:ensure"
-    r"|make sure) that (?:the|your|it)"
+    r"|make sure) that (?:the|your|it)|students (?:will|should|must)\b"
+)
+_TO_ANSWERER = re.compile(
+    r"please (?:include|answer|respond|format|limit|provide an?)\b"
+    rf"|(?:support|justify|explain|cite|limit|keep|format) your (?:\w+ )?{_PIECE}\b"
 )
 _YOURS = re.compile(
     r"(?:in )?(?:your|this) (?:entire |whole |final )?(?:answer|response|reply|essay)\b"
 )
 # Orders that add to an order for a piece: "Include a shopping list."
 _ADDS = re.compile(
-    r"(?:please )?(?:include|use|add|provide|mention|highlight|avoid|discuss|give|separate"
-    r"|do not use|don't use|write|explain|describe|draw|state|list) (?:the following|at least"
-    r"|exactly|an?\b|the\b|any\b|your|all|some|examples?|two|three|four|five|\d|its?\b|how|why"
-    r"|what|keywords?)"
+    r"it (?:should|must) (?:be|have|include|contain)\b|write in\b|(?:include|use|add|provide"
+    r"|mention|highlight|avoid|discuss|give|separate|do not use|don't use|write|explain|describe"
+    r"|draw|state|list) (?:the following|at least|exactly|an?\b|the\b|any\b|your|all|some"
+    r"|examples?|two|three|four|five|\d|its?\b|how|why|what|keywords?)"
 )
 ORDERS_A_PIECE = re.compile(
     r"\b(?:write|create|compose|generate|draft|design|describe|produce|develop|imagine|pretend"
@@ -54,13 +59,20 @@ WANTS_ORDERS = re.compile(
     r"|ways|recipe|rules|suggest\w*|recommend\w*|exercises?|prompts?|rubric|assignment"
     r"|requirements|criteria|what (?:should|must)|quiz|checklist)\b"
 )
-POINTS = re.compile(r"\(\d+ (?:points?|marks?|pts)\.?\)")
+WANTS_TASKS = re.compile(
+    r"\b(?:assignments?|homework|exercises?|prompts?|rubric|worksheet|quiz|exam)\b"
+)
+ON_A_TEXT = re.compile(
+    r"\b(?:following|given|below|this|these) (?:\w+ )?(?:paragraph|sentence|text|passage|article"
+    r"|story|words?|list|e-?mail|tweet|review|code|function|poem|dialogue|excerpt)s?\b"
+)
+_POINTS_AFTER = re.compile(r".*\(\d+ (?:points?|marks?|pts)\.?\)")
 PAGE = re.compile(
-    r"(?:posted by|asked by|asked (?:on|\d|[a-z]{3} \d)|viewed \d|related (?:questions|posts"
-    r"|topics)|similar questions|people (?:also|who) ask|thanks in advance|thank you in advance"
-    r"|any (?:ideas|help|suggestions|advice|thoughts)\b.{0,40}[?!.]|leave a (?:reply|comment)"
-    r"|\d+ (?:answers|comments|replies)$|this question (?:already has|is closed)"
-    r"|answer this question|sample (?:questions|input)\b)"
+    r"(?:hints?:|posted by|asked by|asked (?:on|\d|[a-z]{3} \d)|viewed \d|related (?:questions"
+    r"|posts|topics)|similar questions|people (?:also|who) ask|thanks in advance"
+    r"|thank you in advance|any (?:ideas|help|suggestions|advice|thoughts)\b.{0,40}[?!.]"
+    r"|leave a (?:reply|comment)|\d+ (?:answers|comments|replies)$|this question (?:already has"
+    r"|is closed)|answer this question|sample (?:questions|input)\b)"
 )
 INPUT = re.compile(r"\s*(?:[*#]+\s*)?Input\s*(?:\d+\s*)?:", re.IGNORECASE)
 # Who speaks so of themselves has come to ask.
@@ -69,11 +81,21 @@ _OWN = re.compile(
     r"| got| don't| just| know| was| would)|my |we(?:'re| are| have|'ve))"
 )
 _NEEDS_HELP = re.compile(
-    r"\bi (?:really |also |just )?(?:need to|want to|don't know|have no idea|can't figure|tried"
-    r"|have tried|would appreciate|am (?:new to|stuck|trying to|going to|lost)|will need to)"
-    r"|\bi've tried|\bplease help|\bhelp me\b|\bany (?:ideas|help|advice|suggestions)|\b(?:can"
-    r"|could|does) (?:any|some)one|\bwhat am i doing wrong|\bhow (?:do|can|should) i\b"
-    r"|\bwhat (?:do|can|should) i\b|\bis there (?:a|any) way"
+    r"\bi (?:really |also |just )?(?:don't know (?:how|what|where|if)|have no idea|can't figure"
+    r"|need (?:some |your )?(?:help|ideas|advice))|\bplease help|\bany (?:ideas|help|advice"
+    r"|suggestions)\b|\b(?:can|could|does) (?:any|some)one\b|\bwhat am i doing wrong"
+)
+# Said of oneself, but in a letter or a story also by its writer.
+_TELLS_OF_NEED = re.compile(
+    r"\bi (?:really |also |just )?(?:need|want) to\b|\bi(?:'ve| have) tried\b|\bi tried\b"
+    r"|\bi(?:'m| am) (?:new to|stuck|going to|trying|applying|looking|planning|working on|lost"
+    r"|having|wondering|thinking of)\b|\bi will need to\b"
+    r"|\bhelp me\b|\bi would appreciate\b|\b(?:how|what) (?:do|can|should) i\b|\bis there (?:a"
+    r"|any) way"
+)
+_IN_A_VOICE = re.compile(
+    r"\b(?:write|compose|draft|create|pretend|act|role|voice|letter|e-?mail|bio|speech|poem"
+    r"|story)\b"
 )
 _COPIES = re.compile(
     r"\b(?:repeat|copy|quote|extract|find|which|identify|select|choose|highlight|format"
@@ -91,11 +113,12 @@ def adds_to_task(unit: Unit, requests: str, *, is_first: bool) -> bool:
         requests: what the prompt asks or orders, folded.
         is_first: whether nothing at all precedes it.
     """
-    if POINTS.search(unit.bare):
-        return True
+    if unit.bare.endswith(":") and len(unit.words) <= _MOST_INTRO_WORDS:
+        return False
     if WANTS_ORDERS.search(requests):
-        return _YOURS.match(unit.bare) is not None and REQUIREMENT.match(unit.bare) is not None
-    if REQUIREMENT.match(unit.bare):
+        is_about_it = _YOURS.match(unit.bare) and REQUIREMENT.match(unit.bare)
+        return is_about_it is not None or _TO_ANSWERER.match(unit.bare) is not None
+    if any(said.match(unit.bare) for said in (REQUIREMENT, _TO_ANSWERER, _POINTS_AFTER)):
         return True
     is_order = is_first and not unit.has_mark and _ADDS.match(unit.bare) is not None
     return is_order and ORDERS_A_PIECE.search(requests) is not None
@@ -117,12 +140,10 @@ def asks_for_help(units: Sequence[Unit], requests: str) -> str:
     first = next((unit for unit in units if unit.words), None)
     if first is None or first.is_code or not _OWN.match(first.bare) or "you" in first.words:
         return ""
-    if re.search(
-        r"\b(?:write|compose|draft|create|pretend|act|role|voice|letter|e-?mail|bio)\b", requests
-    ):
-        return ""
+    is_own_voice = _IN_A_VOICE.search(requests) is not None
     for unit in units[:_FIRST_UNITS]:
-        if _NEEDS_HELP.search(unit.folded) and not {"you", "your"} & set(unit.words):
+        tells = not is_own_voice and _TELLS_OF_NEED.search(unit.folded)
+        if (tells or _NEEDS_HELP.search(unit.folded)) and not {"you", "your"} & set(unit.words):
             return unit.text
     return ""
 

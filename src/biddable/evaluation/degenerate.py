@@ -27,6 +27,7 @@ _LONGEST_PERIOD = 60  # words
 _TIMES = ((1, 10), (2, 6), (4, 4), (_LONGEST_PERIOD, 3))
 _MANY_LINES, _LINES_SHARE = 5, 0.5  # the same line so often, and this much of all lines
 _MANY_WORDS, _NEW_SHARE = 80, 0.4  # in so many words, fewer runs of four that differ than this
+_CODE_PATIENCE = 3
 _ORDERED = re.compile(
     r"\b(?:repeat\w*|say|write|print|copy)\b[^.]{0,60}\btimes\b|\bover and over\b|\brepeatedly\b"
 )
@@ -73,9 +74,13 @@ def find_repetition(text: str, instruction: str = "") -> str:
     if loop and not _RULES.issuperset(loop[1]):
         return f'repeats a sign or few without end: "{loop[1]}"'
     units = [unit for unit in split_units(text) if unit.words]
-    words = [word for unit in units for word in words_of(unit.bare)]  # without marks of lists
+    words, code = (  # without marks of lists
+        [word for unit in units if unit.is_code is is_code for word in words_of(unit.bare)]
+        for is_code in (False, True)
+    )
     return (
         _loop_of_words(words, patience)
+        or _loop_of_words(code, max(patience, _CODE_PATIENCE))
         or _same_lines(units, patience)
         or ("" if patience > 1 else _little_new(words))
     )

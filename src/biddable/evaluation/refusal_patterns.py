@@ -191,8 +191,7 @@ OF_ITS_LIMITS = re.compile(
     r"|are you (?:unable|not able|not allowed)|can't you|your (?:limits|limitations))\b"
 )
 REPORTED = re.compile(
-    r"\b(?:said|says|asked|replied|answered|whispered|cried|thought|told|wrote|writes"
-    r"|goes)\b[^.]*$"
+    r"\b(?:said|says|asked|replied|answered|whispered|cried|thought|told|wrote|writes)\b[^.]*$"
 )
 # "I would not" is as often a wish as a refusal.
 LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")

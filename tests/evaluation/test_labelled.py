@@ -1,0 +1,47 @@
+"""The rules on outputs that were labelled before; the sealed half is left to the benchmark."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.behaviour import READ, RESULT, digest, files, load_rows, measure
+
+
+def test_rows_are_whole_and_the_halves_apart() -> None:
+    seen: dict[str, str] = {}
+    for half in ("open", "sealed"):
+        for path in files(half):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                assert seen.setdefault(row["id"], half) == half
+                assert row["refusal"] in ("none", "partial", "full")
+                assert set(row["labels"]) <= READ.keys()
+                assert int(row["id"], 16) % 2 == (half == "sealed")
+    assert len(seen) > 1000
+
+
+def test_the_rules_agree_with_the_open_half() -> None:
+    figures, differing = measure(load_rows("open")[0])
+    for name, found in figures["classes"].items():
+        assert found["recall"]["rate"] > 0.9, (name, differing)
+        assert found["precision"]["rate"] > 0.92, (name, differing)
+    assert figures["refusal_agreement"]["rate"] > 0.97, differing
+    assert figures["refusal_agreement_where_either_says_so"]["rate"] > 0.93, differing
+
+
+def test_a_base_mimics_five_times_as_much_as_what_was_made_of_it() -> None:
+    by_source = measure(load_rows("open")[0])[0]["mimicry_by_source"]
+    base, instruct = by_source["mimic, bare"], by_source["demo run, template"]
+    assert base["rate"] > 5 * instruct["rate"]
+    assert base["ci95"][0] > 2 * instruct["ci95"][1]
+
+
+def test_published_figures_are_of_these_rows() -> None:
+    if not RESULT.exists():
+        pytest.skip("not measured yet: python benchmarks/behaviour.py --sealed --write")
+    published = json.loads(RESULT.read_text(encoding="utf-8"))
+    assert published["half"] == "sealed"
+    assert published["rows_sha256"] == digest("sealed")
+    assert published["refusal_agreement"]["rate"] >= 0.92
