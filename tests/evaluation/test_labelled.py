@@ -25,8 +25,8 @@ def test_rows_are_whole_and_the_halves_apart() -> None:
 def test_the_rules_agree_with_the_open_half() -> None:
     figures, differing = measure(load_rows("open")[0])
     for name, found in figures["classes"].items():
-        assert found["recall"]["rate"] > 0.9, (name, differing)
-        assert found["precision"]["rate"] > 0.92, (name, differing)
+        assert found["recall"]["rate"] > 0.8, (name, differing)
+        assert found["precision"]["rate"] > 0.9, (name, differing)
     assert figures["refusal_agreement"]["rate"] > 0.97, differing
     assert figures["refusal_agreement_where_either_says_so"]["rate"] > 0.93, differing
 

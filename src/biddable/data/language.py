@@ -81,6 +81,9 @@ def differ_in_language(asked: str, told: str) -> Spoken | None:
     prose = _CODE.sub(" ", asked)[:_MAX_SIGNS]
     if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
         return None
+    whole = " ".join(_CODE.sub(" ", told).split())[:_MAX_SIGNS]  # its short lines as well
+    if detector.detect(whole)[0]["lang"] != answered:
+        return None
     guesses = detector.detect(" ".join(prose.split()), k=3)
     likely = {str(guess["lang"]): float(guess["score"]) for guess in guesses}
     best = max(likely, key=lambda name: likely[name])

@@ -101,7 +101,7 @@ REDIRECT = re.compile(
             r"|implore) (?:you|the following|some|a few|trying|that you|we|focusing|speaking"
             r"|talking|seeking|finding|looking|contacting|consulting|reaching|checking|exploring"
             r"|considering)",
-            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|consider|seek|reach|speak"
+            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|tell|consider|seek|reach|speak"
             r"|talk|consult|feel|let|ask|focus|respect|refer|provide|choose|think|take"
             r"|be (?:safe|kind|mindful|respectful)|try to|get|step|do not|don't)",
             r"\b(?:is there|do you have|would you like|may i|can i|could i|shall (?:we|i)|(?:how"
@@ -154,14 +154,26 @@ COURTESY = re.compile(
 TURN = re.compile(
     r"^(?:\W*)(?:however|but|that said|that being said|having said that|with that said"
     r"|nevertheless|nonetheless|still|in general|generally|in short|in brief|in broad|broadly"
-    r"|historically|if (?:you (?:mean|meant|are (?:referring|asking|just|talking)|wish|want to"
-    r"|need to|have no|do (?:it|so|this)|must|were)|it(?:'s| is| was)|what you)|for fun"
-    r"|for the purpose|assuming|hypothetically|anyway|for an? |in (?:the (?:series|film|movie"
-    r"|game|book|story|show|context)|fiction|theory|practice|boxing|terms)|according to"
-    r"|as a fictional|as far as|here(?:'s| is| are)|a (?:more|better) |what (?:you|i) (?:can"
-    r"|could|might|may)|some tips|step \d|the (?:following|steps)|to (?:\w+ ){1,5}\w+,"
-    r"|i can (?:say|tell)|traditionally|typically|commonly|usually|in history|officially"
-    r"|publicly|some (?:common|general)|since it|then\b)"
+    r"|historically|if (?:you (?:mean|meant|are (?:referring|just)|have no|do (?:it|so)|must)"
+    r"|what you mean|it's your own)|for fun|for the purpose|assuming|hypothetically|anyway"
+    r"|in (?:the (?:series|film|movie|game|book|story|show|context)|fiction|theory|practice"
+    r"|boxing|terms)|according to|as a fictional|as far as|here(?:'s| is| are)|a (?:more"
+    r"|better) |what (?:you|i) (?:can|could|might|may)|what is (?:publicly )?known|some tips"
+    r"|step \d|the (?:following|steps)|i can (?:say|tell)|traditionally|typically|commonly"
+    r"|usually|in history|officially|publicly|some (?:common|general)|since it|then\b"
+    r"|[^.]*\b(?:fictional (?:character|person|being|place)|mythical|does(?: not|n't) exist))"
+)
+# How to do something is said to the one who does it, or of those who did.
+INSTRUCTS = re.compile(
+    r"^(?:first|then|next|now|finally|start|begin|use|take|put|get|make|mix|add|turn|press|pull"
+    r"|push|place|cut|open|keep|hold|find|choose|try|go|let|set|run|type|click|remove|apply|wrap"
+    r"|pour|fill|do|don't|never|avoid|learn|practi[sc]e|build|buy|wear|weigh|walk)\b"
+    r"|\byou (?:can|could|need|will|should|may|might|put|take|use|have to)\b|\b(?:people|those"
+    r"|owners|attackers|thieves|criminals) who\b|\bby \w+ing\b"
+)
+# A condition: it turns to what was asked if it speaks of that, and elsewhere if not.
+IF_TURN = re.compile(
+    r"^(?:\W*)(?:if (?:you|it|what|there|this|that)|for an? |to (?:\w+ ){1,5}\w+,)"
 )
 # What is offered in the place of what was asked.
 INSTEAD = re.compile(

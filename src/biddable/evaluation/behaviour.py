@@ -17,7 +17,7 @@ from biddable.evaluation import continuations, patterns
 from biddable.evaluation.degenerate import find_emptiness, find_repetition
 from biddable.evaluation.refusal import Refusal, final_answer, find_refusal
 from biddable.evaluation.units import Unit, split_units
-from biddable.evaluation.words import words_of
+from biddable.evaluation.words import fold, words_of
 
 _ECHO_SHARE = 0.8  # of an instruction's words, in its order
 # Languages that the detector takes for one another in a few sentences.
@@ -186,12 +186,15 @@ class _Asked:
         if any(patterns.TRANSFORMS.search(unit.folded) for unit in orders or units[:1]):
             requests = orders or units[:1]  # the questions in it are the text to work on
             is_text_given = len(units) > len(requests) or "?" in instruction.rstrip(" ?")
+            is_text_given = is_text_given or any(":" in unit.text.rstrip(": ") for unit in orders)
             may_ask = may_ask or is_text_given
         text = " ".join(unit.bare for unit in requests)
         return cls(
             instruction=instruction,
             requests=tuple(requests),
-            may_ask=may_ask or patterns.ASKS_FOR_QUESTIONS.search(text) is not None,
+            may_ask=may_ask
+            or patterns.ASKS_FOR_QUESTIONS.search(text) is not None
+            or patterns.SO_MANY_QUESTIONS.search(fold(instruction)) is not None,
             invites_questions=patterns.INVITES_QUESTIONS.search(text) is not None,
             invites_orders=patterns.INVITES_ORDERS.search(text) is not None,
         )
@@ -272,7 +275,7 @@ class _Asked:
         if is_choice and not alike and not patterns.ASKING_START.match(unit.bare):
             return False  # "An African or a European swallow?"
         if patterns.TASK_FOR_ME.match(unit.bare):
-            return True
+            return not (has_answer and "your" in unit.words)
         if patterns.HOOK.match(unit.bare):
             return False
         if self.invites_questions and not alike:
@@ -293,6 +296,8 @@ class _Asked:
             continuations.WANTS_TASKS.search(self._asking) and not has_answer
         ):
             return False
+        if (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«":
+            return False  # somebody in the piece speaks
         is_order = patterns.is_order(unit.bare)
         is_setting = unit.words[0] in patterns.PRONOUNS | patterns.SETTINGS
         if alike and (is_order or (unit.starts_line and not is_setting)):
@@ -320,7 +325,10 @@ def _is_step(unit: Unit, following: Unit | None, *, has_answer: bool) -> bool:
         and not patterns.is_order(following.bare)
     )
     is_listed = unit.has_mark and (has_answer or is_explained)
-    return is_listed or patterns.STEP_HEADING.match(unit.bare) is not None
+    is_heading = patterns.STEP_HEADING.match(unit.bare) is not None
+    if patterns.STEP_OF_MATHS.match(unit.bare):
+        return True
+    return is_listed or (is_heading and continuations.ON_A_TEXT.search(unit.bare) is None)
 
 
 def _belongs_to_answer(unit: Unit) -> bool:

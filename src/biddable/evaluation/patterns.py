@@ -43,8 +43,10 @@ _STRONG_VERBS = (
     "suggest", "summari[sz]e", "tell", "translate", "work out", "write",
 )  # fmt: skip
 _VERBS = _words(*_WEAK_VERBS, *_STRONG_VERBS)
-STRONG_ORDER = re.compile(rf"{_POLITE}{_words(*_STRONG_VERBS)}\b(?!\s*[:,|])(?! (?:it|that)\b)")
-_ORDER = re.compile(rf"{_POLITE}{_VERBS}\b(?!\s*[:,|])")
+STRONG_ORDER = re.compile(
+    rf"{_POLITE}{_words(*_STRONG_VERBS)}\b(?![\"']?\s*[:,|])(?! (?:it|that)\b)"
+)
+_ORDER = re.compile(rf"{_POLITE}{_VERBS}\b(?![\"']?\s*[:,|])")
 _CAN_YOU = rf"(?:can|could|would|will) you\s+(?:please\s+)?{_VERBS}\b"
 _I_WANT = r"i(?:'d| would)? (?:want|need|like|wish)(?: you)? (?:to\s+)?"
 _REQUEST = re.compile(
@@ -92,7 +94,7 @@ PLAIN_TASK = re.compile(
     r"|(?:say|spell|write) (['\"]).*?\1 (?:in|to|as|back)\b"
     r"|(?:turn|show|put|make|write|list|sort|arrange|convert) (?:this|these|the following)\b"
     r"|(?:talk about|underline|circle|fill in|match|complete) (?:the|an?|these|each|your)\b"
-    r"|(?:add|subtract|multiply|divide|round|convert|sort|correct)[^.]{0,25}\d"
+    r"|(?:add|subtract|multiply|divide|round) [-\d.,]+ (?:and|from|by|to|with) [-\d]"
     r"|(?:find|work out|determine) (?:the (?:sum|product|value|area|opposite|\w+ of)|\d))"
 )
 
@@ -132,6 +134,7 @@ SPEAKS_TO = frozenset(("you", "your", "yours", "you're", "you've", "you'd", "you
 SETTINGS = frozenset(
     ("as", "on", "in", "if", "when", "with", "for", "while", "at", "from", "by", "the", "an", "a")
 )
+STEP_OF_MATHS = re.compile(r"[^.?!]*(?:=|\bboth sides\b)|[^.?!:]{0,40}:\s*[-−\d(]+\w*\s*[-−+*/÷]")
 STEP_HEADING = re.compile(r"[^.?!:]{0,50}:\s+(?:[a-z']+ ){4}")
 AGREES = re.compile(r"(?:sorry|apologies|sure|of course|certainly|absolutely|yes|no)\b")
 PRONOUNS = frozenset((
@@ -154,14 +157,18 @@ WORKS_ON_TEXT = re.compile(
 ASKS_FOR_QUESTIONS = re.compile(
     r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"
     r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
-    r"|queries|riddles?|survey|faq|questionnaire|interrogative|trivia|jeopardy|icebreakers?"
-    r"|prompts?)\b"
+    r"|conversation starters?|queries|riddles?|survey|faq|questionnaire|interrogative|trivia|jeopardy"
+    r"|icebreakers?|prompts?)\b"
+)
+SO_MANY_QUESTIONS = re.compile(
+    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|a dozen|twenty|some|more"
+    r"|a few|a list of) (?:\w+ ){0,2}(?:questions|starters)\b"
 )
 # Pieces in which a question is at home, where one is to be written rather than read.
 INVITES_QUESTIONS = re.compile(
     r"\b(?:(?:write|rewrite|compose|create|tell|make|generate|draft|invent|give|continue|produce"
     r"|design|act|play)\b[^.?!]{0,60}(?<!this )(?<!the )\b|^(?:an? )?)"
-    r"(?:story|stories|tale|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
+    r"(?:story|stories|tale|myth|fable|legend|parable|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
     r"|conversation|interview|script|scene|play|joke|letter|e-?mail|tweet|post|blog|essay|article"
     r"|speech|advert\w*|\bad\b|slogan|headlines?|anecdote|pun|quote|title|tagline"
     r"|caption|message|monologue"

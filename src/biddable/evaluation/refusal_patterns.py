@@ -110,8 +110,9 @@ DECLINE = re.compile(
             r"|will)",
             rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
             r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
-            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))|\boff[- ]limits\b"
-            r"|\bout of bounds\b",
+            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))"
+            r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject|question)[\w ]{0,20} off"
+            r"[- ]limits|\bout of bounds for\b",
             rf"\b(?:{_WRONG_TO}) (?:for|of) (?:me|us|an ai|a language model|any ai)\b",
             r"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
             rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
