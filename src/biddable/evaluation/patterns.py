@@ -157,7 +157,8 @@ WORKS_ON_TEXT = re.compile(
 ASKS_FOR_QUESTIONS = re.compile(
     r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"
     r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
-    r"|conversation starters?|queries|riddles?|survey|faq|questionnaire|interrogative|trivia|jeopardy"
+    r"|conversation starters?|queries|riddles?|survey|faq|questionnaire|interrogative|trivia"
+    r"|jeopardy"
     r"|icebreakers?|prompts?)\b"
 )
 SO_MANY_QUESTIONS = re.compile(
