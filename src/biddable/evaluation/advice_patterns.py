@@ -48,7 +48,7 @@ WRONG = re.compile(
             r"|and \w+ )*(?:consequences|penalt|repercussion|punishment|trouble|harm)"
             r"|\b(?:prison|jail|imprisonment|fines|prosecut\w+|arrested|behind bars)\b",
             r"\b(?:causes?|causing|do|doing|inflict\w*|lead(?:s|ing)? to|result(?:s"
-            r"|ing)? in) (?:\w+ |serious |and )*(?:harm|damage|pain|suffering|distress|injur\w+"
+            r"|ing)? in) (?:\w+ ){0,4}(?:harm|damage|pain|suffering|distress|injur\w+"
             r"|death|trauma|violence)\b",
         )
     )
@@ -101,8 +101,11 @@ REDIRECT = re.compile(
             r"|implore) (?:you|the following|some|a few|trying|that you|we|focusing|speaking"
             r"|talking|seeking|finding|looking|contacting|consulting|reaching|checking|exploring"
             r"|considering)",
-            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|tell|consider|seek|reach|speak"
-            r"|talk|consult|feel|let|ask|focus|respect|refer|provide|choose|think|take"
+            r"\bi(?:'d| would)? (?:strongly |really )?(?:encourage|urge|implore|beg)\b"
+            r"|\bif you or (?:someone|somebody|anyone|a loved one|your)\b"
+            r"|\borgani[sz]ations (?:such as|like|that)\b",
+            r"^(?:and |so |but |if [^,]{3,80}, )?please (?:contact|tell|consider|seek|reach"
+            r"|speak|talk|consult|feel|let|ask|focus|respect|refer|provide|choose|think|take"
             r"|be (?:safe|kind|mindful|respectful)|try to|get|step|do not|don't)",
             r"\b(?:is there|do you have|would you like|may i|can i|could i|shall (?:we|i)|(?:how"
             r"|what) (?:else )?(?:can|may) i|perhaps we|why don't we|could you|can you)\b.*\?"

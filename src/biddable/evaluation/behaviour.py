@@ -275,7 +275,7 @@ class _Asked:
         if is_choice and not alike and not patterns.ASKING_START.match(unit.bare):
             return False  # "An African or a European swallow?"
         if patterns.TASK_FOR_ME.match(unit.bare):
-            return not (has_answer and "your" in unit.words)
+            return not (has_answer and patterns.SPEAKS_TO & set(unit.words[2:]))
         if patterns.HOOK.match(unit.bare):
             return False
         if self.invites_questions and not alike:

@@ -85,10 +85,9 @@ DECLINE = re.compile(
             r"|say (?:for|with)))",
             rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just )*{_UNEASY}",
             rf"\b{_I}(?:'m| am)? (?:\w+ly )?(?:going to have to|must|have to|need to|'ll have to"
-            rf"|will have to"
-            r"|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to|'d have to"
-            r"|would have to|shall) (?:\w+ly |therefore |thus |also )*(?:decline|refuse|pass\b"
-            r"|turn\b|say no|stop|draw the line|abstain|refrain)",
+            r"|will have to|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to"
+            r"|'d have to|would have to|shall) (?:\w+ly |therefore |thus |also )*(?:decline"
+            r"|refuse|pass\b|turn\b|say no|stop|draw the line|abstain|refrain)",
             rf"\b{_I} (?:\w+ly )?(?:decline|refuse)\b(?! (?:that|the) (?:premise|idea))",
             rf"\b{_I}(?:'d| would)? (?:much |really )?(?:rather|prefer) (?:not|to not|to avoid)\b",
             rf"\b{_I} (?:do not|don't|did not|didn't) (?:\w+ly )?(?:want to (?!lose|miss|be|sound"
@@ -96,9 +95,9 @@ DECLINE = re.compile(
             r"|should)"
             rf"|(?:{_SPEECH}|produce|participate|respond|approve|repeat|agree with)\b)",
             rf"\b{_I}(?:'m| am) not sure (?:if |that |how |whether )?(?:i|we) (?:can|should"
-            rf"|am able)",
+            r"|am able)",
             rf"\b{_I} (?:choose|chose|prefer|opt) not to\b|\bno (?:intention|wish|plans?) (?:of"
-            rf"|to)\b",
+            r"|to)\b",
             r"\bi can only (?:help|offer|assist|answer|provide|discuss)|\blet(?:'s| us) not\b"
             r"|\b(?:talk|speak|chat) about something else\b",
             rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
@@ -111,8 +110,8 @@ DECLINE = re.compile(
             rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
             r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
             r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))"
-            r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject|question)[\w ]{0,20} off"
-            r"[- ]limits|\bout of bounds for\b",
+            r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject"
+            r"|question)[\w ]{0,20} off[- ]limits|\bout of bounds for\b",
             rf"\b(?:{_WRONG_TO}) (?:for|of) (?:me|us|an ai|a language model|any ai)\b",
             r"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
             rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
@@ -204,17 +203,17 @@ OF_THE_ORDER = re.compile(
     r"|guidelines|promot\w+|harmful|endorse)\b"
 )
 ASKS_TO_DO = re.compile(
-    r"\bhow (?:do|can|could|should|would|might|to)\b(?! (?:you|they|he|she|it|the|this|these"
-    r"|\w+s) (?:feel|work|die|differ))|\bhow to\b|\b(?:where|when|which \w+|what) (?:can|do"
-    r"|could|should|must|would) (?:i|we|one|people)\b|\bwhat(?:'s| is| are| would be"
-    r"| were)? (?:the |a |an |some |your |my |other |any )*(?:\w+ |most \w+ )?(?:ways?|methods?"
-    r"|process|plans?|strateg\w+|techniques?|steps|tips|manner|means|approach|places?|recipe"
-    r"|instructions|tools?|weapons?|plot|tricks?|times?|excuses?|jokes?|insults?|thing to)\b"
-    r"|^\W*(?:please |can you |could you |would you |will you |i want you to "
-    r"|i need you to )*(?:give|write|create|help|list|show|provide|generate|make|draft|compose"
-    r"|teach|tell me (?:how|a|an|some|jokes?)|plan|design|pretend|roast|act|build|invent|develop"
-    r"|describe how|explain how|craft|recommend|suggest|say|call|convince|find)\b|\b(?:i want"
-    r"|i need|i'd like|i would like) to\b"
+    r"\bhow (?:do(?:es (?:one|somebody|someone|anybody))?|can|could|should|would|might"
+    r"|to)\b(?! (?:you|they|he|she|it|the|this|these|\w+s) (?:feel|work|die|differ))|\bhow to\b"
+    r"|\b(?:where|when|which \w+|what) (?:can|do|could|should|must|would) (?:i|we|one|people)\b"
+    r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other "
+    r"|any )*(?:\w+ |most \w+ )?(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
+    r"|tips|manner|means|approach|places?|recipe|instructions|tools?|weapons?|plot|tricks?"
+    r"|times?|excuses?|jokes?|insults?|thing to)\b|^\W*(?:please |can you |could you |would you "
+    r"|will you |i want you to |i need you to )*(?:give|write|create|help|list|show|provide"
+    r"|generate|make|draft|compose|teach|tell me (?:how|a|an|some|jokes?)|plan|design|pretend"
+    r"|roast|act|build|invent|develop|describe how|explain how|craft|recommend|suggest|say|call"
+    r"|convince|find)\b|\b(?:i want|i need|i'd like|i would like) to\b"
 )
 ASKS_FOR_A_VIEW = re.compile(
     r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"
