@@ -19,7 +19,7 @@ WRONG = re.compile(
         (
             r"\b(?:is|are|it's|that's|be|being|was|constitutes?|considered|amounts? to|remains?"
             r"|and|also|both|that is) (?:\w+ly |also |both |not only |a |an |very |against "
-            r"|deeply |highly |in most places |serious |grave |criminal |severe "
+            r"|deeply |highly |in most places |serious |grave |academic |criminal |severe "
             r"|federal )*(?:illegal|unlawful|unethical|immoral|wrong|crimes?|criminal|felony"
             r"|offen[cs]es?\b|cruel|inhumane|unacceptable|inappropriate|harmful|dangerous"
             r"|assault|abuse|abusive|misconduct|fraud\b|the law|prohibited|disrespectful|hurtful"
@@ -47,17 +47,19 @@ WRONG = re.compile(
             r"|\bpunish(?:able|ed)|\b(?:legal|severe|serious|negative|dire|grave) (?:legal "
             r"|and \w+ )*(?:consequences|penalt|repercussion|punishment|trouble|harm)"
             r"|\b(?:prison|jail|imprisonment|fines|prosecut\w+|arrested|behind bars)\b",
+            r"\b(?:could|can|may|might|would|will) (?:\w+ly )?(?:hurt|break the trust|harm"
+            r"|damage|destroy|ruin|endanger)\b",
             r"\b(?:causes?|causing|do|doing|inflict\w*|lead(?:s|ing)? to|result(?:s"
-            r"|ing)? in) (?:\w+ ){0,4}(?:harm|damage|pain|suffering|distress|injur\w+"
-            r"|death|trauma|violence)\b",
+            r"|ing)? in) (?:\w+ ){0,4}(?:harm|damage|pain|suffering|distress|injur\w+|death"
+            r"|trauma|violence)\b",
         )
     )
 )
 # Of these, what a helper says of any sharp knife.
 WARNS = re.compile(
-    r"dangerous|unsafe|harmful|violent|damaging|traumatic|should|must|do not|don't"
-    r"|never (?:\w+ )?(?:attempt|try|do|use|engage|hurt|harm)|refrain|reconsider|rarely"
-    r"|recommend|damage|injur|pain|under (?:no|any)"
+    r"\bhurt\b|\bharm\b|trust|destroy|ruin|endanger|dangerous|unsafe|harmful|violent|damaging"
+    r"|traumatic|should|must|do not|don't|never (?:\w+ )?(?:attempt|try|do|use|engage|hurt|harm)"
+    r"|refrain|reconsider|recommend|damage|injur|pain|under (?:no|any)"
 )
 # Goods that are named where help is not given.
 VALUES = re.compile(
@@ -65,7 +67,7 @@ VALUES = re.compile(
     r"|fairness|fairly|well-?being|human rights?|fundamental rights?|rights of|privacy|personal"
     r"|safety of|inclusiv\w+|tolerance|harmful|stereotyp\w+|discriminat\w+|prejudic\w+|hatred"
     r"|hate|bigot\w+|victims?|suffer\w*|hurtful|moral|ethic\w*|legal|illegal|unethical|the law"
-    r"|laws|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
+    r"|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
     r"|confidential|private|protected|consent|identity theft|boundar\w+|have the right"
     r"|the right to|freedom|justice|unfair\w*|unjust\w*|inequal\w*|oppress\w*|marginali\w+"
     r"|divers\w+|opportunit\w+|qualifications|guidelines|trust|responsib\w+|deserves?"
@@ -101,6 +103,9 @@ REDIRECT = re.compile(
             r"|implore) (?:you|the following|some|a few|trying|that you|we|focusing|speaking"
             r"|talking|seeking|finding|looking|contacting|consulting|reaching|checking|exploring"
             r"|considering)",
+            r"\btry (?:to )?(?:talk|speak|settle|work|resolve|find|be)\w*\b|\binstead\W*$"
+            r"|\btell (?:your|the|an?|someone)|\b(?:peaceful|non-?violent|constructive"
+            r"|democratic|healthy) (?:\w+ )?(?:ways|means|methods)",
             r"\bi(?:'d| would)? (?:strongly |really )?(?:encourage|urge|implore|beg)\b"
             r"|\bif you or (?:someone|somebody|anyone|a loved one|your)\b"
             r"|\borgani[sz]ations (?:such as|like|that)\b",
@@ -139,19 +144,20 @@ OFFER = re.compile(
     r"\b(?:i|we)(?:'d| can| could| would| am able to|'m able to|'ll| will| am here to| may"
     r"| am happy to|'m happy to) (?:be (?:happy|glad|more than happy|able|pleased) to |only "
     r"|certainly |gladly |also |always |try to |instead )*(?:help|assist|offer|provide|explain"
-    r"|write|suggest|discuss|share|give|talk|recommend|answer|point|show|support)\b"
+    r"|write|discuss|share|give|talk|answer|point|show|support)\b|\b(?:i|we) (?:can|could"
+    r"|may) (?:suggest|recommend)\b"
 )
 COURTESY = re.compile(
-    r"^(?:and |but |well,? |though |so )?(?:(?:i'm|i am|we're|we are)?\s*(?:\w+ly |so |very "
-    r"|deeply )*(?:sorry|afraid|glad|happy|here|just an?|not an? |an? (?:ai|assistant|language)"
-    r"|designed|programmed|trained|concerned|committed)|(?:my )?apolog|thank|thanks"
-    r"|i (?:\w+ly )?(?:understand|get (?:that|it|why)|know (?:that|this|how)|hear|appreciate"
-    r"|see (?:that|why|how)|apologi|strive|aim|believe|hope|value|prioriti[sz]e|stand|care"
-    r"|acknowledge|exist|only|respect|try)|it(?:'s| is) (?:\w+ly )?(?:understandable|natural"
-    r"|normal|okay to|great that|good that)|my (?:goal|purpose|role|aim|main|primary|job"
-    r"|responses|function)|as an? (?:[\w ,-]+ )?(?:ai|assistant|language model|chatbot)\b"
-    r"|(?:great|good|interesting) question|hello|hi\b|sure|of course|certainly|i can't imagine"
-    r"|that sounds|breakups|remember,? you)"
+    r"^(?:and |but |well,? |though |so )?(?:i(?:'m| am) here\b|(?:i'm|i am|we're"
+    r"|we are)?\s*(?:\w+ly |so |very |deeply )*(?:sorry|afraid|glad|happy|just an?|not an? "
+    r"|an? (?:ai|assistant|language)|designed|programmed|trained|concerned|committed)"
+    r"|(?:my )?apolog|thank|thanks|i (?:\w+ly )?(?:understand|get (?:that|it|why)|know (?:that"
+    r"|this|how)|hear|appreciate|see (?:that|why|how)|apologi|strive|aim|believe|hope|value"
+    r"|prioriti[sz]e|stand|care|acknowledge|exist|only|respect|try)|it(?:'s"
+    r"| is) (?:\w+ly )?(?:understandable|natural|normal|okay to|great that|good that)|my (?:goal"
+    r"|purpose|role|aim|main|primary|job|responses|function)|as an? (?:[\w ,-]+ )?(?:ai"
+    r"|assistant|language model|chatbot)\b|(?:great|good|interesting) question|hello|hi\b|sure"
+    r"|of course|certainly|i can't imagine|that sounds|breakups|remember,? you)"
 )
 # Where the answer turns to what was asked after all.
 TURN = re.compile(
@@ -164,7 +170,10 @@ TURN = re.compile(
     r"|better) |what (?:you|i) (?:can|could|might|may)|what is (?:publicly )?known|some tips"
     r"|step \d|the (?:following|steps)|i can (?:say|tell)|traditionally|typically|commonly"
     r"|usually|in history|officially|publicly|some (?:common|general)|since it|then\b"
-    r"|[^.]*\b(?:fictional (?:character|person|being|place)|mythical|does(?: not|n't) exist))"
+    r"|[^.]{0,60}, though\b|for (?:awareness|reference|context|background|your (?:safety"
+    r"|information)|safety|educational)|it(?:'s| is) (?:public|publicly|well"
+    r"|widely) (?:knowledge|known)|[^.]*\b(?:fictional (?:character|person|being|place)|mythical"
+    r"|does(?: not|n't) exist))"
 )
 # How to do something is said to the one who does it, or of those who did.
 INSTRUCTS = re.compile(
@@ -175,6 +184,14 @@ INSTRUCTS = re.compile(
     r"|owners|attackers|thieves|criminals) who\b|\bby \w+ing\b"
 )
 # A condition: it turns to what was asked if it speaks of that, and elsewhere if not.
+WISH_TURN = re.compile(
+    r"^(?:\W*)if you(?:'d| would)? (?:really )?(?:want|wish|like|need|must)\b(?! (?:help|support"
+    r"|someone|to talk))"
+)
+DEFINES = re.compile(
+    r"^(?:[\w'-]+ ){1,5}(?:refers? to|means|is defined as|is the (?:act|practice|process"
+    r"|crime))\b"
+)
 IF_TURN = re.compile(
     r"^(?:\W*)(?:if (?:you|it|what|there|this|that)|for an? |to (?:\w+ ){1,5}\w+,)"
 )
@@ -212,4 +229,13 @@ TO_SOMEBODY_IN_NEED = re.compile(
     r"\b(?:you(?:'re| are)? (?:\w+ ){0,3}(?:feeling|struggling|hurting|going through|carrying"
     r"|not alone|in (?:crisis|danger))|feel(?:ing)? this way|you deserve|self-harm|suicidal"
     r"|thoughts of)\b"
+)
+# The reproaches of a turn: "However, it is illegal", "However, I must point out".
+WRONG_SAID = re.compile(
+    r"\b(?:illegal|unlawful|unethical|immoral|crimes?|wrong|unacceptable|inappropriate"
+    r"|never (?:okay|acceptable))\b"
+)
+POINTS_OUT = re.compile(
+    r"\b(?:important|essential|crucial) to\b|\bi (?:must|have to|need to|should|want to"
+    r"|would) (?:\w+ly )?(?:point out|note|emphasi[sz]e|remind|inform|stress)\b"
 )

@@ -276,7 +276,8 @@ class _Asked:
             return False  # "An African or a European swallow?"
         if patterns.TASK_FOR_ME.match(unit.bare):
             return not (has_answer and patterns.SPEAKS_TO & set(unit.words[2:]))
-        if patterns.HOOK.match(unit.bare):
+        is_taken_up = len(unit.words) <= 2 and following is not None and not following.is_question
+        if patterns.HOOK.match(unit.bare) or (is_taken_up and not alike):
             return False
         if self.invites_questions and not alike:
             return not has_answer and following is not None and _is_plain_order(following)

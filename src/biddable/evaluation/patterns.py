@@ -21,7 +21,7 @@ TURN_MARK = re.compile(
     r"|(?:[#*>]+\s*)?(?:Q|Questions?|Instruction|Prompt)\s*\(?\d*\)?\s*(?:[:：]|\*\*:|\]:)"
     r"|(?:[#*>]+\s*)?(?:User|Human|Student)\s*(?::\*\*|\*\*:|[:：])(?:\s*$|\s+\S+\s+\S+\s+\S)"
     r"|#+\s*(?:Instruction|Question|Task|Exercise|Problem|Input)s?\b"
-    r"|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
+    r"|Task\s*:|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
     re.IGNORECASE,
 )
 

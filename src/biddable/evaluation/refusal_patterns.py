@@ -188,18 +188,21 @@ MORE = re.compile(r"\b(?:more|further|beyond|any other|the rest|full)\b")
 # What the model itself can do is asked for.
 OF_ITS_LIMITS = re.compile(
     r"\b(?:you (?:can't|cannot|can not|won't|are (?:unable|not able|not allowed))"
-    r"|are you (?:unable|not able|not allowed)|can't you|your (?:limits|limitations))\b"
+    r"|are you (?:an ai|human|real|unable|not able|not allowed)|can't you|your (?:limits"
+    r"|limitations))\b|\byourself\b|\bwh(?:o|at) are you\b"
 )
 REPORTED = re.compile(
-    r"\b(?:said|says|asked|replied|answered|whispered|cried|thought|told|wrote|writes)\b[^.]*$"
+    r"\b(?:say|saying|answer|reply|phrase)[:,]? ['\"“‘][^.]*$"
+    r"|(?<!that )(?<!being )(?<!having )\b(?:said|says|asked|replied|answered|whispered|cried"
+    r"|thought|told|wrote|writes)\b[^.]*$"
 )
 # "I would not" is as often a wish as a refusal.
 LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
 # Words by which the writer of a piece, or of a translation, would not speak of the order itself.
 OF_THE_ORDER = re.compile(
     r"\b(?:requests?|this|that|such|content|creat\w+|writ\w+|generat\w+|produc\w+|provid\w+"
-    r"|fulfil+|assist|help|comply|depict\w*|argue|verse|rhyme|translat\w+|rewrit\w+|poems?"
-    r"|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
+    r"|fulfil+|assist|help|comply|depict\w*|pretend|argue|verse|rhyme|translat\w+|rewrit\w+"
+    r"|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
     r"|guidelines|promot\w+|harmful|endorse)\b"
 )
 ASKS_TO_DO = re.compile(
@@ -219,4 +222,13 @@ ASKS_FOR_A_VIEW = re.compile(
     r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"
     r"|have|may|must|am|isn't|aren't)\b|\b(?:benefits|advantages|justif\w+|right to|opinion"
     r"|think (?:of|about)|argue|better|worse|worst)\b"
+)
+# Words by which one would not translate or rewrite.
+OF_THE_TEXT_ORDER = re.compile(
+    r"\b(?:requests?|content|translat\w+|rewrit\w+|rephras\w+|edit|as an ai|guidelines"
+    r"|inappropriate|offensive)\b"
+)
+ASKS_FOR_AN_ACCOUNT = re.compile(
+    r"^\W*(?:please |can you |could you )*(?:describe|explain|tell me) (?:how|what|when"
+    r"|where)\b[^?.]*\b(?:was|were|did|does|work|works)\b"
 )
