@@ -1,8 +1,9 @@
 """Measure the rules of behaviour on outputs that were labelled before the rules saw them.
 
-    python benchmarks/behaviour.py                    figures of the open half, and what was missed
-    python benchmarks/behaviour.py --sealed --write   of the sealed half, once per release, into
-                                                      benchmarks/results/behaviour.json
+    python benchmarks/behaviour.py                         figures of the open part, and what was
+                                                           missed
+    python benchmarks/behaviour.py --part sealed --write   of the sealed part, once per release, into
+                                                           benchmarks/results/behaviour.json
 
 Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
 are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those
@@ -17,12 +18,13 @@ import csv
 import hashlib
 import json
 import os
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from biddable.evaluation.behaviour import Behaviour, judge
 from biddable.evaluation.statistics import rate
@@ -40,7 +42,7 @@ READ: dict[str, Callable[[Behaviour], bool]] = {
     "refusal_full": lambda found: found.refusal == "full",
     "refusal_partial": lambda found: found.refusal == "partial",
 }
-Half = Literal["open", "sealed"]
+Part = Literal["open", "sealed", "fresh"]
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,15 @@ class Row:
         return name.partition("_")[0] not in self.undecided and name not in self.undecided
 
 
-def files(half: Half) -> list[Path]:
-    """List the files of a half."""
-    return sorted(LABELLED.glob(f"{half}*.jsonl"))
+def files(part: Part) -> list[Path]:
+    """List the files of a part."""
+    return sorted(LABELLED.glob(f"{part}*.jsonl"))
 
 
-def load_rows(half: Half) -> tuple[list[Row], int]:
-    """Read a half; also the number of rows whose data set is not there."""
+def load_rows(part: Part) -> tuple[list[Row], int]:
+    """Read a part; also the number of rows whose data set is not there."""
     rows, num_absent = [], 0
-    for path in files(half):
+    for path in files(part):
         for line in path.read_text(encoding="utf-8").splitlines():
             raw = json.loads(line)
             prompt = raw["prompt"] if "prompt" in raw else _text(raw["prompt_ref"], answer=False)
@@ -203,10 +205,10 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     return figures, differing
 
 
-def digest(half: Half) -> str:
-    """Hash the files of a half, so that figures say which rows they are of."""
+def digest(part: Part) -> str:
+    """Hash the files of a part, so that figures say which rows they are of."""
     found = hashlib.sha256()
-    for path in files(half):
+    for path in files(part):
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
@@ -216,21 +218,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--sealed", action="store_true", help="the half that no rule was written by"
-    )
+    parser.add_argument("--part", choices=get_args(Part), default="open")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
     options = parser.parse_args()
-    half: Half = "sealed" if options.sealed else "open"
-    rows, num_absent = load_rows(half)
+    part: Part = options.part
+    rows, num_absent = load_rows(part)
     figures, differing = measure(rows)
-    result = {"half": half, "rows_sha256": digest(half), "num_left_out": num_absent, **figures}
-    text = json.dumps(result, indent=1) + "\n"
-    print(text, end="")
-    if half == "open":
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(
+        git, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    result = {"rules": commit, "rows_sha256": digest(part), "num_left_out": num_absent, **figures}
+    print(json.dumps(result, indent=1))
+    if part == "open":
         print("\n".join(differing))
     if options.write:
-        RESULT.write_text(text, encoding="utf-8")
+        known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+        RESULT.write_text(json.dumps({**known, part: result}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
