@@ -1,9 +1,8 @@
 """Measure the rules of behaviour on outputs that were labelled before the rules saw them.
 
-    python benchmarks/behaviour.py                         figures of the open part, and what was
-                                                           missed
-    python benchmarks/behaviour.py --part sealed --write   of the sealed part, once per release, into
-                                                           benchmarks/results/behaviour.json
+    python benchmarks/behaviour.py                         of the open part; what was missed, too
+    python benchmarks/behaviour.py --part sealed --write   of the sealed part, once per release,
+                                                           into results/behaviour.json
 
 Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
 are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those

@@ -88,10 +88,9 @@ _NEEDS_HELP = re.compile(
 # Said of oneself, but in a letter or a story also by its writer.
 _TELLS_OF_NEED = re.compile(
     r"\bi (?:really |also |just )?(?:need|want) to\b|\bi(?:'ve| have) tried\b|\bi tried\b"
-    r"|\bi(?:'m| am) (?:new to|stuck|going to|trying|applying|looking|planning|working on|lost"
-    r"|having|wondering|thinking of)\b|\bi will need to\b"
-    r"|\bhelp me\b|\bi would appreciate\b|\b(?:how|what) (?:do|can|should) i\b|\bis there (?:a"
-    r"|any) way"
+    r"|\bi(?:'m| am) (?:new to|stuck|trying|applying|looking|planning|working on|lost|having"
+    r"|wondering|thinking of)\b|\bi will need to\b|\bhelp me\b|\bi would appreciate\b|\b(?:how"
+    r"|what) (?:do|can|should) i\b|\bis there (?:a|any) way"
 )
 _IN_A_VOICE = re.compile(
     r"\b(?:write|compose|draft|create|pretend|act|role|voice|letter|e-?mail|bio|speech|poem"
