@@ -6,7 +6,8 @@
 
 Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
 are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those
-written by hand apart. ``mimicry_by_source`` says how often each model continued its prompt.
+written by hand apart. ``mimicry_by_source`` says how often each model continued its prompt;
+``answers_of_people``, of the open part, what is called which among 3,214 answers that people gave.
 
 Rows whose prompt or output lies in a public data set need $BIDDABLE_TEST_DATA; without it they are
 left out and counted (see tests/evaluation/labelled/README.md).
@@ -19,9 +20,10 @@ import json
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -120,6 +122,8 @@ def _with_input(entry: dict[str, Any]) -> str:
 
 _FILES = {
     "xstest": "xstest/xstest_prompts.csv",
+    "seed_tasks": "self_instruct/seed_tasks.jsonl",
+    "rasbt": "rasbt_instructions/instruction-data.json",
     "user_oriented": "self_instruct/user_oriented_instructions.jsonl",
     "mt_bench": "mt_bench/mt_bench_question.jsonl",
     "ifeval": "ifeval/input_data.jsonl",
@@ -145,6 +149,8 @@ def _read_set(name: str) -> list[dict[str, Any]] | None:
     with path.open(encoding="utf-8") as file:
         if path.suffix == ".csv":
             return list(csv.DictReader(file))
+        if path.suffix == ".json":
+            return list(json.load(file))
         return [json.loads(line) for line in file]
 
 
@@ -204,6 +210,34 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     return figures, differing
 
 
+def judge_people() -> dict[str, Any] | None:
+    """Count what is called which in answers that people gave; None without the data."""
+    pairs = list(_answers_of_people())
+    if not pairs:
+        return None
+    found = [judge(asked, told, stopped=True) for asked, told in pairs]
+    named = {name: sum(read(one) for one in found) for name, read in READ.items()}
+    return {"num_answers": len(pairs), "called": named}
+
+
+def _answers_of_people() -> Iterator[tuple[str, str]]:
+    for entry in _read_set("dolly") or ():
+        yield _PROMPTS["dolly"](entry), entry["response"]
+    seen = set()
+    for entry in _read_set("oasst") or ():
+        for before, message in pairwise(entry["messages"]):
+            if message["role"] == "assistant" and message["content"] not in seen:
+                seen.add(message["content"])
+                yield before["content"], message["content"]
+    for name in ("seed_tasks", "user_oriented"):
+        for entry in _read_set(name) or ():
+            yield _with_input(entry), entry["instances"][0]["output"]
+    for entry in _read_set("rasbt") or ():
+        given = entry["input"]
+        asked = f"{entry['instruction']}\n\n{given}" if given else entry["instruction"]
+        yield asked, entry["output"]
+
+
 def digest(part: Part) -> str:
     """Hash the files of a part, so that figures say which rows they are of."""
     found = hashlib.sha256()
@@ -228,6 +262,8 @@ def main() -> None:
         git, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
     result = {"rules": commit, "rows_sha256": digest(part), "num_left_out": num_absent, **figures}
+    if part == "open":
+        result["answers_of_people"] = judge_people()
     print(json.dumps(result, indent=1))
     if part == "open":
         print("\n".join(differing))
