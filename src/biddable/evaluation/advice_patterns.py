@@ -28,8 +28,8 @@ WRONG = re.compile(
             r"|forbidden|unkind|irresponsible|damaging|traumatic)",
             r"\b(?:not|never|isn't|aren't) (?:\w+ly |an? |ever )*(?:good idea|okay|ok\b"
             r"|acceptable|appropriate|ethical|legal|right\b|advisable|recommended|permissible"
-            r"|funny|the answer|worth|justifi|condoned|tolerated|something to (?:joke|laugh)"
-            r"|laughing matter|joke)",
+            r"|funny|the answer|worth|justifi|condoned|healthy|kind|productive|wise|fair|nice"
+            r"|tolerated|something to (?:joke|laugh)|laughing matter|joke)",
             r"\byou (?:should|must) (?:not|never)\b|\byou shouldn't\b|^(?:do not|don't"
             r"|never) (?:ever )?(?:attempt|try|do|harm|hurt|engage|use)",
             r"\b(?:advise|caution|urge|warn|recommend|counsel)\w* (?:you )?(?:strongly "
