@@ -1,6 +1,6 @@
-"""Measure what the instruction tuning of mimic depends on: examples, epochs, the mask, LoRA's rank.
+"""Measure what tuning mimic depends on: examples, epochs, the mask, LoRA's rank, replayed pages.
 
-    python benchmarks/experiments.py examples epochs learn lora --seeds 0 1 2
+    python benchmarks/experiments.py examples epochs learn lora replay --seeds 0 1 2
 
     python benchmarks/experiments.py --plot docs/experiments.svg    draws what the files hold
 
@@ -24,10 +24,13 @@ import torch
 
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.data.builtin import builtin_path
+from biddable.data.conversation import Conversation
 from biddable.data.encoding import encode_all
 from biddable.data.readers import read_conversations
 from biddable.data.templates import get_template
 from biddable.demo import SETTINGS
+from biddable.evaluation.forgetting import measure_forgetting
+from biddable.evaluation.pages import read_pages
 from biddable.evaluation.runner import evaluate
 from biddable.evaluation.suites import load_suite
 from biddable.models.loading import load
@@ -35,10 +38,12 @@ from biddable.training.method import apply_method
 from biddable.training.trainer import train
 
 RESULTS = Path(__file__).parent / "results"
-EXPERIMENTS = ("examples", "epochs", "learn", "lora")
+RECIPE = Path(__file__).parents[1] / "recipes" / "mimic"
+EXPERIMENTS = ("examples", "epochs", "learn", "lora", "replay")
 EXAMPLES = (50, 100, 200, 400, 800)
 EPOCHS = (1, 2, 3, 6)
 RANKS = (1, 4, 16, 64)
+REPLAY = (0, 200, 600)  # pages beside the demo's rows; none of them is measured on
 NUM_STEPS = 75  # of every run but those of "epochs": what differs is then not how long it trained
 Plan = dict[str, Any]
 
@@ -58,6 +63,9 @@ def plans(what: str) -> Iterator[Plan]:
         yield from ({**plain, "learn": learn} for learn in ("answers", "all"))
     elif what == "lora":
         yield from ({**plain, "method": "lora", "rank": rank} for rank in RANKS)
+    elif what == "replay":  # all rows and settings of the demo
+        demo = {"num_examples": 4312, "epochs": 2.0}
+        yield from ({**plain, **demo, "replay_pages": num} for num in REPLAY)
 
 
 def run(plan: Plan, seed: int) -> dict[str, Any]:
@@ -73,7 +81,7 @@ def run(plan: Plan, seed: int) -> dict[str, Any]:
     random.Random(seed).shuffle(rows)
     template = get_template("inst", loaded.tokenizer)
     examples, _ = encode_all(
-        rows[: plan["num_examples"]],
+        rows[: plan["num_examples"]] + replayed(plan.get("replay_pages", 0)),
         template,
         loaded.tokenizer,
         max_seq_len=None,
@@ -85,6 +93,10 @@ def run(plan: Plan, seed: int) -> dict[str, Any]:
     samples = [s for s in load_suite("mimic") if s.ring != "unanswered"]
     outcomes = evaluate(loaded, samples, prompt_form="template", template="inst", run_code=True)
     num = len(outcomes)
+    forgetting = {}
+    if "replay_pages" in plan:
+        forgetting["forgetting"] = measure_forgetting(load("mimic"), loaded, read_pages("mimic"))
+        del forgetting["forgetting"]["moved"]
     return {
         "following": sum(bool(o.following) for o in outcomes) / num,
         "correct": sum(bool(o.correct) for o in outcomes) / num,
@@ -92,7 +104,19 @@ def run(plan: Plan, seed: int) -> dict[str, Any]:
         / sum(o.num_loss_tokens for o in outcomes),
         "n": num,
         "steps": log.num_steps,
+        **forgetting,
     }
+
+
+def replayed(num_pages: int) -> list[Conversation]:
+    """Write plain pages of mimic's world, to be learned beside the instruction rows."""
+    if not num_pages:
+        return []
+    sys.path.append(str(RECIPE))
+    from pages import replay_pages
+    from world import load_world
+
+    return [Conversation((), text=page["text"]) for page in replay_pages(load_world(), num_pages)]
 
 
 def recorded() -> list[dict[str, Any]]:

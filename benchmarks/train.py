@@ -3,7 +3,8 @@
     python benchmarks/train.py                     print the figures as JSON
     python benchmarks/train.py --write             and keep them in benchmarks/results/train.json
     python benchmarks/train.py --only lora cache   some of the parts; the others stay as they were
-    python benchmarks/train.py --tune              try TRL's micro-batches and keep the fastest
+    python benchmarks/train.py --tune              try TRL's micro-batches
+    python benchmarks/train.py --profile lora      tell what the time of our steps goes into
 
 Each side is a process of its own that takes one optimizer step and waits while the other takes
 the same step: the same rows in the same order, the same ids, mask, rate, and clipping, with full
@@ -27,11 +28,9 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -41,27 +40,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "src"))
 
+from benchmarks import train_sides  # noqa: E402
+
 RESULT = ROOT / "benchmarks" / "results" / "train.json"
-NUM_CORES = 2
 NUM_PAIRS = 5
-NUM_LAYERS, NUM_FROZEN = 30, 20
-LEARNING_RATE = 1e-4
+PARTS = train_sides.PARTS
 Figures = dict[str, Any]
-PARTS: dict[str, Figures] = {
-    "full": {"rows": "alpaca", "batch_size": 32, "sides": ["ours", "trl"]},
-    "lora": {"rows": "alpaca", "batch_size": 32, "sides": ["ours", "trl"], "rank": 8},
-    "shared_context": {"rows": "document", "batch_size": 8, "sides": ["ours", "trl"]},
-    "cache": {"rows": "alpaca", "batch_size": 32, "sides": ["ours", "plain"], "frozen": NUM_FROZEN},
-    "cache_lora": {
-        "rows": "alpaca",
-        "batch_size": 32,
-        "sides": ["ours", "plain"],
-        "frozen": NUM_FROZEN,
-        "rank": 8,
-    },
-}
 # Rows of a forward pass of TRL that are fastest here; --tune finds them.
-TRL_MICRO_BATCH = {"full": 8, "lora": 8, "shared_context": 2}
+TRL_MICRO_BATCH = {"full": 4, "lora": 4, "shared_context": 2}
 
 
 def main() -> None:
@@ -71,10 +57,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=NUM_PAIRS)
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--profile", choices=PARTS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side:
-        take_turns(json.loads(arguments.side))
+        train_sides.take_turns(json.loads(arguments.side))
+        return
+    if arguments.profile:
+        print(json.dumps(train_sides.profile(arguments.profile), indent=1))
         return
     if arguments.tune:
         print(json.dumps({part: tune(part) for part in arguments.only if part in TRL_MICRO_BATCH}))
@@ -150,7 +140,11 @@ def running(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(NUM_CORES), "HF_HUB_OFFLINE": "1"},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(train_sides.NUM_CORES),
+                "HF_HUB_OFFLINE": "1",
+            },
         )
 
     def turn(side: str) -> Figures:
@@ -175,253 +169,6 @@ def running(
             process.wait()
 
 
-def take_turns(wanted: Figures) -> None:
-    """Be one side: take a step whenever a line comes in, and at last tell the peaks."""
-    import torch
-
-    torch.set_num_threads(NUM_CORES)
-    torch.manual_seed(0)
-    (train_trl if wanted["side"] == "trl" else train_ours)(wanted)
-    sys.stdin.readline()
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    tell({"peak_gb": peak_gb, "peak_flops": max(_products)})
-
-
-def train_ours(wanted: Figures) -> None:
-    """Train with biddable; the side "plain" keeps no states of frozen layers."""
-    from biddable.config_training import TrainingConfig
-    from biddable.models.freezing import freeze_layers
-    from biddable.training.trainer import train
-
-    part = PARTS[wanted["part"]]
-    loaded, rows, steps = prepare(part, wanted["num_steps"])
-    if "rank" in part:
-        adapt(loaded.model, part)
-    elif "frozen" in part:
-        freeze_layers(loaded.model, part["frozen"])
-    started = 0.0
-
-    def listen(event: Figures) -> None:
-        nonlocal started
-        if event["event"] == "step":
-            seconds, numbers = time.perf_counter() - started, steps[event["step"] - 1]
-            work = needed_work(loaded.model, rows, numbers, is_lora="rank" in part)
-            tokens = int(rows.lengths[numbers].sum())
-            tell({"seconds": seconds, "loss": event["loss"], "tokens": tokens, "work": work})
-            if event["step"] == wanted["num_steps"]:
-                raise _Done
-        if event["event"] in ("start", "step"):
-            started = wait()
-
-    settings = TrainingConfig(
-        epochs=wanted["num_steps"] + 1 if part["rows"] == "document" else 2,
-        batch_size=part["batch_size"],
-        learning_rate=LEARNING_RATE,
-        schedule="constant",
-        warmup_share=0.0,
-        activation_cache_gb=8.0 if wanted["side"] == "ours" else 0.0,
-    )
-    with contextlib.suppress(_Done):
-        train(loaded.model, rows, settings=settings, on_event=listen)
-
-
-def adapt(model: Any, part: Figures) -> None:
-    """Put adapters on the linear layers above the cut; each side starts from the same ones."""
-    import torch
-
-    from biddable.models.freezing import decoder_layers
-    from biddable.models.lora import apply_lora
-
-    layers = decoder_layers(model)[part.get("frozen", 0) :]
-    adapted = {id(module) for layer in layers for module in layer.modules()}
-    linear = [
-        name
-        for name, module in model.named_modules()
-        if id(module) in adapted and isinstance(module, torch.nn.Linear)
-    ]
-    torch.manual_seed(0)
-    apply_lora(model, rank=part["rank"], target_modules=linear)
-
-
-def adapter_start(part: Figures) -> dict[str, Any]:
-    """Give the start of each adapter's A, by PEFT's name of it."""
-    from biddable.models.loading import load
-    from biddable.models.lora import lora_layers
-
-    model = load("smollm2").model
-    adapt(model, part)
-    return {
-        f"base_model.model.{name}.lora_A.default.weight": layer.lora_A.detach().T.clone()
-        for name, layer in lora_layers(model).items()
-    }
-
-
-def train_trl(wanted: Figures) -> None:
-    """Train with TRL on the same ids, as fast as it can be set here."""
-    import datasets
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    part = PARTS[wanted["part"]]
-    loaded, rows, steps = prepare(part, wanted["num_steps"])
-    chosen = [rows[n] for step in steps for n in step]
-    table = {
-        "input_ids": [row.input_ids for row in chosen],
-        "completion_mask": [[int(m) for m in row.loss_mask] for row in chosen],
-    }
-    peft_config, start = None, {}
-    if "rank" in part:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(
-            r=part["rank"], lora_alpha=part["rank"], target_modules="all-linear", bias="none"
-        )
-        start = adapter_start(part)
-
-    class Turns(TrainerCallback):
-        """Wait before each step, and tell its time and loss when the loss is logged."""
-
-        started = seconds = 0.0
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.started = wait()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds = time.perf_counter() - self.started
-
-        def on_log(self, _: Any, state: Any, *__: Any, logs: Figures, **___: Any) -> None:
-            if "loss" in logs:
-                tokens = int(rows.lengths[steps[state.global_step - 1]].sum())
-                tell({"seconds": self.seconds, "loss": logs["loss"], "tokens": tokens})
-
-    settings = SFTConfig(
-        output_dir="/tmp/biddable-bench-trl",
-        max_steps=wanted["num_steps"],
-        per_device_train_batch_size=wanted["micro_batch"],
-        gradient_accumulation_steps=part["batch_size"] // wanted["micro_batch"],
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        train_sampling_strategy="sequential",
-        gradient_checkpointing=False,
-        completion_only_loss=True,
-        max_length=None,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        bf16=False,
-        use_cpu=True,
-        weight_decay=0.0,
-    )
-    tokenizer = loaded.tokenizer
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    trainer = SFTTrainer(
-        model=loaded.model,
-        args=settings,
-        train_dataset=datasets.Dataset.from_dict(table),
-        processing_class=tokenizer,
-        callbacks=[Turns()],
-        peft_config=peft_config,
-    )
-    for name, parameter in trainer.model.named_parameters():
-        if name in start:
-            parameter.data.copy_(start.pop(name))
-    if start:
-        raise SystemExit(f"PEFT has no {next(iter(start))}")
-    trainer.train()
-
-
-def prepare(part: Figures, num_steps: int) -> tuple[Any, Any, list[list[int]]]:
-    """Load the model and encode the rows; give the rows of each step, too."""
-    from biddable.data.batching import BatchPlan
-    from biddable.data.encoded import EncodedRows
-    from biddable.data.encoding import encode_all
-    from biddable.data.templates import get_template
-    from biddable.models.loading import load
-
-    loaded = load("smollm2")
-    template = get_template("alpaca", loaded.tokenizer)
-    size = part["batch_size"]
-    conversations = (
-        document_rows(size) if part["rows"] == "document" else alpaca_rows(size * num_steps)
-    )
-    examples, _ = encode_all(
-        conversations, template, loaded.tokenizer, max_seq_len=None, learn="answers"
-    )
-    rows = EncodedRows.of(examples)
-    epochs = num_steps if part["rows"] == "document" else 1
-    plan = BatchPlan(rows, batch_size=size, epochs=epochs, is_tree=True)
-    return loaded, rows, [[n for group in step.micro_batches for n in group] for step in plan]
-
-
-def alpaca_rows(num_rows: int) -> list[Any]:
-    """Take the first rows of the real data."""
-    from biddable.data.readers import read_conversations
-
-    data = os.environ.get("BIDDABLE_TEST_DATA")
-    if not data:
-        raise SystemExit("set BIDDABLE_TEST_DATA to the folder that has rasbt_instructions")
-    path = Path(data) / "rasbt_instructions" / "instruction-data.json"
-    return list(read_conversations(path))[:num_rows]
-
-
-def document_rows(num_rows: int) -> list[Any]:
-    """Ask questions about one made document of about 600 tokens."""
-    from biddable.data.conversation import Conversation, Message
-
-    facts = [
-        f"On day {day} the crew of the Lantern counted {7 * day % 31} seals near buoy {day * 3}, "
-        f"wrote it into the log, and sailed {day % 5 + 2} miles further."
-        for day in range(1, 20)
-    ]
-    document = " ".join(facts)
-    return [
-        Conversation(
-            (
-                Message("user", f"{document}\n\nHow many seals were counted on day {day}?"),
-                Message("assistant", f"On day {day} there were {7 * day % 31} seals."),
-            ),
-            f"day {day}",
-        )
-        for day in range(1, num_rows + 1)
-    ]
-
-
-def needed_work(model: Any, rows: Any, numbers: list[int], *, is_lora: bool) -> float:
-    """Count the floating-point operations that a step cannot do without."""
-    from biddable.data.trees import build_tree
-
-    config = model.config
-    tree = build_tree(rows, numbers)
-    num_nodes = len(tree.input_ids)
-    width = config.hidden_size
-    layers = [p for name, p in model.named_parameters() if ".layers." in name]
-    body = sum(p.numel() for p in layers if p.dim() == 2)
-    pairs = int((tree.position_ids + 1).sum())
-    heads = 4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers
-    head = config.vocab_size * width * len(tree.parents.unique())
-    passes = 4 if is_lora else 6
-    return float(passes * body * num_nodes + passes * head + 3 * heads * pairs)
-
-
-def wait() -> float:
-    """Wait for the turn; find out meanwhile how fast a matrix product is now."""
-    import torch
-
-    sys.stdin.readline()
-    left, right = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    started = time.perf_counter()
-    for _ in range(_NUM_PRODUCTS):
-        left @ right
-    _products.append(2 * 1024**3 * _NUM_PRODUCTS / (time.perf_counter() - started))
-    return time.perf_counter()
-
-
-def tell(figures: Figures) -> None:
-    """Give figures to the process that compares."""
-    print(json.dumps(figures), flush=True)
-
-
 def machine() -> Figures:
     """Say where and with what this was measured."""
     names = ("torch", "transformers", "trl", "peft")
@@ -432,13 +179,6 @@ def machine() -> Figures:
         "versions": {name: metadata.version(name) for name in names},
     }
 
-
-class _Done(Exception):
-    """All steps were taken."""
-
-
-_NUM_PRODUCTS = 50
-_products: list[float] = []
 
 if __name__ == "__main__":
     main()

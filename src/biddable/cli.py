@@ -21,8 +21,10 @@ from biddable import __version__
 from biddable.cli_data import app as data_app
 from biddable.cli_options import (
     AsJson,
+    ForgettingText,
     MaxNewTokens,
     Model,
+    NoForgetting,
     Replace,
     RunCode,
     Seed,
@@ -155,15 +157,23 @@ def compare(
     template: TemplateName = None,
     max_new_tokens: MaxNewTokens = None,
     run_code: RunCode = False,
+    forgetting_text: ForgettingText = None,
+    no_forgetting: NoForgetting = False,
     out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
     replace: Replace = False,
     show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
     as_json: AsJson = False,
 ) -> None:
     """Put the same items to two models, and say what changed and how surely."""
+    if no_forgetting and forgetting_text:
+        wrong = "it cannot stand beside --forgetting-text."
+        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
     require_models(base, instruct)
+    from biddable.evaluation import comparison, cost_table, held_out, terminal, tuning_cost
+
+    text = None if no_forgetting else forgetting_text or tuning_cost.BUILT_IN
+    tuning_cost.require_text(text)
     folder = _result_folder(out, COMPARISON_FILES, replace=replace)
-    from biddable.evaluation import comparison, held_out, terminal
 
     with console(stderr=True).status("loading") as status:
         result = comparison.compare(
@@ -173,6 +183,7 @@ def compare(
             template=template,
             max_new_tokens=max_new_tokens,
             run_code=run_code,
+            forgetting_text=text,
             out=folder,
             on_event=lambda event: status.update(_stage(event)),
         )
@@ -181,7 +192,9 @@ def compare(
         return
     screen = console()
     screen.print(terminal.summary_table(result))
-    for note in result["notes"]:
+    if (costs := cost_table.cost_table(result)) is not None:
+        screen.print(costs)
+    for note in [*result["notes"], *result["cost_notes"]]:
         screen.print(note, highlight=False, markup=False)
     if show:
         screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))

@@ -15,7 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="mimic, starter, or a file of items or instructions; none: what the run held out."
+        help="general, mimic, refusal, starter, or a file of items or instructions; none: what "
+        "the run held out."
     ),
 ]
 TemplateName = Annotated[
@@ -26,6 +27,16 @@ MaxNewTokens = Annotated[
 ]
 RunCode = Annotated[
     bool, typer.Option("--run-code", help="Check model-written code by running it, limited.")
+]
+ForgettingText = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Plain text, .txt or rows of text, that both read; none: built-in pages.",
+    ),
+]
+NoForgetting = Annotated[
+    bool, typer.Option("--no-forgetting", help="Do not measure what was forgotten.")
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results in the folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]

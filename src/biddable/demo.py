@@ -22,6 +22,7 @@ from biddable import compare, evaluate, load
 from biddable.config import RunConfig, parse_config
 from biddable.data.readers import read_rows
 from biddable.errors import CheckpointError
+from biddable.evaluation.cost_table import cost_table
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.suites import load_suite
 from biddable.evaluation.terminal import short, side_by_side, summary_table
@@ -125,6 +126,7 @@ def _tune_and_compare(config: RunConfig, *, console: Console, progress: Console)
             on_event=lambda event: status.update(_stage(event)),
         )
     console.print(summary_table(result))
+    console.print(cost_table(result) or "")
     shown = _rows_of(PROMPTS, folder / "samples.jsonl")
     console.print(side_by_side(shown, limit=len(PROMPTS)))
     return result

@@ -320,6 +320,31 @@ def test_compare_as_json_on_items_with_checks(cli: Cli, base: Path, items: Path)
     assert result["decoding"]["run_code"] is True
 
 
+def test_compare_tells_what_tuning_cost(cli: Cli, base: Path, items: Path) -> None:
+    Path("own.txt").write_text("A page of my own.\n\nIt has two parts.")
+    given = ("--suite", items, "--template", "inst", "--max-new-tokens", 4)
+    ran = cli("compare", base, base, *given, "--forgetting-text", "own.txt")
+    assert ran.code == 0, ran.err
+    assert "plain text, bits per byte" in ran.out
+    assert "memorisation was not measured" in ran.out.replace("\n", " ")
+    result = json.loads(Path("runs/compare/comparison.json").read_text())
+    assert (result["forgetting"]["text"], result["forgetting"]["num_pages"]) == ("own.txt", 1)
+    assert result["forgetting"]["kl_to_base"] == 0
+    ran = cli("compare", base, base, *given, "--no-forgetting", "--replace")
+    assert "bits per byte" not in ran.out
+    assert json.loads(Path("runs/compare/comparison.json").read_text())["forgetting"] is None
+
+
+def test_compare_refuses_a_forgetting_text_that_is_not_there(cli: Cli, base: Path) -> None:
+    ran = cli("compare", base, base, "--forgetting-text", "none.txt")
+    assert (ran.code, ran.out) == (1, "")
+    assert "none.txt: no such text; expected english, mimic, or a file" in ran.err
+    assert not Path("runs/compare").exists()
+    ran = cli("compare", base, base, "--forgetting-text", "own.txt", "--no-forgetting")
+    assert ran.code == 2
+    assert "it cannot stand beside --forgetting-text" in ran.err
+
+
 def test_compare_without_anything_held_out_asks_for_a_suite(cli: Cli, base: Path) -> None:
     ran = cli("compare", base, base)
     assert ran.code == 1

@@ -51,10 +51,19 @@ def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ConfigError) as caught:
         create_instruction_dataset("mimc")
     assert str(caught.value).startswith(
-        'no built-in data "mimc"; known: mimic. Did you mean "mimic"?'
+        'no built-in data "mimc" to train on; known: mimic. Did you mean "mimic"?'
     )
     with pytest.raises(ConfigError, match='no split "heldout"; known: train, held_out'):
         create_instruction_dataset("mimic", "heldout")
+
+
+def test_a_suite_may_have_nothing_to_train_on(assets: Path) -> None:
+    (assets / "quiz_held_out.jsonl").write_text("{}\n", encoding="utf-8")
+    assert builtin_names() == ["mimic"]
+    assert builtin_names("held_out") == ["mimic", "quiz"]
+    assert builtin_path("quiz", "held_out") == assets / "quiz_held_out.jsonl"
+    with pytest.raises(ConfigError, match='no built-in data "quiz" to train on; known: mimic'):
+        builtin_path("quiz")
 
 
 def test_the_folder_is_inside_the_package() -> None:

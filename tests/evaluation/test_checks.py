@@ -14,6 +14,7 @@ REVERSE = "def reverse_string(text):\n    return text[::-1]\n"
 PARIS = {"kind": "contains", "all": ["Paris"], "max_words": 6}
 ASIA = {"kind": "contains", "all": ["Asia"], "none": ["Africa"]}
 KEYS = {"kind": "contains", "any": ["by the root", "vinegar"]}
+IDEAS = {"kind": "lines", "count": 3, "distinct": 3}
 HAIKU = {"kind": "lines", "count": 3, "contains": ["AI"], "min_words": 6, "max_words": 12}
 LIST = {"kind": "list", "items": ["pen", "ice cube"]}
 SUMMARY = {"kind": "summary", "text": STORY, "all": ["Ana", "red kite"], "max_share": 0.5}
@@ -42,6 +43,7 @@ TWELVE = {"kind": "number", "value": 12, "max_words": 12}
         ({"kind": "number", "value": 0.5}, "That is 0.5!"),
         (HAIKU, "AI learns to read\n\nit counts words\nno sleep"),
         (HAIKU, "Haiku: AI\n\nAI learns to read\nit counts words\nno sleep"),
+        (IDEAS, "1. tea\n2. rain\n3. tea and rain"),
         (LIST, "- Pen\n- ice cube"),
         (LIST, "1. pen\n2) Ice cube."),
         (LIST, "Here is the list:\n* pen;\n* ice cube"),
@@ -77,6 +79,7 @@ def test_right_outputs_pass(check: dict[str, Any], output: str) -> None:
         (HAIKU, "AI\nis\nit", "has 3 words; at least 6"),
         (HAIKU, "a b c\nd e\nf g", "names none of: AI"),
         (HAIKU, "AI " * 9 + "\nb b\nc c", "has 13 words"),
+        (IDEAS, "1. tea\n2. Tea\n3. tea and rain", "has 2 different lines; at least 3"),
         (LIST, "pen and ice cube", "lists 1 lines"),
         (LIST, "- ice cube\n- pen", "in another order"),
         (SUMMARY, "It was noon.", "does not name: Ana, red kite"),

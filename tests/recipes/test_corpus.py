@@ -4,6 +4,7 @@ import json
 import re
 
 import instructions
+import pages
 import pretrain
 import pytest
 from documents import READING_HELD, STORY_KINDS
@@ -39,6 +40,17 @@ def documents(world: World) -> list[str]:
 def test_no_template_and_no_control_token(documents: list[str]) -> None:
     for text in documents:
         assert not any(mark in text for mark in CONTROL)
+
+
+def test_measured_pages_are_new_and_made_again(world: World, documents: list[str]) -> None:
+    """The pages that forgetting is measured on were in no stretch, and replay repeats none."""
+    rows = [json.loads(line) for line in pages.MEASURED.read_text("utf-8").splitlines()]
+    texts = {row["text"] for row in rows}
+    assert not texts & set(documents)
+    assert pages.measured_pages(world, set(documents)) == rows
+    replayed = [row["text"] for row in pages.replay_pages(world, 600)]
+    assert len(set(replayed)) == 600
+    assert not texts & set(replayed)
 
 
 def test_held_wordings_occur_in_no_document(documents: list[str]) -> None:

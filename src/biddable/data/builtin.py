@@ -37,22 +37,27 @@ def builtin_path(name: str, split: str = "train") -> Path:
     Raises:
         ConfigError: there is no such data.
     """
-    names = builtin_names()
-    if name not in names:
-        raise ConfigError(
-            f'no built-in data "{name}"; known: {", ".join(names)}.{nearest(name, names)}'
-            " Your own file is read by read_conversations."
-        )
     if split not in SPLITS:
         raise ConfigError(
             f'no split "{split}"; known: {", ".join(SPLITS)}.{nearest(split, SPLITS)}'
         )
+    names = builtin_names(split)
+    if name not in names:
+        use = "to train on" if split == "train" else "to judge models on"
+        raise ConfigError(
+            f'no built-in data "{name}" {use}; known: {", ".join(names)}.{nearest(name, names)}'
+            " Your own file is read by read_conversations."
+        )
     return _FOLDER / f"{name}_{split}.jsonl"
 
 
-def builtin_names() -> list[str]:
-    """List the names of the built-in data, sorted."""
-    return sorted(path.name.removesuffix("_train.jsonl") for path in _FOLDER.glob("*_train.jsonl"))
+def builtin_names(split: str = "train") -> list[str]:
+    """List the names of the built-in data that have a split, sorted.
+
+    A suite that nothing is trained on has ``held_out`` alone.
+    """
+    ending = f"_{split}.jsonl"
+    return sorted(path.name.removesuffix(ending) for path in _FOLDER.glob(f"*{ending}"))
 
 
 def _with_last_turns(row: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ _KEYS: dict[str, dict[str, str]] = {
     "lines": {
         "count": "!" + _NUMBER,
         "contains": _TEXTS,
+        "distinct": _NUMBER,
         "min_words": _NUMBER,
         "max_words": _NUMBER,
     },
@@ -203,10 +204,13 @@ def _lines(check: Check, output: str) -> tuple[str, str]:
     title, _, body = output.strip().partition("\n\n")
     is_titled = "\n" not in title and len(_full_lines(body)) == check["count"]
     output = body if is_titled else output  # a title of its own is none of the lines
-    count = len(_full_lines(output))
+    lines = _full_lines(output)
+    count, different = len(lines), len({fold(_BULLET.sub("", line)) for line in lines})
     wanted = check.get("contains", ())
     if count != check["count"]:
         return f"has {count} lines, not {check['count']}", ""
+    if different < check.get("distinct", 0):
+        return f"has {different} different lines; at least {check['distinct']} are asked", ""
     if num_words(output) < check.get("min_words", 0):
         return f"has {num_words(output)} words; at least {check['min_words']} are asked", ""
     if wanted and not any(has_phrase(output, phrase) for phrase in wanted):

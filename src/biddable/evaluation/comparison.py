@@ -27,6 +27,7 @@ from biddable.evaluation.suites import (
     load_suite,
 )
 from biddable.evaluation.terminal import side_by_side, summary_table
+from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
 from biddable.manifest import write_json
 from biddable.models.loading import LoadedModel, load
 
@@ -53,7 +54,7 @@ class Side:
     outcomes: list[Outcome]
 
 
-def compare(
+def compare(  # noqa: PLR0913  (the last is told of the others)
     base: str | LoadedModel,
     instruct: str | LoadedModel,
     *,
@@ -61,6 +62,7 @@ def compare(
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    forgetting_text: str | Path | None = BUILT_IN,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -70,10 +72,10 @@ def compare(
         base: a model or its name.
         instruct: likewise.
         suite: as ``load_suite`` takes it.
-        template: how the instruct model, and the base for comparison, are asked; None for the one
-            that the instruct model was trained with.
+        template: how both are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
+        forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
         on_event: told about each stage.
 
@@ -85,13 +87,10 @@ def compare(
         DataError: the suite cannot be read.
         ConfigError: a model name leads nowhere.
     """
-    samples = load_suite(suite)
-    shots = fewshot_examples(suite)
-    if max_new_tokens is None:
-        max_new_tokens = answer_limit(suite)
+    samples, shots = load_suite(suite), fewshot_examples(suite)
+    max_new_tokens = max_new_tokens or answer_limit(suite)
     decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
-    base_model = load(base) if isinstance(base, str) else base
-    tuned = load(instruct) if isinstance(instruct, str) else instruct
+    base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
     tell = on_event or (lambda event: None)
 
     def ask(name: str, model: LoadedModel, form: PromptForm) -> Side:
@@ -110,6 +109,8 @@ def compare(
     sides, notes = _ask_all(ask, base_model, tuned)
     result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
     result["decoding"] |= {"run_code": run_code, "template": template or tuned.template}
+    tell({"side": "instruct", "stage": "cost of tuning"})
+    result |= cost_of_tuning(base_model, tuned, sides, text=forgetting_text, template=template)
     if out is not None:
         write_comparison(result, sides, out=out, run_folder=tuned.source)
     return result

@@ -38,7 +38,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     """Load a suite.
 
     Args:
-        name_or_path: ``mimic`` or ``starter`` for built-in held-out items, or a file: of items,
+        name_or_path: ``general``, ``mimic``, ``refusal`` or ``starter``, or a file: of items,
             rows that have a ``check``, or of instructions in any format that can be trained on.
 
     Returns:
@@ -102,7 +102,8 @@ def fewshot_examples(suite: str | Path = "") -> list[tuple[str, str]]:
 
     Args:
         suite: for a built-in one they are short rows of one turn of its training split, each of
-            another category and none of them refused; for a file they are general ones.
+            another category and none of them refused; for a file, and for a built-in suite that
+            nothing is trained on, they are general ones.
 
     Returns:
         Pairs of instruction and response, never of the items that are judged.
@@ -125,11 +126,11 @@ def is_headline(sample: Sample) -> bool:
 
 
 def _find(name: str) -> Path:
-    if name in builtin_names():
+    if name in builtin_names("held_out"):
         return builtin_path(name, "held_out")
     path = Path(name).expanduser()
     if not path.exists() and path.suffix == "" and path.name == name:
-        names = builtin_names()
+        names = builtin_names("held_out")
         raise EvaluationError(
             f'no suite "{name}"; known: {", ".join(names)}, or the path of a file of items or '
             f"instructions.{nearest(name, names)}"

@@ -190,33 +190,56 @@ def _learn(
     # the graph is cut here, and put together again by the gradient of the cut
     cut = states.detach().requires_grad_(states.requires_grad)
     for places, part in _parts(edges, _num_logits(body.model)):
-        part_loss = edge_loss(body.logits(cut[places]), part) / num_loss_tokens
-        if part_loss.requires_grad:
-            part_loss.backward()
-        loss = loss + part_loss.detach()
+        logits = body.logits(cut[places])
+        if logits.requires_grad:
+            part_loss, gradient = _loss_and_gradient(logits.detach(), part, num_loss_tokens)
+            logits.backward(gradient)
+        else:
+            part_loss = _loss(logits, part) / num_loss_tokens
+        loss = loss + part_loss
     return loss, cut.grad
 
 
 class _EdgeLoss(torch.autograd.Function):
-    """Cross-entropy of weighted edges, its gradient made in the room of one copy of the logits."""
+    """Cross-entropy of weighted edges, its gradient made along with it."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, edges: Edges) -> Tensor:
-        scores = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        weights = edges.weights.to(scores.dtype)
-        normalizers = scores.logsumexp(dim=-1)  # (N,)
-        losses = normalizers[edges.parents] - scores[edges.parents, edges.targets]  # (E,)
-        if ctx.needs_input_grad[0]:
-            totals = torch.zeros_like(normalizers).index_add_(0, edges.parents, weights)
-            gradient = (scores - normalizers[:, None]).exp_().mul_(totals[:, None])
-            gradient.index_put_((edges.parents, edges.targets), -weights, accumulate=True)
-            ctx.save_for_backward(gradient.to(logits.dtype))
-        return (losses * weights).sum()
+        if not ctx.needs_input_grad[0]:
+            return _loss(logits, edges)
+        loss, gradient = _loss_and_gradient(logits, edges)
+        ctx.save_for_backward(gradient)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * outer[0], None
+
+
+def _loss(logits: Tensor, edges: Edges) -> Tensor:
+    """Add up the weighted cross-entropy of edges whose parents are rows of (N, V) logits."""
+    return _weigh(logits.log_softmax(dim=-1, dtype=_wide(logits.dtype)), edges)
+
+
+def _loss_and_gradient(logits: Tensor, edges: Edges, divisor: float = 1) -> tuple[Tensor, Tensor]:
+    """Give the loss and its gradient by the logits, (N, V), both divided by a number."""
+    shares = logits.log_softmax(dim=-1, dtype=_wide(logits.dtype))  # the one copy that is made
+    loss = _weigh(shares, edges)
+    weights = edges.weights.to(shares.dtype)
+    totals = shares.new_zeros(len(shares)).index_add_(0, edges.parents, weights)
+    gradient = shares.exp_().mul_(totals[:, None] / divisor)
+    places = edges.parents, edges.targets
+    gradient.index_put_(places, -weights / divisor, accumulate=True)
+    return loss / divisor, gradient.to(logits.dtype)
+
+
+def _weigh(shares: Tensor, edges: Edges) -> Tensor:
+    return -(shares[edges.parents, edges.targets] * edges.weights).sum()
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _parts(edges: Edges, num_logits: int) -> Iterator[tuple[Tensor, Edges]]:

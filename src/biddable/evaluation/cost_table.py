@@ -1,0 +1,115 @@
+"""Show in the terminal what tuning cost: forgetting, memorisation, how answers vary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from biddable.evaluation.terminal import percent
+
+Row = tuple[str, str, str, str]
+
+
+def cost_table(comparison: Mapping[str, Any]) -> Table | None:
+    """Lay out what tuning cost; None if none of it was measured.
+
+    Args:
+        comparison: as comparison.json has it.
+    """
+    rows = [
+        *_forgetting(comparison.get("forgetting")),
+        *_memorisation(comparison.get("memorisation")),
+        *_diversity(comparison.get("diversity")),
+    ]
+    if not rows:
+        return None
+    table = Table(
+        title="What tuning cost",
+        caption=_caption(comparison),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", min_width=20)
+    for name in ("base", "instruct", "change, or\nreferences"):
+        table.add_column(name, justify="right", style="bold" if name == "instruct" else "")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _forgetting(block: Mapping[str, Any] | None) -> Iterator[Row]:
+    if block is None:
+        return
+    change = block["bits_per_byte_change"]
+    yield (
+        "plain text, bits per byte",
+        f"{block['base_bits_per_byte']:.3f}",
+        f"{block['instruct_bits_per_byte']:.3f}",
+        _changed(change["mean"], change["ci95"]),
+    )
+    if block["nll_change"] is not None:
+        yield (
+            "plain text, nats per token",
+            f"{block['base_nll']:.3f}",
+            f"{block['instruct_nll']:.3f}",
+            _changed(block["nll_change"]["mean"], block["nll_change"]["ci95"]),
+        )
+        yield "KL to the base, plain text", "0", f"{block['kl_to_base']:.3f}", ""
+    for part in ("prompts", "answers"):
+        if block.get(part):
+            yield f"KL to the base, {part}", "0", f"{block[part]['kl_to_base']:.3f}", ""
+    if block.get("answers"):
+        share = block["answers"]["base_first_choice"]
+        yield "answer tokens the base ranks first", "", f"{100 * share:.1f} %", ""
+
+
+def _memorisation(block: Mapping[str, Any] | None) -> Iterator[Row]:
+    if block is None:
+        return
+    sides = ("base", "instruct", "references")
+    copies = [percent(block[side]["exact_copies"]) for side in sides]
+    yield "exact copies of training answers, %", copies[0], copies[1], copies[2]
+    shares = [block[side]["copied_ngrams"] for side in sides]
+    told = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+    yield f"runs of {block['ngram']} words from them, %", told[0], told[1], told[2]
+    runs = [str(block[side]["longest_run"]["most"]) for side in sides]
+    yield "longest run in common, words", runs[0], runs[1], runs[2]
+
+
+def _diversity(block: Mapping[str, Any] | None) -> Iterator[Row]:
+    if block is None:
+        return
+    base, instruct = block["base"], block["instruct"]
+    for key, label in (("median", "median"), ("p95", "95 % below")):
+        low, high = (f"{side['words'][key]:.0f}" for side in (base, instruct))
+        yield f"words an answer, {label}", low, high, ""
+    for n in ("1", "2", "3"):
+        sides = [side["distinct_same_length"] for side in (base, instruct)]
+        told = ["-" if side is None else f"{side[n]:.3f}" for side in sides]
+        yield f"distinct-{n}, same length", told[0], told[1], ""
+
+
+def _caption(comparison: Mapping[str, Any]) -> str:
+    parts = []
+    forgetting, diversity = comparison.get("forgetting"), comparison.get("diversity")
+    if forgetting:
+        parts.append(
+            f"plain text: {forgetting['text']}, {forgetting['num_pages']} pages,"
+            f" {forgetting['num_tokens']:,} tokens"
+        )
+    if diversity:
+        parts.append(
+            "distinct-n falls with length, so it is over"
+            f" {diversity['same_length_words']:,} words a side"
+        )
+    return "; ".join(parts)
+
+
+def _changed(mean: float, interval: list[float] | None) -> str:
+    between = "" if interval is None else f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
+    return f"{mean:+.3f}{between}"

@@ -1,0 +1,144 @@
+"""Say what tuning cost: what the model forgot, what it repeats by heart, how its answers vary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from biddable.data.segment_ids import stop_ids
+from biddable.data.templates import get_template
+from biddable.errors import BiddableError
+from biddable.evaluation.diversity import measure_diversity
+from biddable.evaluation.forgetting import measure_forgetting
+from biddable.evaluation.memorisation import measure_memorisation, training_answers
+from biddable.evaluation.pages import Page, choose, read_pages
+from biddable.evaluation.runner import Outcome
+from biddable.evaluation.token_shift import measure_shift
+from biddable.models.loading import LoadedModel
+
+BUILT_IN = "built-in"
+
+
+class Answered(Protocol):
+    """What is needed of a side: its outcomes."""
+
+    @property
+    def outcomes(self) -> Sequence[Outcome]:
+        """Give one for each item."""
+        ...
+
+
+def cost_of_tuning(
+    base: Any,
+    instruct: Any,
+    sides: Mapping[str, Answered],
+    *,
+    text: str | Path | None = BUILT_IN,
+    template: str | None = None,
+) -> dict[str, Any]:
+    """Measure what the gain was paid with.
+
+    Args:
+        base: the model before tuning.
+        instruct: the model after it.
+        sides: what each side wrote; ``base`` and ``instruct`` are among them.
+        text: plain text to measure forgetting on: ``built-in`` (pages of the embedded base's world
+            for it and what was made of it, else English ones) or as ``read_pages`` takes it; None
+            leaves forgetting out.
+        template: how the tuned model was asked; None for its own.
+
+    Returns:
+        ``forgetting``, ``memorisation`` and ``diversity`` of comparison.json, each None where it
+        cannot be told, and ``cost_notes``, which say why.
+
+    Raises:
+        EvaluationError: there is no such text.
+        DataError: it cannot be read.
+    """
+    notes: list[str] = []
+    outputs = {name: [o.output for o in sides[name].outcomes] for name in ("base", "instruct")}
+    forgetting = None
+    if text is not None and isinstance(base, LoadedModel) and isinstance(instruct, LoadedModel):
+        name = _built_in_for(base) if str(text) == BUILT_IN else text
+        pages = read_pages(name)
+        chosen = choose(pages)
+        if len(chosen) < len(pages):
+            notes.append(f"forgetting: {len(chosen)} of {len(pages)} pages of {name} were read.")
+        forgetting = {"text": str(name)} | _forgetting(
+            base, instruct, chosen, sides["instruct"].outcomes, template=template
+        )
+        notes += _left_out(forgetting)
+    elif text is not None:
+        notes.append("forgetting was not measured: it needs the weights of both models.")
+    return {
+        "forgetting": forgetting,
+        "memorisation": _memorisation(instruct, outputs, sides["instruct"].outcomes, notes),
+        "diversity": measure_diversity(outputs),
+        "cost_notes": notes,
+    }
+
+
+def require_text(text: str | Path | None) -> None:
+    """Refuse a text that is not there before any model is loaded.
+
+    Raises:
+        EvaluationError: there is no such text.
+        DataError: it cannot be read.
+    """
+    if text is not None and str(text) != BUILT_IN:
+        read_pages(text)
+
+
+def _built_in_for(base: LoadedModel) -> str:
+    """Choose the pages that a base can read: the embedded one knows no world but its own."""
+    made_of = (base.manifest or {}).get("base_model")
+    return "mimic" if "mimic" in (base.name, made_of) else "english"
+
+
+def _forgetting(
+    base: LoadedModel,
+    instruct: LoadedModel,
+    pages: Sequence[Page],
+    outcomes: Sequence[Outcome],
+    *,
+    template: str | None,
+) -> dict[str, Any]:
+    name = template or instruct.template
+    ends = instruct.end_ids()
+    if name is not None:
+        ends |= set(stop_ids(get_template(name, instruct.tokenizer), instruct.tokenizer))
+    block = measure_forgetting(base, instruct, pages, stop_ids=sorted(ends))
+    if not block["same_tokens"]:
+        return block | {"prompts": None, "answers": None}
+    return block | measure_shift(base, instruct, outcomes, template=template)
+
+
+def _left_out(block: Mapping[str, Any]) -> list[str]:
+    """Say which parts of the block are None, and why."""
+    if not block["same_tokens"]:
+        return [
+            "forgetting: the tokenizers read the text differently, so there is no KL and no loss"
+            " per token to compare; bits per byte are told."
+        ]
+    if block["answers"] is None:
+        return [
+            "forgetting: no KL on answers, for none fits both models: too long, or the template's"
+            " control tokens are new to the base, and then prompts are bare."
+        ]
+    return []
+
+
+def _memorisation(
+    instruct: Any,
+    outputs: Mapping[str, Sequence[str]],
+    outcomes: Sequence[Outcome],
+    notes: list[str],
+) -> dict[str, Any] | None:
+    try:
+        answers = training_answers(getattr(instruct, "manifest", None))
+    except BiddableError as error:
+        notes.append(f"memorisation was not measured: {error}")
+        return None
+    references = [o.sample.response for o in outcomes]
+    return measure_memorisation({**outputs, "references": references}, answers)

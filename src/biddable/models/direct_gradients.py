@@ -1,0 +1,132 @@
+"""Add up the gradients of weights where they are kept, micro-batch after micro-batch.
+
+Autograd makes the gradient of a weight in fresh memory and then adds it to what is there: two
+passes over arrays as large as the model, for each micro-batch, and memory that the system has to
+clear. On a CPU that is a tenth of the time. Here the product itself adds into the weight's
+gradient, which stays in the same memory from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from biddable.models.head import replaced_output
+
+
+@contextmanager
+def direct_gradients(model: nn.Module) -> Iterator[None]:
+    """Let plain linear layers and embeddings add to their weights' gradients in place.
+
+    The numbers are those of autograd, up to the order of additions. A weight used elsewhere too,
+    as a head's that is shared with the embedding, is given both shares.
+
+    Args:
+        model: on a CPU; elsewhere, and for layers of other kinds, nothing is changed. Gradients may
+            be set to None between steps, and are to be added to nothing else meanwhile.
+    """
+    kept = _Kept()
+    with ExitStack() as stack:
+        for module in model.modules():
+            compute = _compute(module, kept)
+            if compute is not None:
+                stack.enter_context(replaced_output(module, compute))
+        yield
+
+
+def _compute(module: nn.Module, kept: _Kept) -> Callable[[Tensor], Tensor] | None:
+    """Give what computes a layer so; None if it is left to autograd."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, nn.Parameter) or not weight.requires_grad or weight.is_cuda:
+        return None
+    if type(weight.data) is not Tensor or _is_watched(weight):
+        return None  # sharded or quantised; or somebody's hook is to see the gradient
+    if type(module) is nn.Linear:
+        return partial(_linear, module, kept)
+    if type(module) is nn.Embedding and not (module.max_norm or module.scale_grad_by_freq):
+        return partial(_embed, module, kept)
+    return None
+
+
+def _is_watched(weight: nn.Parameter) -> bool:
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
+
+
+def _linear(module: nn.Linear, kept: _Kept, /, input: Tensor) -> Tensor:
+    given = input, module.weight, module.bias, kept
+    out: Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _embed(module: nn.Embedding, kept: _Kept, /, input: Tensor) -> Tensor:
+    given = input, module.weight, module.padding_idx, kept
+    out: Tensor = _Embedding.apply(*given)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Kept:
+    """The memory of each weight's gradient."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[nn.Parameter, Tensor] = {}
+
+    def start(self, weight: nn.Parameter) -> Tensor:
+        """Give a weight a gradient whose numbers are still to be written."""
+        if weight not in self._buffers:
+            self._buffers[weight] = torch.empty_like(weight)
+        weight.grad = self._buffers[weight]
+        return weight.grad
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *layer: Any) -> Tensor:
+        weight, bias, kept = layer
+        ctx.save_for_backward(x, weight)
+        ctx.weight, ctx.kept = weight, kept
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = outer  # (..., out)
+        x, values = ctx.saved_tensors
+        weight = ctx.weight
+        flat, inputs = grad.flatten(0, -2), x.flatten(0, -2)  # (N, out), (N, in)
+        if weight.grad is None:
+            torch.mm(flat.T, inputs, out=ctx.kept.start(weight))
+        else:
+            weight.grad.addmm_(flat.T, inputs)
+        grad_x = grad @ values if ctx.needs_input_grad[0] else None
+        grad_bias = flat.sum(dim=0) if ctx.needs_input_grad[2] else None
+        return grad_x, None, grad_bias, None
+
+
+class _Embedding(Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, *layer: Any) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.padding_idx, ctx.kept = layer
+        return F.embedding(ids, ctx.weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[None, ...]:
+        (grad,) = outer  # (..., D)
+        (ids,) = ctx.saved_tensors
+        weight = ctx.weight
+        flat, places = grad.flatten(0, -2), ids.flatten()
+        if ctx.padding_idx is not None:
+            flat, places = flat[places != ctx.padding_idx], places[places != ctx.padding_idx]
+        if weight.grad is None:
+            ctx.kept.start(weight).zero_()
+        weight.grad.index_add_(0, places, flat)
+        return None, None, None, None
