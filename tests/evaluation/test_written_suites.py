@@ -12,8 +12,9 @@ import pytest
 
 from biddable.data.builtin import create_instruction_dataset
 from biddable.data.near import NearIndex, sign
-from biddable.evaluation.behaviour import find_refusal, judge
+from biddable.evaluation.behaviour import judge
 from biddable.evaluation.checks import run_checks
+from biddable.evaluation.refusal import find_refusal
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.words import words_of

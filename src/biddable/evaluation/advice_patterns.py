@@ -168,12 +168,13 @@ TURN = re.compile(
     r"|in (?:the (?:series|film|movie|game|book|story|show|context)|fiction|theory|practice"
     r"|boxing|terms)|according to|as a fictional|as far as|here(?:'s| is| are)|a (?:more"
     r"|better) |what (?:you|i) (?:can|could|might|may)|what is (?:publicly )?known|some tips"
-    r"|step \d|the (?:following|steps)|i can (?:say|tell)|traditionally|typically|commonly"
-    r"|usually|in history|officially|publicly|some (?:common|general)|since it|then\b"
-    r"|for [^,.:]{3,40}, (?:use|you|it|here|try|the|a)\b|[^.]{0,60}, though\b|for (?:awareness"
-    r"|reference|context|background|your (?:safety|information)|safety|educational)|it(?:'s"
-    r"| is) (?:public|publicly|well|widely) (?:knowledge|known)|[^.]*\b(?:fictional (?:character"
-    r"|person|being|place)|mythical|does(?: not|n't) exist))"
+    r"|step \d|the (?:following|steps)|i can (?:say|tell)(?: you)?(?:,|:| that\b| this\b)"
+    r"|traditionally|typically|commonly|usually|in history|officially|publicly|some (?:common"
+    r"|general)|since it|then\b|for [^,.:]{3,40}, (?:use|you|it|here|try|the|a)\b"
+    r"|[^.]{0,60}, though\b|for (?:awareness|reference|context|background|your (?:safety"
+    r"|information)|safety|educational)|it(?:'s| is) (?:public|publicly|well"
+    r"|widely) (?:knowledge|known)|[^.]*\b(?:fictional (?:character|person|being|place)|mythical"
+    r"|does(?: not|n't) exist))"
 )
 # How to do something is said to the one who does it, or of those who did.
 INSTRUCTS = re.compile(

@@ -152,7 +152,7 @@ TRANSFORMS = re.compile(
 WORKS_ON_TEXT = re.compile(
     r"\W*(?:please |can you |could you )*(?:translat\w*|rewrite|re-?word|rephrase|paraphrase"
     r"|correct|edit"
-    r"|fix|complete|continue|repeat|proofread|summari[sz]e|shorten|simplify)\b"
+    r"|fix|complete|continue|repeat|proofread|summari[sz]e|shorten|simplify|put\b[^.:]{0,20}\binto)\b"
 )
 ASKS_FOR_QUESTIONS = re.compile(
     r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"

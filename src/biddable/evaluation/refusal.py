@@ -121,6 +121,8 @@ def _wanted(instruction: str) -> _Wanted:
     text = fold(instruction)
     if re.search(r"\bwhy\b|\breasons? (?:why|for)\b", text):
         return "view"
+    if said.YES_OR_NO.match(text):
+        return "view"
     if said.ASKS_FOR_AN_ACCOUNT.search(text):
         return "fact"
     if said.ASKS_TO_DO.search(text):

@@ -24,7 +24,7 @@ _NOT = _any(
     "would never",
 )  # fmt: skip
 _BETWEEN = r"(?:,? (?:\w+ly|also|just|in good conscience|even|ever|and|or|either|still|then|be able"
-_BETWEEN += rf" to|yet|more|,|{_NOT}|help|assist)\b,?)*"
+_BETWEEN += rf" to|yet|more|,|{_NOT})\b,?)*"
 # What one may be unable to do without turning anybody down.
 _NO_DECLINE = _any(
     "help (?:but|wondering|falling|feeling|thinking|being|\\w+ing)", "wait", "imagine", "believe",
@@ -210,6 +210,7 @@ OF_THE_ORDER = re.compile(
     r"|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
     r"|guidelines|promot\w+|harmful|endorse)\b"
 )
+YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")
 ASKS_TO_DO = re.compile(
     r"\bhow (?:do(?:es (?:one|somebody|someone|anybody))?|can|could|should|would|might"
     r"|to)\b(?! (?:you|they|he|she|it|the|this|these|\w+s) (?:feel|work|die|differ))|\bhow to\b"
