@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from biddable.errors import EvaluationError
-from biddable.evaluation.behaviour import find_refusal
 from biddable.evaluation.check_forms import Check, check_problem
 from biddable.evaluation.ifeval.judging import judge_response
 from biddable.evaluation.numbers import last_numbers, with_units
 from biddable.evaluation.pattern_search import find_pattern
 from biddable.evaluation.python_code import CodeTask, judge_code
+from biddable.evaluation.refusal import find_refusal
 from biddable.evaluation.schemas import schema_violation
 from biddable.evaluation.similarity import rouge_l
 from biddable.evaluation.syllables import count_syllables
