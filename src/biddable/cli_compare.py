@@ -80,20 +80,14 @@ def compare(
 
     Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
     """
-    if no_forgetting and forgetting_text:
-        wrong = "it cannot stand beside --forgetting-text."
-        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
     further = _further(also or ())
     is_set = suite or template or max_new_tokens or run_code or prompt_form != "bare"
     is_done = _are_finished([base, instruct, *further.values()], is_set=bool(is_set))
-    from biddable.evaluation import comparison, finished, gates, held_out, sides, tuning_cost
+    from biddable.evaluation import comparison, finished, gates, held_out, sides
     from biddable.evaluation.answer_cache import AnswerCache
 
-    text = None if no_forgetting else forgetting_text or tuning_cost.BUILT_IN
-    tuning_cost.require_text(text)
-    conditions = [gates.read_condition(text) for text in fail_if or ()]
-    if baseline:
-        gates.read_comparison(baseline)  # before minutes are spent
+    text = _text(forgetting_text, is_off=no_forgetting)
+    conditions = gates.read_all(fail_if or (), baseline=baseline)  # before minutes are spent
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     with console(stderr=True).status("loading") as status:
@@ -118,10 +112,6 @@ def compare(
     failed = gates.failed_conditions(result, conditions)
     if baseline:
         failed += gates.failed_baseline(result, folder / "samples.jsonl", baseline=baseline)
-    _end(failed)
-
-
-def _end(failed: Sequence[str]) -> None:
     for line in failed:
         say(line)
     if failed:
@@ -144,6 +134,18 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     if show:
         screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
     screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
+
+
+def _text(given: str | None, *, is_off: bool) -> str | None:
+    """Settle which text forgetting is measured on, before any model is loaded."""
+    from biddable.evaluation import tuning_cost
+
+    if is_off and given:
+        wrong = "it cannot stand beside --forgetting-text."
+        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
+    text = None if is_off else given or tuning_cost.BUILT_IN
+    tuning_cost.require_text(text)
+    return text
 
 
 def _further(given: Sequence[str]) -> dict[str, str]:

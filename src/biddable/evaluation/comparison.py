@@ -75,31 +75,26 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError: an item is malformed, or too long for a model.
-        DataError, ConfigError: the suite cannot be read; a model name leads nowhere.
+        EvaluationError, DataError, ConfigError: an item is malformed, or too long for a model; the
+            suite cannot be read; a model name leads nowhere.
     """
     check_names(also or {})
-    samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code)
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": limits["max_new_tokens"]}
+    samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
     models = {"base": base, "instruct": instruct, **(also or {})}
     source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
+    decoding["template"] = template or tuned.template
     tell = on_event or (lambda event: None)
 
-    def ask(name: str, model: Model, form: PromptForm) -> Side:
+    def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, cache=cache)
-        outcomes = evaluate(
-            asked,
-            samples,
-            prompt_form=None if asked.is_ready else form,
-            template=template_of_side(asked, asked if name in models else tuned, template),
-            on_event=lambda event: tell({"side": name, **event}),
-            **limits,
-        )
-        return Side(asked.name, None if asked.is_ready else form, decoding, outcomes)
+        form = None if asked.is_ready else form
+        named = template_of_side(asked, asked if name in models else tuned, template)
+        told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
+        outcomes = evaluate(asked, samples, prompt_form=form, **told)
+        return Side(asked.name, form, decoding, outcomes)
 
     sides, notes = _ask_all(ask, source, tuned, models, base_form)
     result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
-    result["decoding"] |= {"run_code": run_code, "template": template or tuned.template}
     tell({"side": "instruct", "stage": "cost of tuning"})
     result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
     if out is not None:
@@ -107,9 +102,14 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     return result
 
 
-def _limits(suite: str | Path, max_new_tokens: int | None, run_code: bool) -> dict[str, Any]:
+def _limits(
+    suite: str | Path, max_new_tokens: int | None, run_code: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what `evaluate` is told of a suite, and how answers are decoded."""
     longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
-    return {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
+    limits = {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
+    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
+    return limits, {**decoding, "run_code": run_code}
 
 
 def answer_limit(suite: str | Path) -> int:
@@ -118,7 +118,7 @@ def answer_limit(suite: str | Path) -> int:
 
 
 def _ask_all(
-    ask: Callable[[str, Model, PromptForm], Side],
+    ask: Callable[[str, Model, PromptForm | None], Side],
     base: AnswerSource,
     instruct: AnswerSource,
     also: Mapping[str, Model],

@@ -71,6 +71,21 @@ def read_condition(text: str) -> Condition:
     return Condition(text, found[1], found[2], float(found[3]))
 
 
+def read_all(texts: Sequence[str], *, baseline: str | None) -> list[Condition]:
+    """Read all that a comparison is held against, before minutes are spent on it.
+
+    Args:
+        texts: conditions.
+        baseline: an older comparison.json; None for none.
+
+    Raises:
+        EvaluationError: one cannot be read.
+    """
+    if baseline:
+        read_comparison(baseline)
+    return [read_condition(text) for text in texts]
+
+
 def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]) -> list[str]:
     """Tell which conditions hold, so that the comparison fails.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from biddable.evaluation.ifeval.judging import ifeval_scores
+from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.statistics import rate_of

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from biddable.errors import EvaluationError
+from biddable.evaluation.asking import PromptForm
 from biddable.evaluation.pairing import change_of, cluster_of
 from biddable.evaluation.report import read_losses, render_report, write_text
-from biddable.evaluation.runner import Outcome, PromptForm
+from biddable.evaluation.runner import Outcome
 from biddable.manifest import write_json
 
 OWN_SIDES = ("base", "base_templated", "base_fewshot", "instruct")
@@ -24,13 +25,13 @@ class Side:
 
     Attributes:
         model: its name.
-        prompt_form: how it was asked.
+        prompt_form: how it was asked; None for ready responses.
         decoding: how its answers were generated.
         outcomes: one for each item.
     """
 
     model: str
-    prompt_form: PromptForm
+    prompt_form: PromptForm | None
     decoding: dict[str, Any]
     outcomes: list[Outcome]
 
