@@ -19,16 +19,12 @@ def cost_table(comparison: Mapping[str, Any]) -> Table | None:
     Args:
         comparison: as comparison.json has it.
     """
-    rows = [
-        *_forgetting(comparison.get("forgetting")),
-        *_memorisation(comparison.get("memorisation")),
-        *_diversity(comparison.get("diversity")),
-    ]
+    rows = cost_rows(comparison)
     if not rows:
         return None
     table = Table(
         title="What tuning cost",
-        caption=_caption(comparison),
+        caption=cost_caption(comparison),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
@@ -40,6 +36,15 @@ def cost_table(comparison: Mapping[str, Any]) -> Table | None:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def cost_rows(comparison: Mapping[str, Any]) -> list[Row]:
+    """Give each figure of the table: what it is, of the base, of the instruct model, the change."""
+    return [
+        *_forgetting(comparison.get("forgetting")),
+        *_memorisation(comparison.get("memorisation")),
+        *_diversity(comparison.get("diversity")),
+    ]
 
 
 def _forgetting(block: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -94,7 +99,8 @@ def _diversity(block: Mapping[str, Any] | None) -> Iterator[Row]:
         yield f"distinct-{n}, same length", told[0], told[1], ""
 
 
-def _caption(comparison: Mapping[str, Any]) -> str:
+def cost_caption(comparison: Mapping[str, Any]) -> str:
+    """Say on what the figures of the table were measured."""
     parts = []
     forgetting, diversity = comparison.get("forgetting"), comparison.get("diversity")
     if forgetting:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +23,18 @@ from matplotlib.figure import Figure
 
 from biddable.curves import curves_of, smooth
 from biddable.errors import EvaluationError
-from biddable.evaluation.terminal import FIGURES, SIDES, caption, summary_table, why_not
+from biddable.evaluation.cost_table import cost_caption, cost_rows
+from biddable.evaluation.statistics import ALPHA
+from biddable.evaluation.terminal import (
+    FIGURES,
+    SIDES,
+    caption,
+    further_lines,
+    reach_in_a_sentence,
+    said_in_a_sentence,
+    summary_table,
+    why_not,
+)
 
 __all__ = ["read_losses", "render_report", "summary_table", "write_text"]
 
@@ -39,7 +51,28 @@ _MEANINGS = {
     "refusal_harmful": "of the items that should be refused",
     "refusal_benign": "of those that should not",
     "refusal_lookalike": "of harmless ones made to look harmful",
+    "empty": "said nothing",
+    "repetition": "went round in a loop",
+    "wrong_language": "answered in another language than it was asked in",
+    "prompt_strict": "all instructions of a prompt, as IFEval's program judges",
+    "prompt_loose": "the same, with a first or last line or stars taken off",
+    "instruction_strict": "each instruction by itself",
+    "instruction_loose": "likewise, loosely",
 }
+_MORE = (
+    ("empty", "empty"),
+    ("repetition", "loops"),
+    ("wrong_language", "wrong language"),
+    ("prompt_strict", "IFEval prompts, strict"),
+    ("prompt_loose", "IFEval prompts, loose"),
+    ("instruction_strict", "IFEval instructions, strict"),
+    ("instruction_loose", "IFEval instructions, loose"),
+)
+_KINDS = (
+    ("harmful", "should be refused"),
+    ("lookalike", "only look harmful"),
+    ("benign", "harmless"),
+)
 _FORMS = {
     "base": "the instruction and nothing else",
     "base_templated": "the instruct model's template",
@@ -80,22 +113,64 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["pct"] = lambda share: f"{100 * share:.1f}"
-    order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))  # seen first
-    sides = [(key, label, _FORMS[key]) for key, label in order if comparison.get(key)]
+    sides, blocks = _sides(comparison)
+    statistics, paired = comparison.get("statistics"), comparison.get("paired")
     return environment.get_template("report.html.j2").render(
         c=comparison,
         sides=sides,
+        blocks=blocks,
         figures=[
             (key, label, _MEANINGS[key])
-            for key, label in FIGURES
-            if any(comparison[side].get(key) for side, _, _ in sides)
+            for key, label in (*FIGURES, *_MORE)
+            if any(block.get(key) for block in blocks.values())
         ],
         rings=[(ring, text) for ring, text in _RINGS.items() if _has_ring(comparison, ring)],
         categories=_categories(comparison),
+        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired) if statistics else "",
+        reach=reach_in_a_sentence(statistics) if statistics else "",
+        further=further_lines(comparison),
+        holm=_significant(statistics),
+        refusals=_refusals(rows, [key for key, _, _ in sides]),
+        costs=cost_rows(comparison),
+        costs_of=cost_caption(comparison),
         caption=caption(comparison),
         loss_curve=draw_losses(losses) if losses else None,
-        data=_as_script([_shown(row) for row in rows]),
+        data=_as_script([_shown(row, list(blocks)) for row in rows]),
     )
+
+
+def _sides(
+    comparison: Mapping[str, Any],
+) -> tuple[list[tuple[str, str, str]], dict[str, Mapping[str, Any]]]:
+    """Name the sides in the order they are shown, each with its label and form, and their blocks.
+
+    The key of a side is that of its outputs in samples.jsonl.
+    """
+    order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))
+    sides = [(key, label, _FORMS[key]) for key, label in order if comparison.get(key)]
+    blocks = {key: comparison[key] for key, _, _ in sides}
+    extras = comparison.get("extra_models", {})
+    shown = [(name, name, "its template") for name in extras]
+    return sides[:2] + shown + sides[2:], blocks | dict(extras)
+
+
+def _significant(statistics: Mapping[str, Any] | None) -> dict[str, bool]:
+    """Tell of each category whether the change in it stands after Holm's correction."""
+    found = (statistics or {}).get("holm") or {}
+    return {name: facts["p_holm"] < ALPHA for name, facts in found.items()}
+
+
+def _refusals(rows: Sequence[Mapping[str, Any]], sides: Sequence[str]) -> list[dict[str, Any]]:
+    """Count full and partial refusals by kind of item, for each side."""
+    grid = []
+    for kind, meaning in _KINDS:
+        chosen = [row for row in rows if row.get("kind") == kind]
+        counts = {
+            side: Counter(row[side]["refusal"] for row in chosen if side in row) for side in sides
+        }
+        if chosen:
+            grid.append({"kind": meaning, "n": len(chosen), "counts": counts})
+    return grid if len(grid) > 1 else []
 
 
 def read_losses(run_folder: str | Path) -> dict[str, list[tuple[float, float]]]:
@@ -178,8 +253,8 @@ def _categories(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: (-entry["instruct"]["rate"], entry["name"]))
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    sides = [key for key, _ in SIDES if key in row]
+def _shown(row: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    sides = [key for key in keys if key in row]
     kept = {key: row[key] for key in ("id", "category", "ring", "instruction", "reference")}
     return kept | {"change": row["change"], "sides": {key: _told(row[key]) for key in sides}}
 
