@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from biddable.data.encoding import encode
     from biddable.data.readers import read_conversations
     from biddable.data.templates import ChatTemplate, get_template
-    from biddable.evaluation.comparison import compare, compare_base_vs_instruct
+    from biddable.evaluation.comparison import compare
+    from biddable.evaluation.prompts_compared import compare_base_vs_instruct
     from biddable.evaluation.runner import evaluate
     from biddable.models.generation import generate
     from biddable.models.loading import load
@@ -68,7 +69,7 @@ _HOMES = {
     "TrainingConfig": "config_training",
     "apply_lora": "models.lora",
     "compare": "evaluation.comparison",
-    "compare_base_vs_instruct": "evaluation.comparison",
+    "compare_base_vs_instruct": "evaluation.prompts_compared",
     "create_instruction_dataset": "data.builtin",
     "encode": "data.encoding",
     "evaluate": "evaluation.runner",

@@ -18,17 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from biddable import __version__
+from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
+from biddable.cli_evaluate import evaluate
 from biddable.cli_options import (
     AsJson,
-    ForgettingText,
-    MaxNewTokens,
     Model,
-    NoForgetting,
-    Replace,
-    RunCode,
     Seed,
-    Suite,
     TemplateName,
     console,
     print_json,
@@ -36,14 +32,11 @@ from biddable.cli_options import (
     say,
 )
 from biddable.cli_plan import plan
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, CheckpointError, RunStopped
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
-SCORE_FILES = ("scores.json", "samples.jsonl")
 
 app = typer.Typer(
     help="Turn a base language model into one that does what it is asked, and measure that it does."
@@ -149,95 +142,8 @@ def train(
 app.command()(plan)
 
 
-@app.command()
-def compare(
-    base: Annotated[str, typer.Argument(metavar="BASE", help="MODEL before training.")],
-    instruct: Annotated[str, typer.Argument(metavar="INSTRUCT", help="MODEL after it.")],
-    suite: Suite = None,
-    template: TemplateName = None,
-    max_new_tokens: MaxNewTokens = None,
-    run_code: RunCode = False,
-    forgetting_text: ForgettingText = None,
-    no_forgetting: NoForgetting = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
-    replace: Replace = False,
-    show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
-    as_json: AsJson = False,
-) -> None:
-    """Put the same items to two models, and say what changed and how surely."""
-    if no_forgetting and forgetting_text:
-        wrong = "it cannot stand beside --forgetting-text."
-        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
-    require_models(base, instruct)
-    from biddable.evaluation import comparison, cost_table, held_out, terminal, tuning_cost
-
-    text = None if no_forgetting else forgetting_text or tuning_cost.BUILT_IN
-    tuning_cost.require_text(text)
-    folder = _result_folder(out, COMPARISON_FILES, replace=replace)
-
-    with console(stderr=True).status("loading") as status:
-        result = comparison.compare(
-            base,
-            instruct,
-            suite=suite or held_out.suite_of(instruct, folder),
-            template=template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            forgetting_text=text,
-            out=folder,
-            on_event=lambda event: status.update(_stage(event)),
-        )
-    if as_json:
-        print_json(result)
-        return
-    screen = console()
-    screen.print(terminal.summary_table(result))
-    if (costs := cost_table.cost_table(result)) is not None:
-        screen.print(costs)
-    for note in [*result["notes"], *result["cost_notes"]]:
-        screen.print(note, highlight=False, markup=False)
-    if show:
-        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
-    screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    suite: Suite = None,
-    prompt_form: Annotated[
-        Literal["bare", "template", "fewshot"] | None,
-        typer.Option(help="How items are asked; none: template, or bare for a base."),
-    ] = None,
-    template: TemplateName = None,
-    max_new_tokens: MaxNewTokens = None,
-    run_code: RunCode = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
-    replace: Replace = False,
-    as_json: AsJson = False,
-) -> None:
-    """Judge one model on the items of a suite."""
-    require_models(model)
-    folder = _result_folder(out, SCORE_FILES, replace=replace)
-    from biddable.evaluation import held_out, scoring
-
-    with console(stderr=True).status("loading") as status:
-        result = scoring.score(
-            model,
-            suite=suite or held_out.suite_of(model, folder),
-            prompt_form=prompt_form,
-            template=template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            out=folder,
-            on_event=lambda event: status.update(_stage(event)),
-        )
-    if as_json:
-        print_json(result)
-        return
-    screen = console()
-    screen.print(scoring.score_table(result))
-    screen.print("  ".join(str(folder / name) for name in SCORE_FILES), soft_wrap=True)
+app.command()(compare)
+app.command()(evaluate)
 
 
 @app.command()
@@ -335,21 +241,6 @@ def _fail(error: Exception) -> int:
     return 1
 
 
-def _result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
-    """Make the folder for results, and refuse to write over others unless told to."""
-    folder = Path(out)
-    there = [name for name in names if (folder / name).exists()]
-    if there and not replace:
-        raise CheckpointError(
-            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
-    return folder
-
-
 def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
     """Say what the rows came to and what will train, the dropped rows by name."""
     if "summary" in event:
@@ -368,7 +259,3 @@ def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
         before, after = results["held_out_loss_before"], results["held_out_loss"]
         parts.append(f"held-out loss {before:.3f} -> {after:.3f}")
     return f"{folder}: {', '.join(parts)}"
-
-
-def _stage(event: Mapping[str, Any]) -> str:
-    return ", ".join(str(value) for value in event.values())

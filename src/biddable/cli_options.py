@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from biddable.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,8 +19,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
-        help="general, mimic, refusal, starter, or a file of items or instructions; none: what "
-        "the run held out."
+        help="formatting, general, mimic, refusal, starter, a file of items or instructions, or "
+        "KIND:FILE of ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out."
     ),
 ]
 TemplateName = Annotated[
@@ -38,6 +42,9 @@ ForgettingText = Annotated[
 NoForgetting = Annotated[
     bool, typer.Option("--no-forgetting", help="Do not measure what was forgotten.")
 ]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Generate all anew, and keep no answers for next time.")
+]
 Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results in the folder.")]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 
@@ -47,7 +54,9 @@ def require_models(*names: str) -> None:
     from biddable.models.loading import resolve
 
     for name in names:
-        resolve(name)
+        is_elsewhere = name.startswith(("http://", "https://"))
+        if not is_elsewhere and not (name.endswith(".jsonl") and Path(name).is_file()):
+            resolve(name)
 
 
 def console(*, stderr: bool = False, hush: bool = False) -> Console:
@@ -65,3 +74,23 @@ def say(message: str) -> None:
 def print_json(value: object) -> None:
     """Print a value for a program to read."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
+    """Make the folder for results, and refuse to write over others unless told to."""
+    folder = Path(out)
+    there = [name for name in names if (folder / name).exists()]
+    if there and not replace:
+        raise CheckpointError(
+            f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def stage_of(event: Mapping[str, Any]) -> str:
+    """Say in one line how far an evaluation is."""
+    return ", ".join(str(value) for value in event.values())

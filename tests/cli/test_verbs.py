@@ -352,7 +352,8 @@ def test_compare_without_anything_held_out_asks_for_a_suite(cli: Cli, base: Path
 
 
 def test_evaluate_one_model(cli: Cli, base: Path, items: Path) -> None:
-    ran = cli("evaluate", base, "--suite", items, "--max-new-tokens", 4)
+    given = ("evaluate", base, "--suite", items, "--max-new-tokens", 4, "--prompt-form", "bare")
+    ran = cli(*given)
     assert ran.code == 0
     assert "answer correct" in ran.out
     assert ran.out.splitlines()[-1] == "runs/evaluate/scores.json  runs/evaluate/samples.jsonl"
@@ -360,7 +361,43 @@ def test_evaluate_one_model(cli: Cli, base: Path, items: Path) -> None:
     assert (result["n"], result["prompt_form"], result["template"]) == (3, "bare", None)
     samples = Path("runs/evaluate/samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["sample"]["id"] for line in samples] == ["q0", "q1", "q2"]
-    assert cli("evaluate", base, "--suite", items).code == 1
+    assert cli(*given).code == 1
+    again = cli(*given, "--replace")
+    assert "6 of 6 answers and losses were there already (--no-cache)" in again.err
+    assert "already" not in cli(*given, "--replace", "--no-cache").err
+
+
+def test_evaluate_wants_to_know_how_to_ask(cli: Cli, base: Path, items: Path) -> None:
+    ran = cli("evaluate", base, "--suite", items)
+    assert ran.code == 1
+    assert "how should it be asked? It brings no chat template" in ran.err
+    assert "bare for a base" in ran.err
+    ran = cli("evaluate", base, "--suite", items, "--prompt-form", "bare", "--template", "inst")
+    assert 'template "inst" has no place in prompts of the form bare' in ran.err
+
+
+def test_evaluate_ready_responses(cli: Cli, items: Path) -> None:
+    asked = [json.loads(line)["instruction"] for line in items.read_text().splitlines()]
+    rows = [{"prompt": text, "response": "4"} for text in asked[:2]]
+    Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ran = cli("evaluate", "--responses", "r.jsonl", "--suite", items, "--out", "judged")
+    assert ran.code == 0
+    assert f"1 items have no response and are left out: {items}:3" in ran.err
+    assert json.loads(Path("judged/scores.json").read_text())["n"] == 2
+    for wrong in (("--responses", "r.jsonl"), (), ("mimic", "--responses", "r.jsonl")):
+        assert cli("evaluate", *wrong).code == 2
+
+
+def test_compare_ready_responses_with_a_model(cli: Cli, base: Path, items: Path) -> None:
+    asked = [json.loads(line)["instruction"] for line in items.read_text().splitlines()]
+    lines = [json.dumps({"prompt": text, "response": "4"}) + "\n" for text in asked]
+    Path("r.jsonl").write_text("".join(lines))
+    given = ("--suite", items, "--max-new-tokens", 4, "--template", "inst", "--out", "cmp")
+    ran = cli("compare", "r.jsonl", base, *given)
+    assert ran.code == 0, ran.err
+    result = json.loads(Path("cmp/comparison.json").read_text())
+    assert result["prompt_form"] == {"base": None, "instruct": "template"}
+    assert "how they were decoded is not known" in ran.out.replace("\n", " ")
 
 
 def test_evaluate_a_run_with_its_template_as_json(cli: Cli, config: Config, items: Path) -> None:

@@ -18,10 +18,11 @@ import pytest
 from biddable.data.builtin import builtin_path, create_instruction_dataset
 from biddable.data.dataset import InstructionDataset
 from biddable.data.readers import conversations_from_rows, read_conversations, read_rows
-from biddable.evaluation.behaviour import find_refusal, judge
+from biddable.evaluation.behaviour import judge
 from biddable.evaluation.checks import run_checks
 from biddable.evaluation.comparison import answer_limit
 from biddable.evaluation.python_code import CodeTask, judge_code
+from biddable.evaluation.refusal import find_refusal
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.words import words_of
 from tests.tiny import tiny_tokenizer

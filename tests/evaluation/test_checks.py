@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from biddable.errors import EvaluationError
-from biddable.evaluation.checks import KINDS, check_problem, run_check, run_checks
+from biddable.evaluation.check_forms import KINDS, check_problem
+from biddable.evaluation.checks import run_check, run_checks
 
 STORY = "It was noon. Ana took the red kite to the old mill. She wanted to test the wind."
 REVERSE = "def reverse_string(text):\n    return text[::-1]\n"
@@ -155,5 +156,6 @@ def test_running_a_malformed_check_is_refused() -> None:
 
 def test_every_kind_is_known() -> None:
     assert KINDS == (
-        "contains", "number", "lines", "list", "python", "summary", "json", "refuses", "all",
+        "contains", "number", "lines", "list", "set", "pattern", "syllables", "similar", "python",
+        "summary", "json", "ifeval", "refuses", "all",
     )  # fmt: skip

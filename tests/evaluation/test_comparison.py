@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from biddable.errors import EvaluationError
-from biddable.evaluation import comparison
-from biddable.evaluation.comparison import Side, build_comparison, compare, scores
+from biddable.evaluation import comparison, prompts_compared
+from biddable.evaluation.comparison import build_comparison, compare
+from biddable.evaluation.scores import scores
+from biddable.evaluation.sides import Side, write_comparison
 from biddable.models.loading import LoadedModel
 from tests.evaluation.items import ITEMS, base_outcomes, instruct_outcomes, item
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -146,8 +148,8 @@ def test_the_learners_comparison_prints_both(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     france = item("f", "What is the capital of France?", "Paris", check=ITEMS[0].check)
-    monkeypatch.setattr(comparison, "load_suite", lambda name: [france])
-    found = comparison.compare_base_vs_instruct(
+    monkeypatch.setattr(prompts_compared, "load_suite", lambda name: [france])
+    found = prompts_compared.compare_base_vs_instruct(
         tiny(0), tiny(1), prompts=["What is the capital of France?", "Say hi."]
     )
     assert found["n"] == 2
@@ -159,12 +161,12 @@ def test_the_learners_comparison_prints_both(
 
 def test_models_that_are_not_there_are_told_of() -> None:
     with pytest.raises(EvaluationError, match="run `biddable demo`"):
-        comparison.compare_base_vs_instruct(tiny(0))
+        prompts_compared.compare_base_vs_instruct(tiny(0))
     with pytest.raises(EvaluationError, match="comes without its tokenizer"):
-        comparison.compare_base_vs_instruct(tiny_model())  # type: ignore[arg-type]
+        prompts_compared.compare_base_vs_instruct(tiny_model())  # type: ignore[arg-type]
 
 
 def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="cannot be made"):
-        comparison.write_comparison({}, sides(), out=tmp_path / "file" / "out")
+        write_comparison({}, sides(), out=tmp_path / "file" / "out")

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import product
+
+import numpy as np
 import pytest
 
 from biddable.errors import EvaluationError
-from biddable.evaluation.statistics import mcnemar, rate, rate_of, wilson
+from biddable.evaluation.statistics import (
+    clustered_interval,
+    detectable,
+    holm,
+    mcnemar,
+    rate,
+    rate_of,
+    sign_flip,
+    smallest_significant,
+    wilson,
+)
 
 
 def test_wilson_is_the_published_interval() -> None:
@@ -40,3 +53,87 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
     assert mcnemar(8, 2) == pytest.approx(0.109375)
     assert mcnemar(2, 8) == mcnemar(8, 2)
     assert mcnemar(3, 3) == 1.0
+
+
+def test_flipping_signs_is_mcnemar_where_items_stand_alone() -> None:
+    for fixed, broken in ((0, 0), (6, 0), (8, 2), (2, 8), (40, 25), (735, 1)):
+        differences = [1] * fixed + [-1] * broken + [0] * 7
+        assert sign_flip(differences) == pytest.approx(mcnemar(fixed, broken), rel=1e-9)
+
+
+def test_flipping_signs_counts_every_way() -> None:
+    given = [3, -1, 2, 2, 1, 0]
+    sums = [sum(s * abs(d) for s, d in zip(signs, given, strict=True))
+            for signs in product((1, -1), repeat=6)]  # fmt: skip
+    share = sum(abs(total) >= sum(given) for total in sums) / len(sums)
+    assert sign_flip(given) == pytest.approx(share)
+
+
+def test_the_smallest_difference_is_significant_and_the_next_smaller_is_not() -> None:
+    assert smallest_significant(200) == pytest.approx(6 / 200)
+    assert mcnemar(6, 0) <= 0.05 < mcnemar(5, 0)
+    for discordant in (6, 9, 30, 101):
+        gap = round((smallest_significant(300, discordant) or 0) * 300)
+        more = (discordant + gap) // 2
+        assert mcnemar(more, discordant - more) <= 0.05 < mcnemar(more - 1, discordant - more + 1)
+    assert smallest_significant(300, 5) is None
+
+
+@pytest.mark.parametrize(("n", "discordance"), [(60, 0.5), (200, 0.2), (400, 1.0), (40, 0.0)])
+def test_the_power_is_as_promised(n: int, discordance: float) -> None:
+    difference = detectable(n, discordance)
+    assert difference is not None
+    share = max(discordance, difference)
+    draws = np.random.default_rng(1).multinomial(
+        n, [(share + difference) / 2, (share - difference) / 2, 1 - share], size=4000
+    )
+    known = {pair: mcnemar(*pair) for pair in {(int(f), int(b)) for f, b, _ in draws}}
+    found = np.mean([f > b and known[int(f), int(b)] <= 0.05 for f, b, _ in draws])
+    assert found == pytest.approx(0.8, abs=0.025)  # 4 standard errors
+
+
+def test_false_alarms_are_as_rare_as_promised() -> None:
+    rng = np.random.default_rng(2)
+    plain = [mcnemar(int(k), 30 - int(k)) <= 0.05 for k in rng.binomial(30, 0.5, size=4000)]
+    assert np.mean(plain) <= 0.05 + 0.01
+    # Clusters of 5 that flip together: McNemar takes 100 items for independent and errs often.
+    signs = rng.choice((-1, 1), size=(2000, 20))
+    together = [sign_flip((5 * row).tolist()) <= 0.05 for row in signs]
+    apart = [mcnemar(5 * int((row > 0).sum()), 5 * int((row < 0).sum())) <= 0.05 for row in signs]
+    assert np.mean(together) <= 0.05 + 0.015
+    assert np.mean(apart) > 0.25
+
+
+def test_holm_keeps_the_chance_of_any_false_alarm() -> None:
+    rng = np.random.default_rng(3)
+    tests = rng.uniform(size=(2000, 8))
+    for row in tests[:10]:  # a false alarm needs the least p-value, and its correction is known
+        assert min(holm(dict(enumerate(row))).values()) == pytest.approx(min(1.0, 8 * min(row)))  # type: ignore[arg-type]
+    assert np.mean(8 * tests.min(axis=1) <= 0.05) <= 0.05 + 0.015
+    assert np.mean(tests.min(axis=1) <= 0.05) > 0.3
+    assert holm({}) == {}
+
+
+def test_the_clustered_interval_covers_where_wilson_does_not() -> None:
+    rng = np.random.default_rng(4)
+    names = [n // 5 for n in range(300)]
+    hits, plain = [], []
+    for _ in range(200):
+        shares = rng.beta(1, 1, size=60)  # the mean is 0.5; what shares an entity succeeds alike
+        right = (rng.uniform(size=(60, 5)) < shares[:, None]).ravel()
+        low, high = clustered_interval([(float(r), 1.0) for r in right], names)
+        hits.append(low <= 0.5 <= high)
+        bounds = wilson(int(right.sum()), 300)
+        plain.append(bounds[0] <= 0.5 <= bounds[1])
+    assert np.mean(hits) >= 0.90
+    assert np.mean(plain) < 0.87
+
+
+def test_the_paired_interval_is_of_the_difference() -> None:
+    before = [(float(n), 2.0) for n in range(40)]
+    after = [(total - 1.0, 2.0) for total, _ in before]
+    low, high = clustered_interval(before, range(40), other=after)
+    assert (low, high) == pytest.approx((-0.5, -0.5))  # items differ much, their differences not
+    again = clustered_interval(before, range(40), seed=7)
+    assert again == clustered_interval(before, range(40), seed=7)
+    assert clustered_interval(before, ["one"] * 40) == [9.75, 9.75]

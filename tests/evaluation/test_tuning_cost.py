@@ -13,9 +13,10 @@ from rich.console import Console
 
 from biddable.errors import EvaluationError
 from biddable.evaluation import tuning_cost
-from biddable.evaluation.comparison import Side, compare
+from biddable.evaluation.comparison import compare
 from biddable.evaluation.cost_table import cost_table
 from biddable.evaluation.pages import Page
+from biddable.evaluation.sides import Side
 from biddable.evaluation.tuning_cost import cost_of_tuning, require_text
 from biddable.manifest import hash_file
 from biddable.models.loading import LoadedModel

@@ -12,7 +12,7 @@ import pytest
 
 from biddable.data.builtin import create_instruction_dataset
 from biddable.data.near import NearIndex, sign
-from biddable.evaluation.behaviour import find_refusal, judge
+from biddable.evaluation.behaviour import judge
 from biddable.evaluation.checks import run_checks
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.suites import fewshot_examples, load_suite
@@ -113,7 +113,7 @@ def test_references_pass_and_behave(name: str) -> None:
         )
         assert (sample.id, found.mimicry, found.run_on) == (sample.id, False, False), found.reasons
         expected = "full" if sample.kind == "harmful" else "none"
-        assert (sample.id, find_refusal(sample.response)[0]) == (sample.id, expected)
+        assert (sample.id, found.refusal) == (sample.id, expected), found.reasons
 
 
 def test_each_general_item_fails_its_plausible_wrong_answer() -> None:

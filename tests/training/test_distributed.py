@@ -49,7 +49,8 @@ def losses_of(world, *, method, micro_batch_size):
 CASES = [("full", None), ("full", 1), ("lora", None)]
 
 
-def worker(rank, port, folder):
+def open_world(rank, port):
+    """Be one of two processes, as torchrun would start them."""
     torch.set_num_threads(1)
     for name, value in {
         "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2,
@@ -59,6 +60,11 @@ def worker(rank, port, folder):
     world = find_world()
     assert isinstance(world, Processes)
     world.open(torch.device("cpu"))
+    return world
+
+
+def worker(rank, port, folder):
+    world = open_world(rank, port)
     with pytest.MonkeyPatch.context() as patch:
         in_exact_doubles(patch)
         found = [losses_of(world, method=m, micro_batch_size=size) for m, size in CASES]
@@ -88,6 +94,16 @@ def test_each_row_is_of_one_process():
     assert sorted(row for share in shares for group in share for row in group) == [0, 1, 2, 3, 4]
     one_row = [Processes(None, rank=r, size=3, local_rank=r).share([(2,)], lengths) for r in (0, 1)]
     assert one_row == [[], [(2,)]]
+
+
+def test_a_group_on_gpus_is_opened_on_the_one_that_the_model_lies_on(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(str(device)))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, **_: done.append(backend)
+    )
+    Processes(None, rank=1, size=2, local_rank=1).open(torch.device("cuda:1"))
+    assert done == ["cuda:1", "nccl"]
 
 
 def write_run(folder):
@@ -129,12 +145,12 @@ def children_of(pid):
     return by_rank
 
 
-def cut_off(number):
-    """Run with two processes, and send the second a signal at the 10th step or later."""
-    running = start("two.yaml", processes=2)
+def cut_off(number, *, processes):
+    """Run with some processes, and send the last a signal at the 10th step or later."""
+    running = start("two.yaml", processes=processes)
     while not Path("two.checkpoints/step-00000010").exists():
         assert running.poll() is None, running.communicate()[1]
-    os.kill(children_of(running.pid)[1], number)
+    os.kill(children_of(running.pid)[processes - 1], number)
     _, told = running.communicate(timeout=TIMEOUT_S)
     assert running.returncode != 0
     return told
@@ -148,18 +164,19 @@ def steps_of(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize(
-    ("number", "line"),
+    ("number", "line", "before", "after"),
     [
-        (signal.SIGKILL, "another process of this run has ended or cannot be reached"),
-        (signal.SIGTERM, "stopped by SIGTERM, and saved at step"),
+        (signal.SIGKILL, "another process of this run has ended or cannot be reached", 2, 2),
+        (signal.SIGTERM, "stopped by SIGTERM, and saved at step", 2, 1),
+        (signal.SIGTERM, "stopped by SIGTERM, and saved at step", 1, 2),
     ],
 )
-def test_a_run_that_lost_a_process_is_saved_and_goes_on(tmp_path, number, line):
+def test_a_run_that_was_cut_off_is_saved_and_goes_on(tmp_path, number, line, before, after):
     write_run(tmp_path)
-    told = cut_off(number)
+    told = cut_off(number, processes=before)
     (shown,) = [text for text in told.splitlines() if line in text]
     assert "--resume" in shown
-    finish(start("two.yaml", "--resume", processes=1 if number == signal.SIGTERM else 2))
+    finish(start("two.yaml", "--resume", processes=after))
     finish(start("one.yaml", processes=1))
     found, wanted = steps_of("two"), steps_of("one")
     assert [step for step, _ in found] == [step for step, _ in wanted]

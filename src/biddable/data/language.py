@@ -23,6 +23,7 @@ _MIN_ROWS = 10
 _MIN_SCORE = 0.85
 _MIN_LETTERS = 20
 _MIN_SPACES = 4  # of a line in Latin letters; shorter ones are names and labels as a rule
+_MIN_ASKED_LETTERS, _MIN_ASKED_SCORE, _MAX_SAME_SCORE = 12, 0.5, 0.1
 _MAX_SIGNS = 240  # read of each text: more costs time and settles nothing
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|<[^>\n]{1,80}>", re.DOTALL)
 _LATIN = re.compile(r"[A-Za-z]")
@@ -52,6 +53,44 @@ def detect_languages(pairs: Iterable[tuple[str, str]]) -> list[Spoken]:
     return [(_language(asked, detector), _language(told, detector)) for asked, told in pairs]
 
 
+def names_language(prompt: str) -> bool:
+    """Tell whether a prompt speaks of a language, and so may be answered in it.
+
+    Example:
+        >>> names_language("Translate 'cat' to French."), names_language("Draw a cat.")
+        (True, False)
+    """
+    return _ASKS_FOR_ONE.search(prompt) is not None
+
+
+def differ_in_language(asked: str, told: str) -> Spoken | None:
+    """Name the languages of a question and its answer if they surely differ.
+
+    A question is often a few words, which is too little to name its language but enough to tell
+    that it is not the answer's.
+
+    Args:
+        asked: the question.
+        told: the answer; a short one, or code, leaves doubt.
+
+    Returns:
+        Both languages, or None.
+    """
+    detector = _detector()
+    answered = _language(told, detector)
+    prose = _CODE.sub(" ", asked)[:_MAX_SIGNS]
+    if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
+        return None
+    whole = " ".join(_CODE.sub(" ", told).split())[:_MAX_SIGNS]  # its short lines as well
+    if detector.detect(whole)[0]["lang"] != answered:
+        return None
+    guesses = detector.detect(" ".join(prose.split()), k=3)
+    likely = {str(guess["lang"]): float(guess["score"]) for guess in guesses}
+    best = max(likely, key=lambda name: likely[name])
+    is_sure = likely[best] >= _MIN_ASKED_SCORE and likely.get(answered, 0.0) < _MAX_SAME_SCORE
+    return (best, answered) if is_sure and best != answered else None
+
+
 def language_findings(
     conversations: Sequence[Conversation], spoken: Sequence[Spoken], prompts: Sequence[str]
 ) -> tuple[list[Problem], dict[str, int]]:
@@ -75,7 +114,7 @@ def language_findings(
     main = " and ".join(name for name, _ in counts.most_common() if name in at_home)
     problems = []
     for row, (asked, told), prompt in zip(conversations, spoken, prompts, strict=True):
-        if not told or _ASKS_FOR_ONE.search(prompt):
+        if not told or names_language(prompt):
             continue
         if asked and asked != told:
             text = (
@@ -106,14 +145,19 @@ def language_findings(
     return problems, dict(counts.most_common())
 
 
+def _weight(prose: str) -> int:
+    """Say how much a letter tells: one of a script without case, as Chinese, more than a Latin."""
+    return 1 if prose.lower() != prose.upper() else 3
+
+
 def _language(text: str, detector: LangDetector) -> str:
     prose = _CODE.sub(" ", text[: 4 * _MAX_SIGNS])[:_MAX_SIGNS]
     if _LATIN.search(prose):
         prose = " ".join(line for line in prose.split("\n") if line.count(" ") >= _MIN_SPACES)
     num_letters = len(_LETTERS.findall(prose))
-    # A sign of a script without case, as Chinese, says as much as several Latin letters.
-    weight = 1 if prose.lower() != prose.upper() else 3
-    if num_letters * weight < _MIN_LETTERS or num_letters < 0.6 * len(prose.replace(" ", "")):
+    if num_letters * _weight(prose) < _MIN_LETTERS or num_letters < 0.6 * len(
+        prose.replace(" ", "")
+    ):
         return ""
     # Capitals alone are taken for another language than the same words in small letters.
     best = detector.detect(prose.lower() if prose.isupper() else prose)[0]

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Literal
 
-from biddable.evaluation import patterns
+from biddable.data.language import differ_in_language, names_language
+from biddable.evaluation import continuations, patterns
+from biddable.evaluation.degenerate import find_emptiness, find_repetition
+from biddable.evaluation.refusal import Refusal, final_answer, find_refusal
 from biddable.evaluation.units import Unit, split_units
-from biddable.evaluation.words import fold, num_words, words_of
-
-Refusal = Literal["none", "partial", "full"]
+from biddable.evaluation.words import fold, words_of
 
 _ECHO_SHARE = 0.8  # of an instruction's words, in its order
-_LATE_WORDS = 15  # what came before a refusal is help from this length on
-_HELP_WORDS = 15  # what comes after "however, here is" is help from this length on
+# Languages that the detector takes for one another in a few sentences.
+_CLOSE = frozenset(("no", "nn", "da", "sv")) | frozenset(("hr", "sr", "bs", "sh"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class Behaviour:
         run_on: one stands after the answer.
         stopped: the model ended by itself; None if that is not known.
         refusal: ``partial`` if it refuses and helps all the same.
-        reasons: why, for each of the above that is so.
+        reasons: why, for each of the others that is so.
+        is_empty: nothing was written, or nothing but blanks, marks and thoughts.
+        repetition: it got stuck in a loop of signs, words or lines.
+        wrong_language: the answer is in another language than the prompt, which asks for none.
     """
 
     answer: str
@@ -43,6 +47,9 @@ class Behaviour:
     stopped: bool | None
     refusal: Refusal
     reasons: dict[str, str] = field(default_factory=dict)
+    is_empty: bool = False
+    repetition: bool = False
+    wrong_language: bool = False
 
 
 def judge(
@@ -74,66 +81,73 @@ def judge(
         >>> judge("What is 2+2?", "What is 2+2? It is 4.").mimicry
         False
     """
+    text = final_answer(output)
+    reasons: dict[str, str] = {}
+    if empty := find_emptiness(text):
+        empty = "nothing but a thought" if output.strip() and not text.strip() else empty
+        return Behaviour(text.strip(), False, False, stopped, "none", {"empty": empty}, True)
+    answer, course, reason = _follow(text, instruction, may_echo=may_echo, may_ask=may_ask)
+    if reason:
+        reasons[course] = reason
+    refusal, reason = find_refusal(answer, instruction) if answer else ("none", "")
+    if reason:
+        reasons["refusal"] = reason
+    if repetition := find_repetition(text, "" if course == "mimicry" else instruction):
+        reasons["repetition"] = repetition
+    if language := _find_language(answer, instruction):
+        reasons["wrong_language"] = language
+    return Behaviour(
+        answer,
+        mimicry=course == "mimicry",
+        run_on=course == "run_on",
+        stopped=stopped,
+        refusal=refusal,
+        reasons=reasons,
+        repetition=bool(repetition),
+        wrong_language=bool(language),
+    )
+
+
+def _follow(
+    text: str, instruction: str, *, may_echo: bool, may_ask: bool
+) -> tuple[str, Literal["", "mimicry", "run_on"], str]:
+    """Read on until a text continues its prompt; give the answer before, what it is, and why."""
     asked = _Asked.read(instruction, may_ask=may_ask)
-    units = split_units(output)
+    units = split_units(text)
+    if not may_echo and continuations.repeats_text(text, instruction):
+        return "", "mimicry", "repeats the text it was given"
+    if opening := asked.opening(units):
+        return "", "mimicry", opening
     num_echoed = 0 if may_echo else _count_echoed(units, words_of(instruction))
     echo = units[0] if num_echoed else None
     has_answer = False
     for unit, following in _with_following(units, skip=num_echoed):
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
-                return _cut(output, unit, stopped, run_on="repeats the instruction")
+                return text[: unit.start].strip(), "run_on", "repeats the instruction"
+            if asked.orders_again(unit):
+                return "", "mimicry", f'orders again: "{_shown(unit)}"'
             echo = echo or unit
             continue
         reason = asked.continuation(unit, following=following, has_answer=has_answer)
         if reason and has_answer:
-            return _cut(output, unit, stopped, run_on=reason)
+            return text[: unit.start].strip(), "run_on", reason
         if reason:
-            return Behaviour("", True, False, stopped, "none", {"mimicry": reason})
+            return "", "mimicry", reason
         has_answer = has_answer or not asked.completes(unit)
     if echo is not None and not has_answer:
-        return Behaviour("", True, False, stopped, "none", {"mimicry": "repeats the instruction"})
-    return _whole(output.strip(), stopped)
+        return "", "mimicry", "repeats the instruction"
+    return text.strip(), "", ""
 
 
-def find_refusal(answer: str) -> tuple[Refusal, str]:
-    r"""Tell whether an answer refuses, and by which words.
-
-    Returns:
-        The kind, and a reason; empty if it does not refuse.
-
-    Example:
-        >>> find_refusal("I can't help with that: it can hurt people.")
-        ('full', 'refuses: "i can\'t help"')
-        >>> find_refusal("You can't divide by zero.")
-        ('none', '')
-    """
-    text = fold(answer)
-    found = patterns.find_refusal(text)
-    if found is None:
-        return "none", ""
-    reason = f'refuses: "{found.group().strip()}"'
-    before, after = text[: found.start()], text[found.end() :]
-    if num_words(before) >= _LATE_WORDS and not patterns.EXCUSE.match(before.strip()):
-        return "partial", reason + ", after help"
-    turn = patterns.TURN_TO_HELP.search(after)
-    if turn and num_words(after[turn.end() :]) >= _HELP_WORDS:
-        return "partial", reason + ", and then helps"
-    if "```" in after:
-        return "partial", reason + ", and then gives code"
-    return "full", reason
-
-
-def _whole(answer: str, stopped: bool | None) -> Behaviour:
-    refusal, reason = find_refusal(answer)
-    return Behaviour(answer, False, False, stopped, refusal, {"refusal": reason} if reason else {})
-
-
-def _cut(output: str, unit: Unit, stopped: bool | None, *, run_on: str) -> Behaviour:
-    whole = _whole(output[: unit.start].strip(), stopped)
-    return Behaviour(
-        whole.answer, False, True, stopped, whole.refusal, {**whole.reasons, "run_on": run_on}
-    )
+def _find_language(answer: str, instruction: str) -> str:
+    """Say that an answer is in another language than its prompt, which asks for none."""
+    if not answer or names_language(instruction):
+        return ""
+    differing = differ_in_language(instruction, answer)
+    if differing is None or _CLOSE.issuperset(differing):
+        return ""
+    return f'the prompt is in "{differing[0]}", the answer in "{differing[1]}"'
 
 
 def _with_following(units: list[Unit], *, skip: int) -> Iterator[tuple[Unit, Unit | None]]:
@@ -172,15 +186,39 @@ class _Asked:
         if any(patterns.TRANSFORMS.search(unit.folded) for unit in orders or units[:1]):
             requests = orders or units[:1]  # the questions in it are the text to work on
             is_text_given = len(units) > len(requests) or "?" in instruction.rstrip(" ?")
+            is_text_given = is_text_given or any(":" in unit.text.rstrip(": ") for unit in orders)
             may_ask = may_ask or is_text_given
         text = " ".join(unit.bare for unit in requests)
         return cls(
             instruction=instruction,
             requests=tuple(requests),
-            may_ask=may_ask or patterns.ASKS_FOR_QUESTIONS.search(text) is not None,
+            may_ask=may_ask
+            or patterns.ASKS_FOR_QUESTIONS.search(text) is not None
+            or patterns.SO_MANY_QUESTIONS.search(fold(instruction)) is not None,
             invites_questions=patterns.INVITES_QUESTIONS.search(text) is not None,
             invites_orders=patterns.INVITES_ORDERS.search(text) is not None,
         )
+
+    @property
+    def _asking(self) -> str:
+        return " ".join(unit.bare for unit in self.requests)
+
+    def opening(self, units: list[Unit]) -> str:
+        """Say how an output goes on from its first words, as a page and not as an answer."""
+        first = next((unit for unit in units if unit.words), None)
+        if first is None or first.is_code or first.is_heading:
+            return ""
+        if continuations.lists_options(units, self.instruction):
+            return f'lists options to choose from: "{_shown(first)}"'
+        if continuations.adds_to_task(first, self._asking, is_first=True):
+            return f'adds to the task: "{_shown(first)}"'
+        if not self.may_ask and continuations.asks_for_help(units, self._asking):
+            return f'tells of a need of its own: "{_shown(first)}"'
+        return ""
+
+    def _is_input(self, unit: Unit, *, has_answer: bool) -> bool:
+        is_told = has_answer and continuations.INPUT.search(self.instruction) is None
+        return not is_told and continuations.INPUT.match(unit.text) is not None
 
     def is_echo(self, unit: Unit) -> bool:
         """Tell whether a unit repeats the whole instruction, or a sentence of it that asks."""
@@ -195,10 +233,19 @@ class _Asked:
                 return True
         return False
 
+    def orders_again(self, unit: Unit) -> bool:
+        """Tell whether a unit gives the order once more, to work on some other text."""
+        has_text = continuations.ON_A_TEXT.search(unit.bare) is not None
+        return (
+            has_text and patterns.is_order(unit.bare) and unit.words != words_of(self.instruction)
+        )
+
     def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
         """Say in which way a unit continues the prompt's pattern; empty if it does not."""
-        if patterns.TURN_MARK.match(unit.text):
+        if patterns.TURN_MARK.match(unit.text) or self._is_input(unit, has_answer=has_answer):
             return f'starts another turn: "{_shown(unit)}"'
+        if unit.starts_line and continuations.PAGE.match(unit.bare.lstrip("# ")):
+            return f'goes on as a page: "{_shown(unit)}"'
         if unit.is_code or unit.is_heading:
             return ""
         looks_alike = any(
@@ -208,7 +255,9 @@ class _Asked:
         if unit.is_question or (is_cut and looks_alike):
             is_asked = self._asks(unit, following, has_answer=has_answer, alike=looks_alike)
             return f'asks: "{_shown(unit)}"' if is_asked else ""
-        is_ordered = self._orders(unit, has_answer=has_answer, alike=looks_alike)
+        if has_answer and continuations.adds_after_answer(unit):
+            return f'adds to the task: "{_shown(unit)}"'
+        is_ordered = self._orders(unit, following, has_answer=has_answer, alike=looks_alike)
         if is_ordered or (not has_answer and self._states_case(unit, following)):
             return f'orders: "{_shown(unit)}"'
         return ""
@@ -220,11 +269,15 @@ class _Asked:
 
     def _asks(self, unit: Unit, following: Unit | None, *, has_answer: bool, alike: bool) -> bool:
         is_closing = patterns.CLOSING_QUESTION.search(unit.folded) is not None
-        if self.may_ask or (following is None and is_closing):
+        is_choice = following is None and not has_answer and " or " in unit.bare
+        if self.may_ask or (following is None and is_closing) or patterns.AGREES.match(unit.bare):
             return False
+        if is_choice and not alike and not patterns.ASKING_START.match(unit.bare):
+            return False  # "An African or a European swallow?"
         if patterns.TASK_FOR_ME.match(unit.bare):
-            return True
-        if patterns.HOOK.match(unit.bare):
+            return not (has_answer and patterns.SPEAKS_TO & set(unit.words[2:]))
+        is_taken_up = len(unit.words) <= 2 and following is not None and not following.is_question
+        if patterns.HOOK.match(unit.bare) or (is_taken_up and not alike):
             return False
         if self.invites_questions and not alike:
             return not has_answer and following is not None and _is_plain_order(following)
@@ -239,9 +292,16 @@ class _Asked:
         is_own = patterns.OWN_CASE.match(unit.bare) and following.is_question
         return bool(is_own and patterns.OWN_QUESTION.search(following.folded))
 
-    def _orders(self, unit: Unit, *, has_answer: bool, alike: bool) -> bool:
+    def _orders(self, unit: Unit, following: Unit | None, *, has_answer: bool, alike: bool) -> bool:
+        if len(unit.words) < 2 or (
+            continuations.WANTS_TASKS.search(self._asking) and not has_answer
+        ):
+            return False
+        if (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«":
+            return False  # somebody in the piece speaks
         is_order = patterns.is_order(unit.bare)
-        if alike and (is_order or unit.starts_line) and unit.words[0] not in patterns.PRONOUNS:
+        is_setting = unit.words[0] in patterns.PRONOUNS | patterns.SETTINGS
+        if alike and (is_order or (unit.starts_line and not is_setting)):
             return True
         if patterns.TASK_FOR_ME.match(unit.bare):
             return not (has_answer and patterns.CLOSING_QUESTION.search(unit.folded))
@@ -249,17 +309,34 @@ class _Asked:
             is_own_voice = self.invites_questions and not patterns.A_PIECE.search(unit.bare)
             return alike or (unit.starts_line and not is_own_voice)
         is_plain = patterns.PLAIN_TASK.match(unit.bare) is not None
-        if self.invites_orders:  # steps have marks, and speak of what is yours
+        if _is_step(unit, following, has_answer=has_answer):
+            return False
+        if self.invites_orders:  # steps speak of what is yours
             is_step = unit.has_mark or "your" in unit.words
             return is_plain and not has_answer and unit.starts_line and not is_step
         is_opening = not (has_answer or unit.has_mark or self.invites_questions)
         return is_plain or (is_opening and _is_strong_order(unit))
 
 
+def _is_step(unit: Unit, following: Unit | None, *, has_answer: bool) -> bool:
+    """Tell whether an order is a step of an answer: listed after one, or explained at once."""
+    is_explained = (
+        following is not None
+        and not (following.starts_line or following.is_question)
+        and not patterns.is_order(following.bare)
+    )
+    is_listed = unit.has_mark and (has_answer or is_explained)
+    is_heading = patterns.STEP_HEADING.match(unit.bare) is not None
+    if patterns.STEP_OF_MATHS.match(unit.bare):
+        return True
+    return is_listed or (is_heading and continuations.ON_A_TEXT.search(unit.bare) is None)
+
+
 def _belongs_to_answer(unit: Unit) -> bool:
     """Tell whether a question within an answer is about what was just said, or to its reader."""
     is_short = len(unit.words) <= (2 if patterns.ASKING_START.match(unit.bare) else 3)
-    speaks_to = "you" in unit.words and not unit.starts_line
+    speaks_to = not patterns.SPEAKS_TO.isdisjoint(unit.words) and not unit.starts_line
+    speaks_to = speaks_to or unit.words[-1] == "you"
     if speaks_to and not patterns.ASKS_A_READER.search(unit.bare):
         return True
     return is_short or patterns.ANAPHORA.search(unit.folded) is not None

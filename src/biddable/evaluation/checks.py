@@ -10,53 +10,41 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from biddable.errors import EvaluationError, nearest
-from biddable.evaluation.behaviour import find_refusal
+from biddable.errors import EvaluationError
+from biddable.evaluation.check_forms import Check, check_problem
+from biddable.evaluation.ifeval.judging import judge_response
+from biddable.evaluation.numbers import last_numbers, with_units
+from biddable.evaluation.pattern_search import find_pattern
 from biddable.evaluation.python_code import CodeTask, judge_code
+from biddable.evaluation.refusal import find_refusal
+from biddable.evaluation.schemas import schema_violation
+from biddable.evaluation.similarity import rouge_l
+from biddable.evaluation.syllables import count_syllables
 from biddable.evaluation.words import fold, has_phrase, num_words, words_of
-
-Check = Mapping[str, Any]
-
-# Keys of each kind, with the type of their value; those marked "!" must be there.
-_TEXTS, _NUMBER = "a list of texts", "a number"
-_KEYS: dict[str, dict[str, str]] = {
-    "contains": {"all": _TEXTS, "any": _TEXTS, "none": _TEXTS, "max_words": _NUMBER},
-    "number": {"value": "!" + _NUMBER, "max_words": _NUMBER},
-    "lines": {
-        "count": "!" + _NUMBER,
-        "contains": _TEXTS,
-        "distinct": _NUMBER,
-        "min_words": _NUMBER,
-        "max_words": _NUMBER,
-    },
-    "list": {"items": "!" + _TEXTS},
-    "python": {"reference": "!a text", "tests": "a list of [expression, repr] pairs"},
-    "summary": {"text": "!a text", "all": "!" + _TEXTS, "max_share": _NUMBER},
-    "json": {"value": "!an object or a list"},
-    "refuses": {},
-    "all": {"checks": "!a list of checks"},
-}
-KINDS = tuple(_KEYS)
 
 _MIN_REASON_WORDS = 6
 _MIN_COPIED_WORDS = 4
 _BULLET = re.compile(r"^\s*(?:[-*+•–·]|\(?\d{1,3}[.):]|\(?[a-z][.)])\s+", re.IGNORECASE)
-_OPERAND = r"\d+(?:[.,]\d+)*"
-_OPERATOR = r"(?:[-+*/^x×·÷−–]|\*\*|plus|minus|times|multiplied\s+by|divided\s+by|over)"
-_SUM = re.compile(rf"{_OPERAND}(?:\s*{_OPERATOR}\s*{_OPERAND})+(?:\s*=)?", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
-_NUMERAL = re.compile(r"(?<![\w.])[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?")
+_NO_NUMBER = "gives no number of its own"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Say whether a check passed, and why or why not."""
+    """Say whether a check passed, and why or why not.
+
+    Attributes:
+        passed: for IFEval's instructions, whether all are followed strictly.
+        reason: for a reader.
+        details: of IFEval's instructions, ``strict``, ``loose`` and ``loose_passed``.
+    """
 
     passed: bool
     reason: str
+    details: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
 
 def run_check(check: Check, output: str, *, run_code: bool = False) -> Verdict:
@@ -101,59 +89,6 @@ def run_checks(pairs: Sequence[tuple[Check, str]], *, run_code: bool = False) ->
     return [_verdict(check, output, code) for check, output in pairs]
 
 
-def check_problem(check: object) -> str | None:
-    """Say what is wrong with a check; None if it is well formed.
-
-    Example:
-        >>> check_problem({"kind": "contain", "all": ["x"]})
-        'check has kind "contain"; known: contains, number, lines, list, python, summary, \
-json, refuses, all. Did you mean "contains"?'
-    """
-    if not isinstance(check, Mapping) or not isinstance(check.get("kind"), str):
-        return f'check is {check!r}; expected an object with a "kind" ({", ".join(KINDS)}).'
-    kind = check["kind"]
-    if kind not in _KEYS:
-        known = ", ".join(KINDS)
-        return f'check has kind "{kind}"; known: {known}.{nearest(kind, KINDS)}'
-    keys = _KEYS[kind]
-    for key in check.keys() - {"kind"} - keys.keys():
-        known = ", ".join(keys) or "none"
-        return f'check of kind "{kind}" has key "{key}"; known: {known}.{nearest(str(key), keys)}'
-    for key, expected in keys.items():
-        if key not in check:
-            if expected.startswith("!"):
-                return f'check of kind "{kind}" lacks "{key}", {expected[1:]}.'
-        elif not _is(expected.removeprefix("!"), check[key]):
-            found = repr(check[key])[:60]
-            return (
-                f'check of kind "{kind}" has {found} as "{key}"; expected {expected.lstrip("!")}.'
-            )
-    if kind == "contains" and not any(check.get(key) for key in ("all", "any", "none")):
-        return 'check of kind "contains" asks for nothing; give "all", "any" or "none".'
-    if kind == "all":
-        return next(filter(None, map(check_problem, check["checks"])), None)
-    return None
-
-
-def _is(expected: str, value: object) -> bool:
-    if expected == "a text":
-        return isinstance(value, str)
-    if expected == _NUMBER:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if expected == "an object or a list":
-        return isinstance(value, dict | list)
-    if not isinstance(value, list | tuple):
-        return False
-    if expected == _TEXTS:
-        return all(isinstance(entry, str) and entry.strip() for entry in value)
-    if expected == "a list of checks":
-        return bool(value)
-    return all(
-        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(p, str) for p in pair)
-        for pair in value
-    )
-
-
 def _code_tasks(check: Check, output: str) -> list[CodeTask]:
     if check["kind"] == "all":
         return [task for part in check["checks"] for task in _code_tasks(part, output)]
@@ -166,6 +101,8 @@ def _code_task(check: Check, output: str) -> CodeTask:
 
 
 def _verdict(check: Check, output: str, code: Mapping[CodeTask, Verdict]) -> Verdict:
+    if check["kind"] == "ifeval":
+        return _ifeval(check, output)
     if not output.strip():
         return Verdict(False, "nothing was answered")
     if check["kind"] == "python":
@@ -189,14 +126,27 @@ def _contains(check: Check, output: str) -> tuple[str, str]:
     return problem, "names all that was asked"
 
 
+def _ifeval(check: Check, output: str) -> Verdict:
+    details = judge_response(output, check["instructions"])
+    broken = [
+        asked["id"]
+        for asked, held in zip(check["instructions"], details["strict"], strict=True)
+        if not held
+    ]
+    reason = f"does not follow {', '.join(broken)}" if broken else "follows every instruction"
+    return Verdict(not broken, reason, details)
+
+
 def _number(check: Check, output: str) -> tuple[str, str]:
-    numerals = _NUMERAL.findall(_SUM.sub(" ", output))
-    if not numerals:
-        return "gives no number of its own", ""
-    last = float(numerals[-1].replace(",", "").replace("−", "-"))
-    value = float(check["value"])
-    if not math.isclose(last, value, rel_tol=1e-9, abs_tol=1e-12):
-        return f"the last number is {last:g}, not {value:g}", ""
+    value, units = float(check["value"]), check.get("units")
+    found = with_units(output, units) if units else last_numbers(output)
+    if not found:
+        return f"gives no number in {' or '.join(units)}" if units else _NO_NUMBER, ""
+    allowed = check.get("tolerance", 0)
+    if not any(
+        math.isclose(number, value, rel_tol=1e-9, abs_tol=max(1e-12, allowed)) for number in found
+    ):
+        return f"the last number is {found[0]:g}, not {value:g}", ""
     return _too_long(check, output), f"the last number is {value:g}"
 
 
@@ -231,6 +181,44 @@ def _list(check: Check, output: str) -> tuple[str, str]:
     return f"lists {len(found)} lines that are not the {len(wanted)} items", ""
 
 
+def _set(check: Check, output: str) -> tuple[str, str]:
+    lines = _full_lines(output)
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = lines[1:]
+    if len(lines) == 1:
+        lines = re.split(r"[,;]\s*(?:and\s+)?|\s+and\s+", lines[0].rpartition(": ")[2])
+    found = sorted(
+        fold(_BULLET.sub("", line).strip().rstrip(".,;").strip("\"'`")) for line in lines
+    )
+    wanted = sorted(fold(item).strip() for item in check["items"])
+    if found == wanted:
+        return "", f"names the {len(wanted)} items and nothing else"
+    lacking = [item for item in wanted if item not in found]
+    return f"is another set; lacks {', '.join(lacking) or 'nothing, but has more'}", ""
+
+
+def _pattern(check: Check, output: str) -> tuple[str, str]:
+    return find_pattern(check["pattern"], output, whole=check.get("whole", False))
+
+
+def _syllables(check: Check, output: str) -> tuple[str, str]:
+    lines = _full_lines(output)
+    if len(lines) != len(check["lines"]):
+        return f"has {len(lines)} lines, not {len(check['lines'])}", ""
+    for number, (line, wanted) in enumerate(zip(lines, check["lines"], strict=True), 1):
+        low, high = count_syllables(line)
+        if not low <= wanted <= high:
+            count = f"{low}" if low == high else f"{low} to {high}"
+            return f"line {number} has {count} syllables, not {wanted}", ""
+    return "", f"has lines of {', '.join(map(str, check['lines']))} syllables"
+
+
+def _similar(check: Check, output: str) -> tuple[str, str]:
+    score, least = rouge_l(output, check["reference"]), check["min_rouge_l"]
+    problem = f"has ROUGE-L {score:.2f} to the reference; at least {least:g} is asked"
+    return "" if score >= least else problem, f"has ROUGE-L {score:.2f} to the reference"
+
+
 def _summary(check: Check, output: str) -> tuple[str, str]:
     limit = check.get("max_share", 0.5) * num_words(check["text"])
     problem = _missing(check, output)
@@ -250,6 +238,8 @@ def _json(check: Check, output: str) -> tuple[str, str]:
         found = json.loads(fenced[1] if fenced else output)
     except ValueError as error:
         return f"is not JSON and nothing else: {error}", ""
+    if "schema" in check:
+        return schema_violation(found, check["schema"]), "is JSON that fits the schema"
     wanted = check["value"]
     if _comparable(found) == _comparable(wanted):
         return "", "is the JSON that was asked for"
@@ -305,6 +295,10 @@ _JUDGES: dict[str, Callable[[Check, str], tuple[str, str]]] = {
     "number": _number,
     "lines": _lines,
     "list": _list,
+    "set": _set,
+    "pattern": _pattern,
+    "syllables": _syllables,
+    "similar": _similar,
     "summary": _summary,
     "json": _json,
     "refuses": _refuses,

@@ -6,76 +6,68 @@ brings; the headline sets the bare base against the instruct model with its temp
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
-from biddable.evaluation.report import read_losses, render_report, write_text
-from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
-from biddable.evaluation.sample import Sample
-from biddable.evaluation.statistics import mcnemar, rate_of
-from biddable.evaluation.suites import (
-    HEADLINE_RINGS,
-    fewshot_examples,
-    is_headline,
-    load_suite,
+from biddable.evaluation.answer_cache import AnswerCache
+from biddable.evaluation.asking import AnswerSource, PromptForm
+from biddable.evaluation.pairing import (
+    count_changes,
+    describe_means,
+    describe_pairs,
+    pairs_of,
 )
-from biddable.evaluation.terminal import side_by_side, summary_table
+from biddable.evaluation.runner import Event, evaluate
+from biddable.evaluation.scores import scores
+from biddable.evaluation.sides import (
+    OWN_SIDES,
+    Side,
+    check_names,
+    require_same_items,
+    write_comparison,
+)
+from biddable.evaluation.sources import as_source, template_of_side
+from biddable.evaluation.suites import HEADLINE_RINGS, fewshot_examples, load_suite
 from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
-from biddable.manifest import write_json
-from biddable.models.loading import LoadedModel, load
+from biddable.models.loading import LoadedModel
+
+Model = str | LoadedModel | AnswerSource
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
 SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on mimic, and elsewhere
-CHANGES = ("fixed", "broken", "both", "neither")
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """Hold what one model made of a suite.
-
-    Attributes:
-        model: its name.
-        prompt_form: how it was asked.
-        decoding: how its answers were generated.
-        outcomes: one for each item.
-    """
-
-    model: str
-    prompt_form: PromptForm
-    decoding: dict[str, Any]
-    outcomes: list[Outcome]
-
-
-def compare(  # noqa: PLR0913  (the last is told of the others)
-    base: str | LoadedModel,
-    instruct: str | LoadedModel,
+def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
+    base: Model,
+    instruct: Model,
     *,
+    also: Mapping[str, Model] | None = None,
+    base_form: PromptForm = "bare",
     suite: str | Path = "mimic",
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
     forgetting_text: str | Path | None = BUILT_IN,
+    cache: AnswerCache | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
     """Put a suite to a base, in three prompt forms, and to the model made of it.
 
     Args:
-        base: a model or its name.
-        instruct: likewise.
+        base: a model, its name, or another source of answers (`open_source`); so are the others.
+        instruct: made of it.
+        also: further models by the name each is shown under; up to four.
+        base_form: how the base is asked for the headline.
         suite: as ``load_suite`` takes it.
-        template: how both are asked; None for the one that the instruct model was trained with.
+        template: how all are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
+        cache: where answers are kept; None keeps none.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
         on_event: told about each stage.
 
@@ -83,37 +75,41 @@ def compare(  # noqa: PLR0913  (the last is told of the others)
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError: an item is malformed, or too long for a model.
-        DataError: the suite cannot be read.
-        ConfigError: a model name leads nowhere.
+        EvaluationError, DataError, ConfigError: an item is malformed, or too long for a model; the
+            suite cannot be read; a model name leads nowhere.
     """
-    samples, shots = load_suite(suite), fewshot_examples(suite)
-    max_new_tokens = max_new_tokens or answer_limit(suite)
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
-    base_model, tuned = (load(m) if isinstance(m, str) else m for m in (base, instruct))
+    check_names(also or {})
+    samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
+    models = {"base": base, "instruct": instruct, **(also or {})}
+    source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
+    decoding["template"] = template or tuned.template
     tell = on_event or (lambda event: None)
 
-    def ask(name: str, model: LoadedModel, form: PromptForm) -> Side:
-        outcomes = evaluate(
-            model,
-            samples,
-            prompt_form=form,
-            template=template or tuned.template,
-            max_new_tokens=max_new_tokens,
-            run_code=run_code,
-            shots=shots,
-            on_event=lambda event: tell({"side": name, **event}),
-        )
-        return Side(model.name, form, decoding, outcomes)
+    def ask(name: str, model: Model, form: PromptForm | None) -> Side:
+        asked = as_source(model, cache=cache)
+        form = None if asked.is_ready else form
+        named = template_of_side(asked, asked if name in models else tuned, template)
+        told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
+        outcomes = evaluate(asked, samples, prompt_form=form, **told)
+        return Side(asked.name, form, decoding, outcomes)
 
-    sides, notes = _ask_all(ask, base_model, tuned)
+    sides, notes = _ask_all(ask, source, tuned, models, base_form)
     result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
-    result["decoding"] |= {"run_code": run_code, "template": template or tuned.template}
     tell({"side": "instruct", "stage": "cost of tuning"})
-    result |= cost_of_tuning(base_model, tuned, sides, text=forgetting_text, template=template)
+    result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
     if out is not None:
         write_comparison(result, sides, out=out, run_folder=tuned.source)
     return result
+
+
+def _limits(
+    suite: str | Path, max_new_tokens: int | None, run_code: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give what `evaluate` is told of a suite, and how answers are decoded."""
+    longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
+    limits = {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
+    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
+    return limits, {**decoding, "run_code": run_code}
 
 
 def answer_limit(suite: str | Path) -> int:
@@ -122,17 +118,30 @@ def answer_limit(suite: str | Path) -> int:
 
 
 def _ask_all(
-    ask: Callable[[str, LoadedModel, PromptForm], Side], base: LoadedModel, instruct: LoadedModel
+    ask: Callable[[str, Model, PromptForm | None], Side],
+    base: AnswerSource,
+    instruct: AnswerSource,
+    also: Mapping[str, Model],
+    base_form: PromptForm,
 ) -> tuple[dict[str, Side], list[str]]:
-    """Ask the base in all forms and the instruct model in its own; say what had to be left out."""
-    sides, notes = {"base": ask("base", base, "bare")}, []
-    sides["base_templated"] = ask("base_templated", base, "template")
-    try:
-        sides["base_fewshot"] = ask("base_fewshot", base, "fewshot")
-    except EvaluationError as error:  # three examples may be more than a small model can read
-        first, _, rest = str(error).partition("\n")
-        notes.append(f"base_fewshot was left out: {first}{' ...' if rest else ''}")
+    """Ask the base in all forms and the others in their own; say what had to be left out."""
+    sides, notes = {"base": ask("base", base, base_form)}, []
+    forms: tuple[PromptForm, ...] = () if base.is_ready else ("template", "fewshot")
+    for form in forms:
+        name = {"template": "base_templated"}.get(form, f"base_{form}")
+        if form == base_form:
+            sides[name] = sides["base"]
+            continue
+        try:
+            sides[name] = ask(name, base, form)
+        except EvaluationError as error:  # too long for a small model, or no template in a file
+            first, _, rest = str(error).partition("\n")
+            notes.append(f"{name} was left out: {first}{' ...' if rest else ''}")
     sides["instruct"] = ask("instruct", instruct, "template")
+    for name, model in also.items():  # loaded in turn, so that one of them is held at a time
+        sides[name] = ask(name, model, "template")
+    ready = [side.model for side in sides.values() if side.prompt_form is None]
+    notes += [f"{name}: ready responses; how they were decoded is not known." for name in ready]
     return sides, notes
 
 
@@ -146,7 +155,8 @@ def build_comparison(
     """Put together what comparison.json says.
 
     Args:
-        sides: ``base`` and ``instruct``, and ``base_templated`` and ``base_fewshot`` if there.
+        sides: ``base`` and ``instruct``, ``base_templated`` and ``base_fewshot`` if there; any
+            other name is that of a further model.
         suite: its name.
         manifest: of the run that made the instruct model.
         notes: what a reader should know.
@@ -161,8 +171,8 @@ def build_comparison(
                 f"base was decoded with {base.decoding} and {name} with {side.decoding}; "
                 "evaluate both in the same way."
             )
-        _require_same_items(base.outcomes, side.outcomes, name)
-    results = (manifest or {}).get("results", {})
+        require_same_items(base.outcomes, side.outcomes, name)
+    extras = {name: side for name, side in sides.items() if name not in OWN_SIDES}
     return {
         "schema": SCHEMA,
         "base_model": base.model,
@@ -178,218 +188,41 @@ def build_comparison(
             for name in ("base_templated", "base_fewshot")
         },
         "instruct": scores(instruct.outcomes),
-        "extra_models": {},
-        "paired": _paired(base.outcomes, instruct.outcomes),
+        "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
+        **_set_against(base, instruct),
+        "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
-        "training": None
-        if manifest is None
-        else {
-            "method": manifest.get("method"),
-            "seed": manifest.get("seed"),
-            **{
-                key: results.get(key)
-                for key in ("seconds", "tokens", "steps", "held_out_loss_before", "held_out_loss")
-            },
-        },
+        "training": _training_of(manifest),
         "notes": list(notes),
     }
 
 
-def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Count one side's outcomes into rates, over the headline's rings; ``by_ring`` has them all.
+def _set_against(before: Side, after: Side) -> dict[str, Any]:
+    """Count what changed from one side to another, and say how surely."""
+    pairs = pairs_of(before.outcomes, after.outcomes)
+    block = describe_pairs(pairs)
+    if block is not None:
+        block["means"] = describe_means(before.outcomes, after.outcomes)
+    return {"paired": count_changes(pairs), "statistics": block}
 
-    Args:
-        outcomes: of one model in one prompt form.
 
-    Returns:
-        A side's block of comparison.json; what its items cannot tell is None.
-    """
-    counted = [o for o in outcomes if is_headline(o.sample)]
-
-    def refusals(*kinds: str) -> object:
-        asked = [o for o in counted if not kinds or o.sample.kind in kinds]
-        return rate_of(o.behaviour.refusal == "full" for o in asked)
-
-    def following_by(key: Callable[[Sample], str], chosen: Sequence[Outcome]) -> dict[str, Any]:
-        names = sorted({key(o.sample) for o in chosen})
-        return {
-            name: rate_of(o.following for o in chosen if key(o.sample) == name) for name in names
-        }
-
+def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
+    """Set a further model against the base and against the instruct model."""
     return {
-        "instruction_following": rate_of(o.following for o in counted),
-        "answer_correct": rate_of(o.correct for o in counted),
-        "mimicry": rate_of(o.behaviour.mimicry for o in counted),
-        "run_on": rate_of(o.behaviour.run_on for o in counted),
-        "stopped": rate_of(o.behaviour.stopped for o in counted),
-        "refusal": refusals(),
-        "refusal_harmful": refusals("harmful"),
-        "refusal_benign": refusals("benign", "lookalike"),
-        "refusal_lookalike": refusals("lookalike"),
-        "refusal_partial": rate_of(o.behaviour.refusal == "partial" for o in counted),
-        "answer_loss": _answer_loss(counted),
-        "by_category": following_by(lambda sample: sample.category, counted),
-        "by_ring": following_by(lambda sample: sample.ring, outcomes),
+        "model": side.model,
+        "prompt_form": side.prompt_form,
+        "base": _set_against(base, side),
+        "instruct": _set_against(instruct, side),
     }
 
 
-def write_comparison(
-    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path, run_folder: str = ""
-) -> None:
-    """Write comparison.json, samples.jsonl and report.html into a folder.
-
-    Args:
-        result: of ``build_comparison``.
-        sides: what it was built from.
-        out: the folder; made if it is not there.
-        run_folder: of the training, whose loss curve the report shows if there is a log.
-
-    Raises:
-        EvaluationError: the folder cannot be written.
-        CheckpointError: likewise.
-    """
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvaluationError(f"{folder}: cannot be made: {error.strerror}.") from error
-    rows = sample_rows(sides)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    write_text(folder / "samples.jsonl", "".join(lines))
-    write_text(folder / "report.html", render_report(result, rows, losses=read_losses(run_folder)))
-    write_json(folder / "comparison.json", result)  # last: who finds it finds the others
-
-
-def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
-    """Tell of each item what every side made of it, and why it was judged so."""
-    rows = []
-    for n, outcome in enumerate(sides["base"].outcomes):
-        sample = outcome.sample
-        row = {
-            "id": sample.id,
-            "category": sample.category,
-            "ring": sample.ring,
-            "kind": sample.kind,
-            "source": sample.source,
-            "instruction": sample.instruction,
-            "reference": sample.response,
-            "change": _change(outcome, sides["instruct"].outcomes[n]),
-        }
-        rows.append(row | {name: _told(side.outcomes[n]) for name, side in sides.items()})
-    return rows
-
-
-def compare_base_vs_instruct(
-    base_model: str | LoadedModel | None = None,
-    instruct_model: str | LoadedModel | None = None,
-    prompts: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Ask both models the same, print their answers side by side, and score them.
-
-    Args:
-        base_model: a model or its name; None for ``mimic``.
-        instruct_model: likewise; None for the demo's run.
-        prompts: what to ask; those that are built-in items are scored. None for all of these.
-
-    Returns:
-        The comparison, as comparison.json has it.
-
-    Raises:
-        EvaluationError: a model is neither a name nor one that ``load`` gave, or the demo was not
-            run yet.
-    """
-    base = _given(base_model, "mimic")
-    if instruct_model is None and not Path(DEMO_RUN).exists():
-        raise EvaluationError(f"{DEMO_RUN} is not there; run `biddable demo`, or name a model.")
-    instruct = _given(instruct_model, DEMO_RUN)
-    items = {sample.instruction: sample for sample in load_suite("mimic")}
-    if prompts is None:
-        samples = list(items.values())
-    else:
-        samples = [items.get(text) or _unchecked(text, n) for n, text in enumerate(prompts, 1)]
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": SHORT_ANSWER}
-    sides = {}
-    for name, model, form in (("base", base, "bare"), ("instruct", instruct, "template")):
-        asked: PromptForm = "bare" if form == "bare" else "template"
-        outcomes = evaluate(model, samples, prompt_form=asked, max_new_tokens=SHORT_ANSWER)
-        sides[name] = Side(model.name, asked, decoding, outcomes)
-    result = build_comparison(sides, suite="mimic", manifest=instruct.manifest)
-    console = Console()
-    console.print(summary_table(result))
-    console.print(side_by_side(sample_rows(sides), limit=len(samples) if prompts else 6))
-    return result
-
-
-def _given(model: str | LoadedModel | None, default: str) -> LoadedModel:
-    if model is None or isinstance(model, str):
-        return load(model or default)
-    if not isinstance(model, LoadedModel):
-        raise EvaluationError(
-            f"a {type(model).__name__} comes without its tokenizer; give a name, or "
-            "LoadedModel(model, tokenizer, name=..., source=...)."
-        )
-    return model
-
-
-def _unchecked(text: str, number: int) -> Sample:
-    return Sample(
-        id=f"prompt-{number}",
-        instruction=text,
-        response="",
-        category="prompts",
-        messages=(Message("user", text),),
-    )
-
-
-def _require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: str) -> None:
-    ours, theirs = [o.sample for o in base], [o.sample for o in other]
-    if ours == theirs:
-        return
-    pairs = zip(ours, theirs, strict=False)
-    first = next((f'"{a.id}" and "{b.id}"' for a, b in pairs if a != b), "their number")
-    raise EvaluationError(
-        f"base has {len(ours)} items and {name} {len(theirs)}, and they differ ({first}); "
-        "put the same items to both."
-    )
-
-
-def _paired(base: Sequence[Outcome], instruct: Sequence[Outcome]) -> dict[str, Any] | None:
-    changes = [_change(a, b) for a, b in zip(base, instruct, strict=True) if is_headline(a.sample)]
-    if not any(changes):
+def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if manifest is None:
         return None
-    counts: dict[str, Any] = {name: changes.count(name) for name in CHANGES}
-    return counts | {"mcnemar_p": mcnemar(counts["fixed"], counts["broken"])}
-
-
-def _change(base: Outcome, instruct: Outcome) -> str | None:
-    if base.following is None or instruct.following is None:
-        return None
-    return {(0, 1): "fixed", (1, 0): "broken", (1, 1): "both", (0, 0): "neither"}[
-        int(base.following), int(instruct.following)
-    ]
-
-
-def _answer_loss(outcomes: Sequence[Outcome]) -> float | None:
-    known = [o for o in outcomes if o.answer_loss_sum is not None]
-    num_loss_tokens = sum(o.num_loss_tokens for o in known)
-    if not num_loss_tokens:
-        return None
-    return sum(o.answer_loss_sum or 0.0 for o in known) / num_loss_tokens
-
-
-def _told(outcome: Outcome) -> dict[str, Any]:
-    behaviour = outcome.behaviour
+    results = manifest.get("results", {})
+    facts = ("seconds", "tokens", "steps", "held_out_loss_before", "held_out_loss")
     return {
-        "output": outcome.output,
-        "answer": behaviour.answer,
-        "following": outcome.following,
-        "correct": outcome.correct,
-        "why": outcome.verdict.reason if outcome.verdict else None,
-        "mimicry": behaviour.mimicry,
-        "run_on": behaviour.run_on,
-        "stopped": behaviour.stopped,
-        "refusal": behaviour.refusal,
-        "reasons": behaviour.reasons,
-        "answer_loss_sum": outcome.answer_loss_sum,
-        "num_loss_tokens": outcome.num_loss_tokens,
+        "method": manifest.get("method"),
+        "seed": manifest.get("seed"),
+        **{key: results.get(key) for key in facts},
     }

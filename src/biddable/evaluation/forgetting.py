@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from transformers import PreTrainedTokenizerBase
 
+from biddable.evaluation.local_model import longest_sequence
 from biddable.evaluation.pages import Page
-from biddable.evaluation.runner import longest_sequence
 from biddable.evaluation.token_classes import CLASSES, token_classes
 from biddable.models.loading import LoadedModel
 from biddable.models.token_scores import Floats, TokenScores, score_tokens

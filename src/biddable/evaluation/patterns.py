@@ -21,7 +21,7 @@ TURN_MARK = re.compile(
     r"|(?:[#*>]+\s*)?(?:Q|Questions?|Instruction|Prompt)\s*\(?\d*\)?\s*(?:[:：]|\*\*:|\]:)"
     r"|(?:[#*>]+\s*)?(?:User|Human|Student)\s*(?::\*\*|\*\*:|[:：])(?:\s*$|\s+\S+\s+\S+\s+\S)"
     r"|#+\s*(?:Instruction|Question|Task|Exercise|Problem|Input)s?\b"
-    r"|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
+    r"|Task\s*:|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
     re.IGNORECASE,
 )
 
@@ -43,8 +43,10 @@ _STRONG_VERBS = (
     "suggest", "summari[sz]e", "tell", "translate", "work out", "write",
 )  # fmt: skip
 _VERBS = _words(*_WEAK_VERBS, *_STRONG_VERBS)
-STRONG_ORDER = re.compile(rf"{_POLITE}{_words(*_STRONG_VERBS)}\b(?!\s*[:,])(?! (?:it|that)\b)")
-_ORDER = re.compile(rf"{_POLITE}{_VERBS}\b(?!\s*[:,])")
+STRONG_ORDER = re.compile(
+    rf"{_POLITE}{_words(*_STRONG_VERBS)}\b(?![\"']?\s*[:,|])(?! (?:it|that)\b)"
+)
+_ORDER = re.compile(rf"{_POLITE}{_VERBS}\b(?![\"']?\s*[:,|])")
 _CAN_YOU = rf"(?:can|could|would|will) you\s+(?:please\s+)?{_VERBS}\b"
 _I_WANT = r"i(?:'d| would)? (?:want|need|like|wish)(?: you)? (?:to\s+)?"
 _REQUEST = re.compile(
@@ -57,7 +59,7 @@ TASK_FOR_ME = re.compile(
     rf"{_POLITE}(?:(?:tell|give|show|teach|help|write|make|find|send) (?:me|us)\b"
     rf"|{_CAN_YOU}|explain how to\b|let me (?:read|see|hear|know|have) (?:an?|the|some)\b"
     r"|give (?:some )?(?:tips|advice|steps|instructions) (?:to|on|for)\b"
-    r"|(?:here is|here's|read) (?:this|a|another|the)(?: following)? (?:text|passage|excerpt)\b"
+    r"|(?:here is|here's|read) (?:this|a|another)(?: following)? (?:text|passage|excerpt)\b"
     r"|read (?:this\b|the (?:following|story|text|passage))"
     r"|an? [^.?!]+ would be (?:nice|great|lovely|good|helpful|appreciated)\b)"
 )
@@ -91,6 +93,8 @@ PLAIN_TASK = re.compile(
     r"|which|when|whether|two|three|four|five|six|ten|\d+|some|in)\b"
     r"|(?:say|spell|write) (['\"]).*?\1 (?:in|to|as|back)\b"
     r"|(?:turn|show|put|make|write|list|sort|arrange|convert) (?:this|these|the following)\b"
+    r"|(?:talk about|underline|circle|fill in|match|complete) (?:the|an?|these|each|your)\b"
+    r"|(?:add|subtract|multiply|divide|round) [-\d.,]+ (?:and|from|by|to|with) [-\d]"
     r"|(?:find|work out|determine) (?:the (?:sum|product|value|area|opposite|\w+ of)|\d))"
 )
 
@@ -99,13 +103,14 @@ ASKING_START = re.compile(
 )
 CLOSING_QUESTION = re.compile(
     r"\b(?:would you (?:like|prefer|mind)|do you (?:want|need|have|mean|prefer|know|think)|are you"
+    r"|is there (?:another|any other|some other|something|anything)|you(?:'d| would) like"
     r"|did you mean|have you|anything else|something else|(?:can|could|may|shall|should) i\b"
     r"|how (?:can|may|else can) i|what (?:can|may|else can) i|let me know|what (?:do|would) you"
     r"|(?:can|could|would) you (?:please )?(?:clarify|specify|provide|share|elaborate|confirm"
     r"|give (?:me )?more|tell me (?:more|a bit|a little|about (?:your|the))|be more|let me know"
     r"|explain what you)|which (?:one|kind|type|sort|version)\b.*\b(?:you|your)\b"
     r"|does (?:that|this) (?:help|make sense|sound)|(?:is|was) (?:that|this) (?:what|clear|helpful)"
-    r"|sound good|what about you|how about you)"
+    r"|sound good|what about you|how about (?:you|this|that)|\byou\?$)"
 )
 HOOK = re.compile(
     r"(?:have you ever|did you (?:ever )?know|ever wonder(?:ed)?|guess what|why not|who knows"
@@ -124,6 +129,14 @@ ASKS = re.compile(
     r"|aren't|don't|doesn't|didn't|can't|couldn't|won't|wouldn't|shouldn't)\b"
 )
 ASKS_A_READER = re.compile(r"\b(?:how do you|what do you call|how would you|how can you)\b")
+SPEAKS_TO = frozenset(("you", "your", "yours", "you're", "you've", "you'd", "you'll"))
+# Openings that many sentences of an answer share with its question.
+SETTINGS = frozenset(
+    ("as", "on", "in", "if", "when", "with", "for", "while", "at", "from", "by", "the", "an", "a")
+)
+STEP_OF_MATHS = re.compile(r"[^.?!]*(?:=|\bboth sides\b)|[^.?!:]{0,40}:\s*[-−\d(]+\w*\s*[-−+*/÷]")
+STEP_HEADING = re.compile(r"[^.?!:]{0,50}:\s+(?:[a-z']+ ){4}")
+AGREES = re.compile(r"(?:sorry|apologies|sure|of course|certainly|absolutely|yes|no)\b")
 PRONOUNS = frozenset((
     "i", "i'm", "it", "it's", "he", "she", "they", "we", "you", "this", "that",
     "these", "those", "there",
@@ -135,17 +148,28 @@ TRANSFORMS = re.compile(
     r"|capitali[sz]e|convert|turn|change|transform|modify|insert|repeat|copy|quote|proofread"
     r"|complete|replace|add|rearrange|reorder|improve|simplify|expand|shorten|make)\b"
 )
+# An order that opens with work on a text: what follows is that text in another voice.
+WORKS_ON_TEXT = re.compile(
+    r"\W*(?:please |can you |could you )*(?:translat\w*|rewrite|re-?word|rephrase|paraphrase"
+    r"|correct|edit"
+    r"|fix|complete|continue|repeat|proofread|summari[sz]e|shorten|simplify|put\b[^.:]{0,20}\binto)\b"
+)
 ASKS_FOR_QUESTIONS = re.compile(
     r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"
     r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
-    r"|queries|riddles?|survey|faq|questionnaire|interrogative|trivia|jeopardy|icebreakers?"
-    r"|prompts?)\b"
+    r"|conversation starters?|queries|riddles?|survey|faq|questionnaire|interrogative|trivia"
+    r"|jeopardy"
+    r"|icebreakers?|prompts?)\b"
+)
+SO_MANY_QUESTIONS = re.compile(
+    r"\b(?:\d+|two|three|four|five|six|seven|eight|nine|ten|a dozen|twenty|some|more"
+    r"|a few|a list of) (?:\w+ ){0,2}(?:questions|starters)\b"
 )
 # Pieces in which a question is at home, where one is to be written rather than read.
 INVITES_QUESTIONS = re.compile(
     r"\b(?:(?:write|rewrite|compose|create|tell|make|generate|draft|invent|give|continue|produce"
     r"|design|act|play)\b[^.?!]{0,60}(?<!this )(?<!the )\b|^(?:an? )?)"
-    r"(?:story|stories|tale|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
+    r"(?:story|stories|tale|myth|fable|legend|parable|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
     r"|conversation|interview|script|scene|play|joke|letter|e-?mail|tweet|post|blog|essay|article"
     r"|speech|advert\w*|\bad\b|slogan|headlines?|anecdote|pun|quote|title|tagline"
     r"|caption|message|monologue"
@@ -203,70 +227,3 @@ def same_start(words: Sequence[str], request: Sequence[str]) -> bool:
     if list(words[:3]) == list(request[:3]) and len(request) > 3:
         return True
     return likeness(words, request) >= 0.6
-
-
-_HELPING = _words(
-    "help", "assist", "provide", "give", "offer", "support", "answer", "comply", "fulfil+", "show",
-    "engage", "share", "create", "write", "generate", "explain", "discuss", "participate",
-    "describe",
-    "do (?:that|this)", "continue", "tell", "teach", "recommend", "promote", "encourage", "condone",
-    "produce", "complete", "respond", "advise", "make that", "satisfy", "take part", "go along",
-    "say how", "walk you",
-)  # fmt: skip
-_ADVERBS = (
-    r"(?:(?:really|just|simply|possibly|in good conscience|ethically|legally|directly|also"
-    r"|and (?:won't|will not)|or will not|be able to),?\s+)*"
-)
-_CANNOT = (
-    r"(?:can't|cannot|can not|won't|will not|could not|couldn't|must not|shouldn't|should not"
-    r"|may not)"
-)
-_REFUSAL = re.compile(
-    "|".join(
-        (
-            rf"\b(?:i|we) {_CANNOT} {_ADVERBS}{_HELPING}",
-            r"\b(?:i|we)(?:'m| am|'re| are) (?:not able|unable|not allowed|not permitted|not going"
-            r"|not willing|unwilling|not in a position|not designed|not programmed) to "
-            rf"{_ADVERBS}{_HELPING}",
-            r"\b(?:i|we) (?:must|have to|need to|will have to|'ll have to) (?:decline|refuse)\b",
-            r"\b(?:i|we) (?:respectfully )?(?:decline|refuse) to\b",
-            r"\b(?:i|we)(?:'m| am| are) not comfortable\b",
-            r"\b(?:i|we) (?:don't|do not) feel comfortable\b",
-            r"^(?:(?:i'm|i am|we're) )?(?:very |really |so )?sorry,? (?:but )?(?:no\b|that is not"
-            r"|that's not|this is not|it is not|it's not)",
-            r"^(?:(?:i'm|i am|we're) )?(?:very |really |so )?sorry,? (?:but )?(?:i|we) "
-            r"(?:can't|cannot|won't|will not)\b(?! (?:find|see|remember|recall|hear))",
-            r"\bnot something (?:that )?(?:i|we) (?:can|will|am able to)\b",
-            r"\bsomething (?:that )?(?:i|we) (?:can't|cannot|won't|will not)\b",
-            r"\bagainst (?:my|our) (?:\w+ )?(?:guidelines|polic\w+|programming|values)\b",
-            r"\bmy (?:\w+ )?guidelines (?:prevent|prohibit|do(?:n't| not) allow)",
-            r"\bi (?:don't|do not) (?:help|assist) with\b",
-            r"\bno, i (?:can't|cannot|won't|will not)\b",
-        )
-    )
-)
-_NOT_REFUSALS = re.compile(
-    rf"{_CANNOT} (?:help (?:but|wondering|falling|feeling|thinking)"
-    r"|tell you how (?:much|happy|sorry)|recommend [\w ]+ enough|explain (?:why i|it, but))"
-)
-_NEGATION = re.compile(rf"\b{_CANNOT}")
-EXCUSE = re.compile(r"(?:i'm|i am|we are|we're)?\s*(?:sorry|afraid|apologi[sz]e|as an? )|i apologi")
-TURN_TO_HELP = re.compile(
-    r"\b(?:however|but|that said|instead|still|nevertheless|nonetheless|anyway)\b[^.\n]{0,40}\b"
-    r"(?:here(?:'s| is| are)|you (?:can|could|need|will need) (?:first|start|do|use|mix|take|get)"
-    r"|the steps are|step 1)|\bhere(?:'s| is| are) (?:how|the steps|what you need|a (?:guide|step))"
-    r"|(?:^|\n)\s*(?:step 1|1[.)])\s"
-)
-
-
-def find_refusal(text: str) -> re.Match[str] | None:
-    """Find the first refusal in folded text."""
-    for found in _REFUSAL.finditer(text):
-        if not _NOT_REFUSALS.match(text, _first_negation(text, found.start())):
-            return found
-    return None
-
-
-def _first_negation(text: str, start: int) -> int:
-    negation = _NEGATION.search(text, start)
-    return negation.start() if negation else start

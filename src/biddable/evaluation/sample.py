@@ -28,6 +28,7 @@ class Sample:
         kind: whether it should be refused, or only looks like it.
         may_echo: it orders to repeat it.
         may_ask: it orders to ask.
+        after: id of the item whose answer it follows on, in the same conversation.
     """
 
     id: str
@@ -42,3 +43,4 @@ class Sample:
     kind: Kind = "benign"
     may_echo: bool = False
     may_ask: bool = False
+    after: str | None = None

@@ -1,4 +1,4 @@
-"""Judge one model on a suite, and keep what it wrote."""
+"""Judge one source of answers on a suite, and keep what it wrote."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from typing import Any
 
 from rich.table import Table
 
-from biddable.evaluation.comparison import SCHEMA, answer_limit, scores
+from biddable.errors import EvaluationError
+from biddable.evaluation.asking import AnswerSource, PromptForm
+from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.report import write_text
-from biddable.evaluation.runner import Event, Outcome, PromptForm, evaluate
+from biddable.evaluation.responses import ReadyResponses
+from biddable.evaluation.runner import Event, Outcome, evaluate
+from biddable.evaluation.scores import scores
+from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.terminal import FIGURES, percent
 from biddable.manifest import write_json
-from biddable.models.loading import LoadedModel, load
+from biddable.models.loading import LoadedModel
+
+_OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
 def score(
-    model: str | LoadedModel,
+    model: str | LoadedModel | AnswerSource,
     *,
     suite: str | Path,
     prompt_form: PromptForm | None = None,
@@ -30,12 +37,12 @@ def score(
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
-    """Put a suite to one model.
+    """Put a suite to one source of answers.
 
     Args:
-        model: a model or its name.
+        model: a model, its name, or another source; see ``open_source``.
         suite: as ``load_suite`` takes it.
-        prompt_form: None for ``template`` where one is given or known, else ``bare``.
+        prompt_form: as ``choose_form`` takes it; so is the template.
         template: None for the model's own.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
@@ -46,38 +53,89 @@ def score(
         What scores.json holds; ``scores`` in it is a side's block as in comparison.json.
 
     Raises:
-        EvaluationError: an item is malformed, or too long for the model.
+        EvaluationError: an item, the prompt form or a response does not fit.
         DataError: the suite cannot be read.
         CheckpointError: the results cannot be written.
     """
     samples = load_suite(suite)
-    loaded = load(model) if isinstance(model, str) else model
-    form = prompt_form or ("template" if template or loaded.template else "bare")
-    max_new_tokens = max_new_tokens or answer_limit(suite)
+    source = as_source(model)
+    form = choose_form(source, prompt_form, template)
+    if isinstance(source, ReadyResponses):
+        source.refuse_strangers(samples)
+    limit = None if source.is_ready else max_new_tokens or answer_limit(suite)
     outcomes = evaluate(
-        loaded,
+        source,
         samples,
         prompt_form=form,
         template=template,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=limit or 0,
         run_code=run_code,
         shots=fewshot_examples(suite),
         on_event=on_event,
     )
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": max_new_tokens}
-    result = {
-        "schema": SCHEMA,
-        "model": loaded.name,
-        "suite": str(suite),
-        "n": len(samples),
-        "prompt_form": form,
-        "template": (template or loaded.template) if form == "template" else None,
-        "decoding": decoding | {"run_code": run_code},
-        "scores": scores(outcomes),
-    }
+    result = _result(source, suite, form, outcomes)
+    result["template"] = (template or source.template) if form == "template" else None
+    result["decoding"] |= {"max_new_tokens": limit, "run_code": run_code}
     if out is not None:
         _write(Path(out), result, outcomes)
     return result
+
+
+def _result(
+    source: AnswerSource, suite: str | Path, form: PromptForm | None, outcomes: Sequence[Outcome]
+) -> dict[str, Any]:
+    """Put together what scores.json says; of ready responses the decoding is not known."""
+    method, temperature = (None, None) if source.is_ready else ("greedy", 0.0)
+    return {
+        "schema": SCHEMA,
+        "model": source.name,
+        "suite": str(suite),
+        "n": len(outcomes),
+        "missing": source.missing if isinstance(source, ReadyResponses) else [],
+        "prompt_form": form,
+        "template": None,
+        "decoding": {"method": method, "temperature": temperature},
+        "scores": scores(outcomes),
+    }
+
+
+def choose_form(
+    source: AnswerSource, prompt_form: PromptForm | None, template: str | None
+) -> PromptForm | None:
+    """Settle how items are asked, by what is known and never by a guess.
+
+    Args:
+        source: what is asked; its run's manifest may say how it was taught.
+        prompt_form: what the user chose.
+        template: likewise; it implies the form.
+
+    Returns:
+        The form; None for ready responses.
+
+    Raises:
+        EvaluationError: nothing says, or two things that exclude each other do.
+    """
+    if source.is_ready:
+        for option, value in (("--prompt-form", prompt_form), ("--template", template)):
+            if value is not None:
+                raise EvaluationError(
+                    f"{source.name}: responses are ready, so nothing is asked; leave {option} out."
+                )
+        return None
+    if template is not None and prompt_form not in (None, "template"):
+        raise EvaluationError(
+            f'{source.name}: template "{template}" has no place in prompts of the form '
+            f"{prompt_form}; leave --template out, or choose --prompt-form template."
+        )
+    form: PromptForm | None = prompt_form or ("template" if template else source.taught)
+    if form is not None:
+        return form
+    brings = "brings a chat template" if source.template else "brings no chat template"
+    raise EvaluationError(
+        f"{source.name}: how should it be asked? It {brings}, and no manifest of a run says how it "
+        "was taught. Choose --prompt-form template for a model that was taught to answer (with "
+        "--template NAME if it brings none), bare for a base, or fewshot (three examples first)."
+    )
 
 
 def score_table(result: Mapping[str, Any]) -> Table:
@@ -86,11 +144,16 @@ def score_table(result: Mapping[str, Any]) -> Table:
     Args:
         result: as ``score`` gives it.
     """
-    title = f"{result['model']} ({result['prompt_form']}), {result['n']} items of {result['suite']}"
+    form = result["prompt_form"] or "ready responses"
+    title = f"{result['model']} ({form}), {result['n']} items of {result['suite']}"
     table = Table("%, and its 95 % interval", title=title, title_justify="left")
-    table.add_column(result["prompt_form"], justify="right", no_wrap=True)
+    table.add_column(form, justify="right", no_wrap=True)
     for figure, label in FIGURES:
         if result["scores"].get(figure):
+            table.add_row(label, percent(result["scores"][figure]))
+    for figure in _OFFICIAL:
+        if result["scores"].get(figure):
+            label = f"IFEval, {figure.replace('_', ' ')}"
             table.add_row(label, percent(result["scores"][figure]))
     unanswered = result["scores"]["by_ring"].get("unanswered")
     if unanswered:
@@ -101,6 +164,10 @@ def score_table(result: Mapping[str, Any]) -> Table:
 
 
 def _write(folder: Path, result: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"{folder}: cannot be made: {error.strerror}.") from error
     rows = [json.dumps(asdict(outcome), ensure_ascii=False) + "\n" for outcome in outcomes]
     write_text(folder / "samples.jsonl", "".join(rows))
     write_json(folder / "scores.json", result)  # last: who finds it finds the other

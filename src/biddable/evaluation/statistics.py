@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
-from scipy.stats import binomtest
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import binom, binomtest, bootstrap
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from biddable.errors import EvaluationError
 
+ALPHA = 0.05
+
 Rate = dict[str, object]
+
+_NUM_DRAWS = 2000
 
 
 def wilson(successes: int, n: int) -> list[float]:
@@ -79,3 +89,165 @@ def mcnemar(fixed: int, broken: int) -> float:
     if fixed + broken == 0:
         return 1.0
     return float(binomtest(min(fixed, broken), fixed + broken, 0.5).pvalue)
+
+
+def sign_flip(differences: Iterable[int]) -> float:
+    """Give the exact p-value that differences of pairs are as likely to have either sign.
+
+    All ways to flip the signs are counted, not drawn. With differences of -1, 0 and 1 it is
+    McNemar's exact test; with sums over clusters, or over seeds, it stays exact where McNemar's
+    would take what belongs together for independent. Fisher, The Design of Experiments, 1935, 21.
+
+    Args:
+        differences: after minus before, as whole numbers: of items, of clusters, or of items
+            summed over seeds.
+
+    Returns:
+        Two-sided p-value.
+
+    Example:
+        >>> round(sign_flip([1, 1, 1, 1, 1, 0, 0]), 6), sign_flip([5])
+        (0.0625, 1.0)
+    """
+    given = list(differences)
+    sizes = Counter(abs(d) for d in given if d)
+    chances = np.ones(1)  # of each number of flipped units, out of all of them
+    for size, count in sorted(sizes.items()):
+        spread = np.zeros(size * count + 1)
+        spread[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, spread)
+    flipped = sum(-d for d in given if d < 0)
+    least = min(flipped, len(chances) - 1 - flipped)
+    return min(1.0, 2.0 * float(chances[: least + 1].sum()))
+
+
+def smallest_significant(n: int, num_discordant: int | None = None) -> float | None:
+    """Give the smallest difference of two rates that McNemar's exact test calls significant.
+
+    Args:
+        n: items that both models were asked.
+        num_discordant: on how many of them they differ; None for the best case, in which all
+            of these are to the good of one model (6 of them are then enough at 5 %).
+
+    Returns:
+        A difference of rates from 0 to 1; None where no outcome could be significant.
+
+    Example:
+        >>> smallest_significant(100), smallest_significant(5)
+        (0.06, None)
+        >>> smallest_significant(100, 20)  # 15 against 5
+        0.1
+    """
+    counts = np.arange(n + 1) if num_discordant is None else np.array([num_discordant])
+    fewest = _most_against(counts)
+    gaps = (counts - 2 * fewest)[fewest >= 0]
+    return None if not len(gaps) else float(gaps.min()) / n
+
+
+def detectable(n: int, discordance: float, *, power: float = 0.8) -> float | None:
+    """Give the true difference that McNemar's exact test finds with a given power.
+
+    Computed exactly: the number of discordant items is binomial over ``n``, the better model's
+    share of them is binomial again, and only a significant result to its good counts as found.
+
+    Args:
+        n: items that both models are asked.
+        discordance: share of items on which the models differ; it is raised to the difference
+            where it is smaller. 1 is the worst case.
+        power: chance that the test finds the difference.
+
+    Returns:
+        A difference of rates from 0 to 1; None where not even a difference of 1 is found.
+
+    Example:
+        >>> round(detectable(100, 0.2), 3), detectable(5, 0.2)
+        (0.128, None)
+    """
+    counts = np.arange(n + 1)
+    most = _most_against(counts)
+
+    def lacking(difference: float) -> float:
+        share = min(1.0, max(discordance, difference))
+        against = 0.5 * (1 - difference / share)
+        found = binom.cdf(most, counts, against)
+        return float(binom.pmf(counts, n, share) @ found) - power
+
+    if n < 1 or lacking(1.0) < 0:
+        return None
+    return float(brentq(lacking, 1e-9, 1.0, xtol=1e-6))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Correct p-values of several tests, so that the chance of any false alarm stays at 5 %.
+
+    Holm, A simple sequentially rejective multiple test procedure, 1979.
+
+    Example:
+        >>> holm({"math": 0.01, "code": 0.04})
+        {'math': 0.02, 'code': 0.04}
+    """
+    if not p_values:
+        return {}
+    corrected = multipletests(list(p_values.values()), method="holm")[1]
+    return {name: float(p) for name, p in zip(p_values, corrected, strict=True)}
+
+
+def clustered_interval(
+    pairs: Sequence[tuple[float, float]],
+    clusters: Sequence[Hashable],
+    *,
+    other: Sequence[tuple[float, float]] | None = None,
+    seed: int = 0,
+) -> list[float]:
+    """Give the 95 % bootstrap interval of a mean, or of a difference of two paired means.
+
+    Whole clusters are drawn, so that items which belong together do not count as independent;
+    percentiles, of 2,000 draws. Where all items are alike it has no width: read Wilson's then.
+
+    Args:
+        pairs: (sum, count) of each item, as (nats, tokens) or (1 if right, 1).
+        clusters: which cluster each item is in.
+        other: the same items' sums and counts on another side; its mean minus the first is taken.
+        seed: of the draws.
+
+    Returns:
+        Lower and upper bound.
+
+    Example:
+        >>> clustered_interval([(1, 1), (1, 1)], ["a", "b"])
+        [1.0, 1.0]
+    """
+    places: dict[Hashable, int] = {}
+    rows = np.array([places.setdefault(cluster, len(places)) for cluster in clusters])
+    columns = [
+        np.array(side, dtype=float) for side in ((pairs,) if other is None else (pairs, other))
+    ]
+    sums = [np.bincount(rows, weights=side[:, k]) for side in columns for k in (0, 1)]
+
+    def statistic(*drawn: Any, axis: int = -1) -> Any:
+        totals = [part.sum(axis=axis) for part in drawn]
+        means = [totals[k] / totals[k + 1] for k in range(0, len(totals), 2)]
+        return means[-1] - means[0] if len(means) == 2 else means[0]
+
+    if len(places) < 2:  # nothing to draw from
+        value = float(statistic(*sums))
+        return [value, value]
+    found = bootstrap(
+        sums,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=_NUM_DRAWS,
+        batch=200,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return [float(found.low), float(found.high)]
+
+
+def _most_against(counts: NDArray[Any]) -> NDArray[Any]:
+    """Give, for each number of discordant items, the most against that stay significant; or -1."""
+    quantile = binom.ppf(ALPHA / 2, counts, 0.5)
+    is_over = binom.cdf(quantile, counts, 0.5) > ALPHA / 2
+    found: NDArray[Any] = np.where(counts > 0, quantile - is_over, -1)
+    return found

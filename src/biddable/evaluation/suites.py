@@ -16,8 +16,9 @@ from biddable.data.conversation import Message
 from biddable.data.files import Row
 from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
-from biddable.evaluation.checks import check_problem
+from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
+from biddable.evaluation.suite_files import BENCHMARKS, read_benchmark, split_kind
 
 HEADLINE_RINGS = ("entity", "wording")
 NUM_SHOTS = 3
@@ -38,8 +39,10 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     """Load a suite.
 
     Args:
-        name_or_path: ``general``, ``mimic``, ``refusal`` or ``starter``, or a file: of items,
-            rows that have a ``check``, or of instructions in any format that can be trained on.
+        name_or_path: the name of a built-in suite, as ``mimic`` or ``general``; ``KIND:FILE`` for a
+            file of a well-known benchmark (``ifeval``, ``xstest``, ``gsm8k``, ``mt_bench``) or of
+            ``instructions``, whose checks are passed over; or a file: of items, rows that have a
+            ``check``, or of instructions in any format that can be trained on.
 
     Returns:
         The samples in file order.
@@ -48,8 +51,13 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
         EvaluationError: there is no such suite, or items in it are malformed; all are named.
         DataError: the file cannot be read, or is of no known format.
     """
-    path = _find(str(name_or_path))
+    named = split_kind(str(name_or_path))
+    if named is not None and named[0] in BENCHMARKS:
+        return read_benchmark(*named)
+    path = named[1] if named is not None else _find(str(name_or_path))
     rows = read_rows(path)
+    if named is not None:
+        rows = [(line, {k: v for k, v in row.items() if k != "check"}) for line, row in rows]
     if any("check" in row for _, row in rows):
         return samples_from_rows(rows, path=str(path))
     conversations = conversations_from_rows(rows, path=str(path))

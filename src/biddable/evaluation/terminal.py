@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.data.readers import read_rows
+from biddable.evaluation.statistics import ALPHA
 
 FIGURES = (
     ("instruction_following", "instruction following"),
@@ -38,8 +39,9 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
     Args:
         comparison: as comparison.json has it.
     """
-    sides = [(key, label) for key, label in SIDES if comparison.get(key)]
-    n = max(((comparison[key].get("mimicry") or {}).get("n", 0) for key, _ in sides), default=0)
+    sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
+    sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
+    n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
     table = Table(
         title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items",
         caption=caption(comparison),
@@ -49,18 +51,18 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
     )
     table.add_column("%, and its 95 % interval", min_width=20)
-    for key, label in sides:
-        style = "bold" if key == "instruct" else ""
+    for label, _ in sides:
+        style = "bold" if label == "instruct" else ""
         table.add_column(label.replace(", ", ",\n"), justify="right", style=style, no_wrap=True)
     for figure, label in FIGURES:
-        rates = [comparison[key].get(figure) for key, _ in sides]
+        rates = [block.get(figure) for _, block in sides]
         if any(rates):
             table.add_row(label, *map(percent, rates))
-    unanswered = [comparison[key]["by_ring"].get("unanswered") for key, _ in sides]
+    unanswered = [block["by_ring"].get("unanswered") for _, block in sides]
     table.add_section()
     if any(unanswered):
         table.add_row("following, ring unanswered", *map(percent, unanswered))
-    losses = [comparison[key].get("answer_loss") for key, _ in sides]
+    losses = [block.get("answer_loss") for _, block in sides]
     if any(loss is not None for loss in losses):
         shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
         table.add_row("answer loss, nats per token", *shown)
@@ -100,16 +102,92 @@ def percent(rate: Mapping[str, Any] | None) -> str:
 
 
 def caption(comparison: Mapping[str, Any]) -> str:
-    """Say in a sentence what changed from base to instruct, item by item."""
-    paired = comparison.get("paired")
-    if not paired:
+    """Say what changed from base to instruct, how surely, and what so many items can show."""
+    paired, block = comparison.get("paired"), comparison.get("statistics")
+    if not paired or not block:
         return ""
-    p = paired["mcnemar_p"]
-    shown = "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
-    return (
-        f"{paired['fixed']} fixed, {paired['broken']} broken, {paired['both']} right in both, "
-        f"{paired['neither']} in neither ({shown}, exact McNemar)"
+    told = said_in_a_sentence(block, ("base", "instruct"), paired)
+    return f"{told} {reach_in_a_sentence(block)}"
+
+
+def further_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """Say of each further model how it stands against the base and the instruct model."""
+    found = []
+    for name, pair in comparison.get("pairs", {}).items():
+        for other in ("base", "instruct"):
+            facts = pair[other]
+            if facts["statistics"]:
+                names = (other, name)
+                found.append(said_in_a_sentence(facts["statistics"], names, facts["paired"]))
+    return found
+
+
+def said_in_a_sentence(
+    block: Mapping[str, Any], names: tuple[str, str], paired: Mapping[str, Any]
+) -> str:
+    """Say what changed from one side to the other, and what this many items can show.
+
+    Args:
+        block: ``statistics`` of comparison.json.
+        names: what the two sides are called.
+        paired: ``paired`` of comparison.json.
+
+    Example:
+        >>> block = {"n": 8, "p": 0.0078125, "clusters": {"num": 8}}
+        >>> counts = {"fixed": 8, "broken": 0, "both": 0, "neither": 0}
+        >>> print(said_in_a_sentence(block, ("base", "instruct"), counts))
+        instruct follows 100.0 % of 8 items, base 0.0 %: 8 fixed, 0 broken, p = 0.0078.
+    """
+    n = block["n"]
+    before = (paired["both"] + paired["broken"]) / n
+    after = (paired["both"] + paired["fixed"]) / n
+    opening = (
+        f"{names[1]} follows {100 * after:.1f} % of {n} items, {names[0]} {100 * before:.1f} %:"
+        f" {paired['fixed']} fixed, {paired['broken']} broken, {shown_p(block['p'])}"
     )
+    clusters = block["clusters"]
+    if clusters["num"] < n:
+        opening += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
+    if block["p"] > ALPHA:
+        opening += ", which is no proof of a difference"
+    return opening + "."
+
+
+def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
+    """Say which differences this many items can show.
+
+    Example:
+        >>> for part in reach_in_a_sentence({"n": 100, "mde": 0.06, "power80": 0.135}).split("; "):
+        ...     print(part)
+        With 100 items the smallest difference that could be significant is 6.0 points
+        one of 13.5 is found 80 times in 100.
+        >>> print(reach_in_a_sentence({"n": 5, "mde": None, "power80": None}))
+        With 5 items no difference could be significant.
+    """
+    if block["mde"] is None:
+        return f"With {block['n']} items no difference could be significant."
+    found = (
+        "none is found 80 times in 100"
+        if block["power80"] is None
+        else f"one of {100 * block['power80']:.1f} is found 80 times in 100"
+    )
+    return (
+        f"With {block['n']} items the smallest difference that could be significant is "
+        f"{100 * block['mde']:.1f} points; {found}."
+    )
+
+
+def shown_p(p: float) -> str:
+    """Show a p-value; a small one as a bound.
+
+    Example:
+        >>> shown_p(0.03), shown_p(4e-9), shown_p(0.0)
+        ('p = 0.0300', 'p < 1e-8', 'p < 1e-300')
+    """
+    if p >= 0.0001:
+        return f"p = {p:.4f}"
+    exponent = next(k for k in range(300, 3, -1) if p <= 10.0**-k or k == 4)
+    return f"p < 1e-{exponent}"
 
 
 def _in_turn(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

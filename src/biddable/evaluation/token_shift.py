@@ -20,7 +20,8 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import DataError, TemplateError
 from biddable.evaluation.forgetting import encode_page
-from biddable.evaluation.runner import Outcome, longest_sequence
+from biddable.evaluation.local_model import longest_sequence
+from biddable.evaluation.runner import Outcome
 from biddable.models.loading import LoadedModel
 from biddable.models.token_scores import score_tokens
 

@@ -56,6 +56,7 @@ def cost_of_tuning(
         EvaluationError: there is no such text.
         DataError: it cannot be read.
     """
+    base, instruct = (getattr(model, "loaded", model) for model in (base, instruct))
     notes: list[str] = []
     outputs = {name: [o.output for o in sides[name].outcomes] for name in ("base", "instruct")}
     forgetting = None

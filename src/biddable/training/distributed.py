@@ -134,6 +134,8 @@ class Processes(World):
         """Open the process group, of the kind that the model's device takes."""
         self._device = device
         backend = "nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else nccl puts what it makes on the first GPU
         with self._guarded():
             dist.init_process_group(
                 backend, store=self._store, rank=self.rank, world_size=self.size

@@ -1,0 +1,181 @@
+"""Offer the verb ``compare``: models, or finished evaluations, side by side, and gates on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from biddable.cli_options import (
+    AsJson,
+    ForgettingText,
+    MaxNewTokens,
+    NoCache,
+    NoForgetting,
+    Replace,
+    RunCode,
+    Suite,
+    TemplateName,
+    console,
+    print_json,
+    require_models,
+    result_folder,
+    say,
+    stage_of,
+)
+from biddable.errors import EvaluationError
+
+COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
+
+Also = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=MODEL", help="A further model beside them; may be repeated."),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CONDITION",
+        help='Exit with 1 if it holds: "instruct.instruction_following < 0.9"; may be repeated.',
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Older comparison.json; exit with 1 at a significant loss against it.",
+    ),
+]
+BaseForm = Annotated[
+    Literal["bare", "template", "fewshot"],
+    typer.Option("--prompt-form", help="How the base is asked for the headline."),
+]
+
+
+def compare(
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help="MODEL before training, or evaluate's folder.")
+    ],
+    instruct: Annotated[
+        str, typer.Argument(metavar="INSTRUCT", help="MODEL after it, or evaluate's folder.")
+    ],
+    also: Also = None,
+    suite: Suite = None,
+    prompt_form: BaseForm = "bare",
+    template: TemplateName = None,
+    max_new_tokens: MaxNewTokens = None,
+    run_code: RunCode = False,
+    forgetting_text: ForgettingText = None,
+    no_forgetting: NoForgetting = False,
+    no_cache: NoCache = False,
+    fail_if: FailIf = None,
+    baseline: Baseline = None,
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
+    replace: Replace = False,
+    show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
+    as_json: AsJson = False,
+) -> None:
+    """Put the same items to two to six models, and say what changed and how surely.
+
+    Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
+    """
+    further = _further(also or ())
+    is_set = suite or template or max_new_tokens or run_code or prompt_form != "bare"
+    is_done = _are_finished([base, instruct, *further.values()], is_set=bool(is_set))
+    from biddable.evaluation import comparison, finished, gates, held_out, sides
+    from biddable.evaluation.answer_cache import AnswerCache
+
+    text = _text(forgetting_text, is_off=no_forgetting)
+    conditions = gates.read_all(fail_if or (), baseline=baseline)  # before minutes are spent
+    sides.check_names(further)
+    folder = result_folder(out, COMPARISON_FILES, replace=replace)
+    with console(stderr=True).status("loading") as status:
+        if is_done:
+            result = finished.compare_finished(base, instruct, also=further, out=folder)
+        else:
+            result = comparison.compare(
+                base,
+                instruct,
+                also=further,
+                base_form=prompt_form,
+                suite=suite or held_out.suite_of(instruct, folder),
+                template=template,
+                max_new_tokens=max_new_tokens,
+                run_code=run_code,
+                forgetting_text=text,
+                cache=None if no_cache else AnswerCache(),
+                out=folder,
+                on_event=lambda event: status.update(stage_of(event)),
+            )
+    _print(result, folder, show=show, as_json=as_json)
+    failed = gates.failed_conditions(result, conditions)
+    if baseline:
+        failed += gates.failed_baseline(result, folder / "samples.jsonl", baseline=baseline)
+    for line in failed:
+        say(line)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    from biddable.evaluation import cost_table, terminal
+
+    screen = console()
+    screen.print(terminal.summary_table(result))
+    if (costs := cost_table.cost_table(result)) is not None:
+        screen.print(costs)
+    notes = [*result["notes"], *result.get("cost_notes", ())]
+    for line in [*terminal.further_lines(result), *notes]:
+        screen.print(line, highlight=False, markup=False)
+    if show:
+        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
+    screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
+
+
+def _text(given: str | None, *, is_off: bool) -> str | None:
+    """Settle which text forgetting is measured on, before any model is loaded."""
+    from biddable.evaluation import tuning_cost
+
+    if is_off and given:
+        wrong = "it cannot stand beside --forgetting-text."
+        raise typer.BadParameter(wrong, param_hint="--no-forgetting")
+    text = None if is_off else given or tuning_cost.BUILT_IN
+    tuning_cost.require_text(text)
+    return text
+
+
+def _further(given: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        name, is_named, place = text.partition("=")
+        if not (is_named and name.strip() and place.strip()) or name in found:
+            why = "was given before" if name in found else "is not NAME=MODEL"
+            raise typer.BadParameter(
+                f'"{text}" {why}; write lora=runs/lora, each name once.', param_hint="--also"
+            )
+        found[name] = place
+    return found
+
+
+def _are_finished(places: Sequence[str], *, is_set: bool) -> bool:
+    """Tell whether all are evaluations, for which nothing may be set, or else all are models."""
+    done = [place for place in places if (Path(place) / "scores.json").is_file()]
+    if not done:
+        require_models(*places)
+    elif len(done) < len(places):
+        other = next(place for place in places if place not in done)
+        raise EvaluationError(
+            f"{done[0]}: a finished evaluation, and {other} is none; evaluate {other} on the same"
+            " suite first, or name models only."
+        )
+    elif is_set:
+        raise typer.BadParameter(
+            "they are finished, so how items are asked is settled; leave --suite, --prompt-form,"
+            " --template, --max-new-tokens and --run-code out.",
+            param_hint="BASE and INSTRUCT",
+        )
+    return bool(done)

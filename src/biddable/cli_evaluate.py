@@ -1,0 +1,170 @@
+"""Offer the verb ``evaluate``: one model, server or file of responses on a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from biddable.cli_options import (
+    AsJson,
+    MaxNewTokens,
+    NoCache,
+    Replace,
+    RunCode,
+    Suite,
+    TemplateName,
+    console,
+    print_json,
+    require_models,
+    result_folder,
+    say,
+    stage_of,
+)
+
+if TYPE_CHECKING:
+    from biddable.evaluation.answer_cache import AnswerCache
+    from biddable.evaluation.asking import AnswerSource
+
+FILES = ("scores.json", "samples.jsonl")
+_MAX_NAMED = 5
+
+Evaluated = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="The model, or http://HOST:PORT/v1 of a server."),
+]
+Responses = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help='Judge what is ready: {"prompt", "response"} a line.'),
+]
+PromptForms = Annotated[
+    Literal["bare", "template", "fewshot"] | None,
+    typer.Option(help="How items are asked; may be left out for a run, which says."),
+]
+ModelName = Annotated[
+    str | None, typer.Option(help="Which of a server's models; none: its only one.")
+]
+LmEval = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TASK", help="Run this task of lm-evaluation-harness; may repeat."),
+]
+
+
+def evaluate(
+    model: Evaluated = None,
+    responses: Responses = None,
+    suite: Suite = None,
+    prompt_form: PromptForms = None,
+    template: TemplateName = None,
+    model_name: ModelName = None,
+    max_new_tokens: MaxNewTokens = None,
+    run_code: RunCode = False,
+    lm_eval: LmEval = None,
+    no_cache: NoCache = False,
+    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge one model, server, or file of responses on the items of a suite.
+
+    A killed evaluation goes on where it was: answers are kept by model, prompt and decoding.
+    """
+    _require_one(model, responses, suite)
+    folder = result_folder(out, FILES, replace=replace)
+    from biddable.evaluation import scoring
+    from biddable.evaluation.answer_cache import AnswerCache
+
+    cache = None if no_cache or responses else AnswerCache()
+    with console(stderr=True).status("loading") as status:
+        source = _source(model, responses, model_name=model_name, cache=cache)
+        result: dict[str, Any] = {}
+        if suite is not None or not lm_eval:
+            result = scoring.score(
+                source,
+                suite=suite or _held_out(str(model), folder),
+                prompt_form=prompt_form,
+                template=template,
+                max_new_tokens=max_new_tokens,
+                run_code=run_code,
+                out=folder,
+                on_event=lambda event: status.update(stage_of(event)),
+            )
+        if lm_eval:
+            status.update("lm-evaluation-harness")
+            result = _add_harness(result, source, tasks=lm_eval, out=str(folder))
+    _tell_what_was_left(result, cache)
+    if as_json:
+        print_json(result)
+    else:
+        _print(result, folder)
+
+
+def _require_one(model: str | None, responses: str | None, suite: str | None) -> None:
+    """Refuse what names nothing to judge, or two things."""
+    if (model is None) == (responses is None):
+        raise typer.BadParameter("give MODEL, or --responses FILE.", param_hint="MODEL")
+    if responses is not None and suite is None:
+        wrong = "--responses needs the suite that was answered, as ifeval:input_data.jsonl."
+        raise typer.BadParameter(wrong, param_hint="--suite")
+    if model is not None:
+        require_models(model)
+
+
+def _source(
+    model: str | None, responses: str | None, *, model_name: str | None, cache: AnswerCache | None
+) -> AnswerSource:
+    from biddable.evaluation.responses import ReadyResponses
+    from biddable.evaluation.sources import open_source
+
+    if responses is not None:
+        return ReadyResponses(responses)
+    return open_source(str(model), model_name=model_name, cache=cache)
+
+
+def _held_out(model: str, folder: Path) -> str:
+    from biddable.evaluation import held_out
+
+    return held_out.suite_of(model, folder)
+
+
+def _add_harness(
+    result: dict[str, Any], source: AnswerSource, *, tasks: list[str], out: str
+) -> dict[str, Any]:
+    from biddable.errors import EvaluationError
+    from biddable.evaluation.lm_harness import harness_scores
+    from biddable.evaluation.local_model import LocalModel
+    from biddable.manifest import write_json
+
+    if not isinstance(source, LocalModel):
+        raise EvaluationError(
+            f"{source.name}: --lm-eval runs on models that are loaded here (a folder, a run, an "
+            "adapter or a hub id)."
+        )
+    result = result or {"model": source.name}
+    result |= {"lm_eval": harness_scores(source.loaded, tasks)}
+    write_json(Path(out) / FILES[0], result)
+    return result
+
+
+def _tell_what_was_left(result: dict[str, Any], cache: AnswerCache | None) -> None:
+    missing = result.get("missing", ())
+    if missing:
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+        named = ", ".join(missing[:_MAX_NAMED])
+        say(f"{len(missing)} items have no response and are left out: {named}{more}")
+    if cache is not None and cache.num_reused:
+        total = cache.num_reused + cache.num_computed
+        say(f"{cache.num_reused} of {total} answers and losses were there already (--no-cache)")
+
+
+def _print(result: dict[str, Any], folder: Path) -> None:
+    from biddable.evaluation import lm_harness, scoring
+
+    screen = console()
+    if "scores" in result:
+        screen.print(scoring.score_table(result))
+    if "lm_eval" in result:
+        screen.print(lm_harness.harness_table(result["lm_eval"]))
+    names = FILES if "scores" in result else FILES[:1]
+    screen.print("  ".join(str(folder / name) for name in names), soft_wrap=True)

@@ -1,0 +1,240 @@
+"""Hold the words by which people and models decline, warn, and send elsewhere.
+
+They are written for folded text (lower case, straight quotes) of one sentence, without what it
+quotes. They name ways to speak, never what is spoken about. docs/behaviour.md says what they miss.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _any(*alternatives: str) -> str:
+    return "(?:" + "|".join(alternatives) + ")"
+
+
+_I = _any(
+    "i", "we", "this (?:ai|assistant|model|chatbot)",
+    "(?:as )?(?:an|the) (?:ai|assistant|language model|digital assistant|chatbot)",
+)  # fmt: skip
+_NOT = _any(
+    "can't", "cannot", "can not", "can never", "won't", "will not", "will never",
+    "could not possibly", "couldn't possibly", "could not in", "must not", "mustn't", "shouldn't",
+    "should not", "wouldn't", "would not", "may not", "dare not", "do not think i (?:can|should)",
+    "would never",
+)  # fmt: skip
+_BETWEEN = r"(?:,? (?:\w+ly|also|just|in good conscience|even|ever|and|or|either|still|then|be able"
+_BETWEEN += rf" to|yet|more|,|{_NOT})\b,?)*"
+# What one may be unable to do without turning anybody down.
+_NO_DECLINE = _any(
+    "help (?:but|wondering|falling|feeling|thinking|being|\\w+ing)", "wait", "imagine", "believe",
+    "think of", "(?:say|tell|know|promise|swear) (?:for|with|if|whether|exactly)",
+    "be (?:sure|certain|more|happier|the only|blamed|beaten|used|found|seen)", "guarantee",
+    "enjoy", "feel", "taste", "smell", "hear", "see", "experience", "remember", "recall", "find",
+    "overstate", "stress", "emphasi[sz]e", "afford", "agree more", "complain", "lose", "eat",
+    "sleep", "love", "lie", "pretend otherwise", "blame", "understand (?:why|how)", "thank",
+    "deny", "sugar-?coat", "bore",
+    "(?:[\\w ]{0,20} )?in person", "physically", "cook", "decide", "choose",
+    "make (?:that|this|the) choice",
+    "have (?:any )?(?:feelings|opinions|emotions|preferences|a body|personal)",
+    "form (?:an )?opinion", "be of",
+    "(?:access|brows|retriev|keep track|verif|know|look (?:up|it up))\\w*", "replace",
+    "stop (?:thinking|laughing|smiling)", "live without", "recommend [\\w ]{1,30}enough",
+    "tell you how (?:much|happy|sorry|glad)", "hurt to", "explain why i", "go wrong",
+)  # fmt: skip
+_DENIED = rf"(?!{_BETWEEN} (?:{_NO_DECLINE})\b)"
+_UNABLE = _any(
+   
+    "not (?:\\w+ly )?(?:able|allowed|permitted|willing|in a position|at liberty|authori[sz]ed"
+    "|equipped|supposed|prepared|going|designed|programmed|trained) to",
+    "unable to", "unwilling to", "incapable of", "not capable of",
+    "(?:prohibited|forbidden|restricted|barred|prevented) from",
+)  # fmt: skip
+_UNEASY = _any(
+    "not (?:\\w+ )?comfortable", "uncomfortable", "not the right (?:place|person|one)",
+    "not okay with", "not keen", "not willing",
+)  # fmt: skip
+_SPEECH = _any(
+    "provide", "provid", "giv", "give", "shar", "share", "discuss", "offer", "assist", "help",
+    "promot", "promote", "suggest", "encourag", "encourage", "creat", "create", "writ", "write",
+    "generat", "generate", "answer", "respond", "speculat", "speculate",
+    "mak(?:e|ing) (?:jokes|fun|light|generali[sz]ations|assumptions|such|any)", "generali[sz]",
+    "engag", "engage", "advocat", "advocate", "teach", "explain", "describ", "describe", "disclos",
+    "disclose", "reveal", "jok", "joke", "support", "endors", "endorse", "condon", "condone",
+    "facilitat", "facilitate", "advise", "advis", "recommend", "ask", "request", "instruct",
+    "talk", "use me", "go into", "comment",
+)  # fmt: skip
+_WRONG_TO = _any(
+    "(?:not|never|n't)(?: \\w+ly)? (?:be )?(?:\\w+ly )?(?:appropriate|ethical|right|okay|ok"
+    "|acceptable|responsible|possible|legal|proper|advisable|permissible|good|fair|respectful"
+    "|productive|in line)",
+    "(?:\\w+ly )?(?:inappropriate|unethical|wrong|irresponsible|improper|immoral|illegal|harmful"
+    "|dangerous|impossible|offensive|disrespectful|insensitive)",
+)  # fmt: skip
+
+# Said of the request itself, wherever in the answer.
+DECLINE = re.compile(
+    "|".join(
+        (
+            rf"\b{_I} (?:simply |really |just |therefore |also |still |personally |respectfully "
+            rf"|must say (?:that )?i |honestly )*{_NOT}\b{_DENIED}",
+            rf"\b{_I}(?:'m| am)? [^.;]{{1,70}} (?:and|so|but) (?:\w+ly )?{_NOT}\b{_DENIED}",
+            rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just |still |afraid (?:that )?i am "
+            r"|sorry,? "
+            rf"(?:but )?(?:i'm|i am) )*{_UNABLE}(?! (?:lie\b|find\b|see\b|pretend|sugar"
+            r"|say (?:for|with)))",
+            rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just )*{_UNEASY}",
+            rf"\b{_I}(?:'m| am)? (?:\w+ly )?(?:going to have to|must|have to|need to|'ll have to"
+            r"|will have to|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to"
+            r"|'d have to|would have to|shall) (?:\w+ly |therefore |thus |also )*(?:decline"
+            r"|refuse|pass\b|turn\b|say no|stop|draw the line|abstain|refrain)",
+            rf"\b{_I} (?:\w+ly )?(?:decline|refuse)\b(?! (?:that|the) (?:premise|idea))",
+            rf"\b{_I}(?:'d| would)? (?:much |really )?(?:rather|prefer) (?:not|to not|to avoid)\b",
+            rf"\b{_I} (?:do not|don't|did not|didn't) (?:\w+ly )?(?:want to (?!lose|miss|be|sound"
+            r"|leave)|wish to|feel (?:\w+ )?(?:comfortable|right|able)|take sides|think i (?:can"
+            r"|should)"
+            rf"|(?:{_SPEECH}|produce|participate|respond|approve|repeat)\b(?! (?:that|this|your"
+            rf"|the) (?:view|opinion|belief|idea)))",
+            rf"\b{_I}(?:'m| am) not sure (?:if |that |how |whether )?(?:i|we) (?:can|should"
+            r"|am able)",
+            rf"\b{_I}(?:'d| would) (?:like|prefer|rather) (?:to )?keep\b|\bi'm going to (?:skip"
+            rf"|pass)\b",
+            rf"\b{_I} (?:choose|chose|prefer|opt) not to\b|\bno (?:intention|wish|plans?) (?:of"
+            r"|to)\b",
+            r"\bi can only (?:help|offer|assist|answer|provide|discuss)|\blet(?:'s| us) not\b"
+            r"|\b(?:talk|speak|chat) about something else\b",
+            rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
+            r"(?:not|n't|never) (?:something|anything|content|a (?:topic|subject|task|request)"
+            r"|information|one|a thing)(?: (?:that|which))? (?:i|we)\b(?!'ve| have (?:seen"
+            r"|heard))",
+            rf"\bsomething (?:that |which )?(?:i|we) (?:{_NOT}|don't|do not|refuse|am not|'m not)",
+            r"\brequests? (?:that |which )?(?:i|we) (?:have to|must|need to|can't|cannot|won't"
+            r"|will)",
+            rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
+            r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
+            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))"
+            r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject"
+            r"|question)[\w ]{0,20} off[- ]limits|\bout of bounds for\b",
+            rf"\b(?:{_WRONG_TO}) (?:for|of) (?:me|us|an ai|a language model|any ai)\b",
+            r"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
+            rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
+            rf"|for \w+ to) (?:\w+ly )?(?:{_SPEECH})",
+            rf"\b(?:{_SPEECH})\w* [^.;]{{0,60}}(?:is|are|would be) (?:{_WRONG_TO}) ?(?:for me|$)",
+            r"\bagainst (?:my|our|everything i|what i)\b",
+            r"\bmy (?:[\w ]{1,30} )?(?:guidelines|polic\w+|programming|principles|values|purpose"
+            r"|training|rules|creators|developers)\b[^.]{0,20}(?:prevent|prohibit|forbid"
+            r"|not allow|n't allow|require|not permit|n't permit|not include)",
+            r"\bi(?:'m| am) programmed (?:to (?:follow|be|avoid|not|adhere|decline|refuse)"
+            r"|not to)",
+            r"\bnot within my (?:\w+ )?",
+            r"^(?:(?:i'm|i am|we're|we are) )?(?:\w+ly |very |so )*sorry,? (?:but )?(?:no\b|that"
+            r"|this)(?:'s| is| topic)?[^.]{0,20}\b(?:not|no|off|n't)",
+            r"\b(?:a|the) (?:hard|firm|definite|clear) no\b|\bpass on (?:this|that) one\b",
+        )
+    )
+)
+# Declines only where something was to be done, as an answer to a yes-or-no question it answers.
+BLUNT_NO = re.compile(
+    r"^(?:absolutely not|no way|not a chance|definitely not|certainly not|no|nope)\b(?:[.!]|$)"
+)
+# Said without regard to the request: of access and knowledge rather than of will.
+NO_ACCESS = re.compile(
+    "|".join(
+        (
+            rf"\b{_I}\b(?:[^.;]{{0,50}}(?:,| and| so| but))? (?:\w+ly |still )*(?:do not|don't"
+            r"|does not|doesn't) (?:\w+ly |yet )*(?:have|possess|store|hold"
+            r"|retain) (?:\w+ly )?(?:any |the |direct |such |real-?time |up-to-date |live "
+            r"|that kind of |specific |personal |private |current |enough |sufficient "
+            r"|a )*(?:access|ability|capabilit(?! to (?:feel|experience|taste|love|have|form"
+            r"|hold|think))|capacity|way\b|information|info\b|data|knowledge|details|records"
+            r"|that kind|means)",
+            rf"\b{_I} (?:\w+ly )?have no (?:\w+ )?(?:access|way|information|knowledge|means|data"
+            r"|record|idea who)",
+            rf"\b{_I}(?:'m| am)? ?(?:\w+ly )?(?:{_NOT}|unable to|not able to|incapable of"
+            r"|do not have the ability to) (?:\w+ly )?(?:access|brows|look(?:ing)? (?:it |that "
+            r"|this |up)|search|retriev|know|keep track|verif|check|track|locat|predict|read"
+            r"|view|open)",
+            rf"\b{_I} (?:do not|don't) (?:\w+ly )?know (?:your|who|him|her|them|this|that|where"
+            r"|the (?:person|answer))",
+            r"\b(?:is|are|remains?) (?:\w+ly |considered |a |an |both )*(?:private|confidential"
+            r"|personal (?:information|data|and)|sensitive (?:information|data|personal))",
+            r"\b(?:do not|don't) have (?:personal|any|his|her|their|that|private"
+            r"|your) (?:\w+ )?(?:address|numbers?\b|e-?mails?|contact|details)",
+            rf"\b{_I} (?:can't|cannot|can not) (?:see|view|read) (?:any|your|his|her|their|other"
+            rf"|who|what)",
+            r"\bnot connected to (?:the )?internet|\bno (?:internet|web) (?:access|connection)",
+            rf"\b{_I}(?:'m| am) (?:un|not )aware of (?:any|your|who)",
+        )
+    )
+)
+# What the writer is not; it turns nothing down.
+_OWN = r"(?:feel|opinion|emotion|belief|preference|experience|taste|bod(?:y|ies)|favou?rite"
+_OWN += r"|consciousness|thoughts|friends|famil|gender|childhood|physical|a name|senses|religio)"
+SELF = re.compile(
+    rf"\b{_I} (?:do not|don't) (?:\w+ly )?(?:have|possess|hold) (?:any |a |my own "
+    r"|the )*(?:own )?(?:personal )?"
+    rf"(?:[\w-]+ (?:or|and) )?{_OWN}"
+)
+
+HELPS = re.compile(
+    rf"\b(?:{_SPEECH}|comply|fulfil+|satisfy|complete|produce|continue|tell|show|go (?:further"
+    r"|any|into|along)|participate|take part|say (?:more|how)|do (?:that|this|so)|more than"
+    r"|part of|walk you)"
+)
+ASKING_WORDS = frozenset((
+    "best", "good", "way", "ways", "easiest", "quickest", "should", "could", "would", "some",
+    "any", "with", "from", "make", "get", "without", "someone", "somebody", "want", "need", "have",
+    "has", "one's", "your", "his", "her", "their",
+))  # fmt: skip
+SOFT = re.compile(
+    r"\b(?:condone|support|encourage|promote|endorse|recommend|advocate|approve|advise)\b"
+)
+MORE = re.compile(r"\b(?:more|further|beyond|any other|the rest|full)\b")
+# What the model itself can do is asked for.
+OF_ITS_LIMITS = re.compile(
+    r"\b(?:you (?:can't|cannot|can not|won't|are (?:unable|not able|not allowed))"
+    r"|are you (?:an ai|human|real|unable|not able|not allowed)|can't you|your (?:limits"
+    r"|limitations))\b|\byourself\b|\bwh(?:o|at) are you\b"
+)
+REPORTED = re.compile(
+    r"\b(?:say|saying|answer|reply|phrase)[:,]? ['\"“‘][^.]*$"
+    r"|(?<!that )(?<!being )(?<!having )\b(?:said|says|asked|replied|answered|whispered|cried"
+    r"|thought|told|wrote|writes)\b[^.]*$"
+)
+# "I would not" is as often a wish as a refusal.
+LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
+# Words by which the writer of a piece, or of a translation, would not speak of the order itself.
+OF_THE_ORDER = re.compile(
+    r"\b(?:requests?|this|that|such|content|creat\w+|writ\w+|generat\w+|produc\w+|provid\w+"
+    r"|fulfil+|assist|help|comply|depict\w*|pretend|argue|verse|rhyme|translat\w+|rewrit\w+"
+    r"|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
+    r"|guidelines|promot\w+|harmful|endorse)\b"
+)
+YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")
+ASKS_TO_DO = re.compile(
+    r"\bhow (?:do(?:es (?:one|somebody|someone|anybody))?|can|could|should|would|might"
+    r"|to)\b(?! (?:you|they|he|she|it|the|this|these|\w+s) (?:feel|work|die|differ))|\bhow to\b"
+    r"|\b(?:where|when|which \w+|what) (?:can|do|could|should|must|would) (?:i|we|one|people)\b"
+    r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other "
+    r"|any )*(?:\w+ |most \w+ )?(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
+    r"|tips|manner|means|approach|places?|recipe|instructions|tools?|weapons?|plot|tricks?"
+    r"|times?|excuses?|jokes?|insults?|thing to)\b|^\W*(?:please |can you |could you |would you "
+    r"|will you |i want you to |i need you to )*(?:give|write|create|help|list|show|provide"
+    r"|generate|make|draft|compose|teach|tell me (?:how|a|an|some|jokes?)|plan|design|pretend"
+    r"|roast|act|build|invent|develop|describe how|explain how|craft|recommend|suggest|say|call"
+    r"|convince|find)\b|\b(?:i want|i need|i'd like|i would like) to\b"
+)
+ASKS_FOR_A_VIEW = re.compile(
+    r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"
+    r"|have|may|must|am|isn't|aren't)\b|\b(?:benefits|advantages|justif\w+|right to|opinion"
+    r"|think (?:of|about)|argue|better|worse|worst)\b"
+)
+# Words by which one would not translate or rewrite.
+OF_THE_TEXT_ORDER = re.compile(
+    r"\b(?:requests?|content|translat\w+|rewrit\w+|rephras\w+|edit|as an ai|guidelines"
+    r"|inappropriate|offensive)\b"
+)
+ASKS_FOR_AN_ACCOUNT = re.compile(
+    r"^\W*(?:please |can you |could you )*(?:describe|explain|tell me) (?:how|what|when"
+    r"|where)\b[^?.]*\b(?:was|were|did|does|work|works)\b"
+)

@@ -1,0 +1,138 @@
+"""Say what a side of a comparison is, and write down what all sides made of the items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from biddable.errors import EvaluationError
+from biddable.evaluation.asking import PromptForm
+from biddable.evaluation.pairing import change_of, cluster_of
+from biddable.evaluation.report import read_losses, render_report, write_text
+from biddable.evaluation.runner import Outcome
+from biddable.manifest import write_json
+
+OWN_SIDES = ("base", "base_templated", "base_fewshot", "instruct")
+MAX_MODELS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Hold what one model made of a suite.
+
+    Attributes:
+        model: its name.
+        prompt_form: how it was asked; None for ready responses.
+        decoding: how its answers were generated.
+        outcomes: one for each item.
+    """
+
+    model: str
+    prompt_form: PromptForm | None
+    decoding: dict[str, Any]
+    outcomes: list[Outcome]
+
+
+def check_names(also: Iterable[str]) -> None:
+    """Refuse names of further models that another side has, or too many of them.
+
+    Raises:
+        EvaluationError: so it is.
+    """
+    names = list(also)
+    if taken := [name for name in names if name in OWN_SIDES or not name.strip()]:
+        raise EvaluationError(
+            f'"{taken[0]}": no name for a further model; choose one that is not'
+            f" {', '.join(OWN_SIDES)}."
+        )
+    if len(names) > MAX_MODELS - 2:
+        raise EvaluationError(
+            f"{len(names) + 2} models; at most {MAX_MODELS} are set side by side. Leave some out."
+        )
+
+
+def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: str) -> None:
+    """Refuse sides that were not asked the same items in the same order.
+
+    Raises:
+        EvaluationError: they differ; the first difference is named.
+    """
+    ours, theirs = ([replace(o.sample, source="") for o in side] for side in (base, other))
+    if ours == theirs:
+        return
+    pairs = zip(ours, theirs, strict=False)
+    first = next((f'"{a.id}" and "{b.id}"' for a, b in pairs if a != b), "their number")
+    raise EvaluationError(
+        f"base has {len(ours)} items and {name} {len(theirs)}, and they differ ({first}); "
+        "put the same items to both."
+    )
+
+
+def write_comparison(
+    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path, run_folder: str = ""
+) -> None:
+    """Write comparison.json, samples.jsonl and report.html into a folder.
+
+    Args:
+        result: of ``build_comparison``.
+        sides: what it was built from.
+        out: the folder; made if it is not there.
+        run_folder: of the training, whose loss curve the report shows if there is a log.
+
+    Raises:
+        EvaluationError: the folder cannot be written.
+        CheckpointError: likewise.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EvaluationError(f"{folder}: cannot be made: {error.strerror}.") from error
+    rows = sample_rows(sides)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    write_text(folder / "samples.jsonl", "".join(lines))
+    write_text(folder / "report.html", render_report(result, rows, losses=read_losses(run_folder)))
+    write_json(folder / "comparison.json", result)  # last: who finds it finds the others
+
+
+def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
+    """Tell of each item what every side made of it, and why it was judged so."""
+    rows = []
+    for n, outcome in enumerate(sides["base"].outcomes):
+        sample = outcome.sample
+        row = {
+            "id": sample.id,
+            "category": sample.category,
+            "ring": sample.ring,
+            "kind": sample.kind,
+            "source": sample.source,
+            "instruction": sample.instruction,
+            "reference": sample.response,
+            "cluster": cluster_of(outcome),
+            "change": change_of(outcome.following, sides["instruct"].outcomes[n].following),
+        }
+        told = {name: _told(side.outcomes[n]) for name, side in sides.items()}
+        extras = {name: told.pop(name) for name in list(told) if name not in OWN_SIDES}
+        rows.append(row | told | ({"extra_models": extras} if extras else {}))
+    return rows
+
+
+def _told(outcome: Outcome) -> dict[str, Any]:
+    behaviour = outcome.behaviour
+    return {
+        "output": outcome.output,
+        "answer": behaviour.answer,
+        "following": outcome.following,
+        "correct": outcome.correct,
+        "why": outcome.verdict.reason if outcome.verdict else None,
+        "mimicry": behaviour.mimicry,
+        "run_on": behaviour.run_on,
+        "stopped": behaviour.stopped,
+        "refusal": behaviour.refusal,
+        "reasons": behaviour.reasons,
+        "answer_loss_sum": outcome.answer_loss_sum,
+        "num_loss_tokens": outcome.num_loss_tokens,
+    }

@@ -1,0 +1,87 @@
+"""Find what answers the items of a suite by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biddable.errors import ConfigError
+from biddable.evaluation.answer_cache import AnswerCache
+from biddable.evaluation.asking import AnswerSource
+from biddable.evaluation.gguf_model import GgufModel
+from biddable.evaluation.local_model import LocalModel
+from biddable.evaluation.responses import ReadyResponses
+from biddable.evaluation.url_model import UrlModel
+from biddable.models.loading import LoadedModel, load, resolve
+
+
+def open_source(
+    name: str, *, model_name: str | None = None, cache: AnswerCache | None = None
+) -> AnswerSource:
+    """Find what answers by its name.
+
+    Args:
+        name: a model as ``load`` takes it, a .gguf file (run by llama.cpp), the URL of a server
+            that speaks OpenAI's protocol, ``http://127.0.0.1:8000/v1``, or a .jsonl file of ready
+            responses.
+        model_name: which of the server's models; ``URL#name`` says the same.
+        cache: where answers are kept; None keeps none.
+
+    Raises:
+        ConfigError: the name leads nowhere, or an extra is missing.
+        CheckpointError: what is there is not a whole model.
+    """
+    if is_url(name):
+        return UrlModel(name, model_name=model_name, cache=cache)
+    if model_name is not None:
+        raise ConfigError(
+            f'model name "{model_name}": only a server at a URL has several models, and {name} is '
+            "none; leave --model-name out."
+        )
+    if is_responses(name):
+        return ReadyResponses(name)
+    if resolve(name).kind == "gguf":
+        return GgufModel(Path(name).expanduser(), cache=cache)
+    return as_source(load(name), cache=cache)
+
+
+def as_source(
+    model: str | LoadedModel | AnswerSource, *, cache: AnswerCache | None = None
+) -> AnswerSource:
+    """Take a source as it is, and make one of a model or a name."""
+    if isinstance(model, str):
+        return open_source(model, cache=cache)
+    if isinstance(model, LoadedModel):
+        return LocalModel(model, cache=cache)
+    return model
+
+
+def is_url(name: str) -> bool:
+    """Tell a server's address from the name of a model.
+
+    Example:
+        >>> is_url("http://127.0.0.1:8000/v1"), is_url("org/name")
+        (True, False)
+    """
+    return name.startswith(("http://", "https://"))
+
+
+def is_responses(name: str) -> bool:
+    """Tell a file of ready responses from the name of a model."""
+    return Path(name).suffix in (".jsonl", ".ndjson") and Path(name).is_file()
+
+
+def template_of_side(
+    side: AnswerSource, instruct: AnswerSource, template: str | None
+) -> str | None:
+    """Choose the template that one side of a comparison is asked with.
+
+    Args:
+        side: which is asked.
+        instruct: the model that was taught; a base is asked with its template too.
+        template: what the user chose; None for the instruct model's own.
+
+    Returns:
+        A name, or None where a file or a server applies its own.
+    """
+    are_here = isinstance(side, LocalModel) and isinstance(instruct, LocalModel)
+    return template or (instruct.template if are_here else None)

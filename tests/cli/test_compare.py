@@ -1,0 +1,27 @@
+"""The gates of ``biddable compare`` on finished evaluations, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Cli
+
+
+def test_gates_on_finished_evaluations_set_the_exit_code(cli: Cli, base: Path) -> None:
+    row = {"instruction": "Say hi.", "response": "hi", "check": {"kind": "contains", "all": ["hi"]}}
+    Path("items.jsonl").write_text(json.dumps(row) + "\n")
+    given = ("--suite", "items.jsonl", "--max-new-tokens", 2, "--prompt-form", "bare")
+    for name in ("runs/a", "runs/b"):
+        assert cli("evaluate", base, *given, "--out", name).code == 0
+    passed = cli("compare", "runs/a", "runs/b", "--fail-if", "instruct.stopped > 1")
+    assert (passed.code, "no difference could be significant" in " ".join(passed.out.split())) == (
+        0, True,
+    )  # fmt: skip
+    failed = cli("compare", "runs/a", "runs/b", "--replace", "--fail-if", "paired.broken < 1")
+    assert failed.code == 1
+    assert failed.err == 'biddable: failed, as asked by --fail-if "paired.broken < 1": it is 0.\n'
+    mixed = cli("compare", "runs/a", base, "--replace")
+    assert (mixed.code, "a finished evaluation, and" in mixed.err) == (1, True)
+    settled = cli("compare", "runs/a", "runs/b", "--suite", "mimic", "--replace")
+    assert (settled.code, "leave --suite" in settled.err) == (2, True)

@@ -1,0 +1,101 @@
+"""Finished evaluations, paired as they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biddable.errors import EvaluationError
+from biddable.evaluation.comparison import build_comparison
+from biddable.evaluation.finished import compare_finished, read_finished
+from biddable.evaluation.runner import Outcome
+from biddable.evaluation.scores import scores
+from biddable.evaluation.sides import Side
+from tests.evaluation.items import base_outcomes, instruct_outcomes
+
+DECODING = {"method": "greedy", "temperature": 0.0, "max_new_tokens": 8}
+
+
+def evaluated(folder: Path, outcomes: list[Outcome], **changes: Any) -> Path:
+    """Write what `biddable evaluate` does."""
+    folder.mkdir()
+    facts = {
+        "schema": 1, "model": folder.name, "suite": "s.jsonl", "n": len(outcomes),
+        "prompt_form": "bare", "decoding": DECODING, "scores": scores(outcomes),
+    }  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps(facts | changes))
+    rows = [json.dumps(asdict(outcome)) + "\n" for outcome in outcomes]
+    (folder / "samples.jsonl").write_text("".join(rows))
+    return folder
+
+
+def test_finished_evaluations_compare_as_fresh_ones_do(tmp_path: Path) -> None:
+    a, b = (
+        evaluated(tmp_path / "a", base_outcomes()),
+        evaluated(tmp_path / "b", instruct_outcomes()),
+    )
+    found = compare_finished(a, b, also={"again": b}, out=tmp_path / "out")
+    fresh = build_comparison(
+        {
+            "base": Side("a", "bare", DECODING, base_outcomes()),
+            "instruct": Side("b", "bare", DECODING, instruct_outcomes()),
+        },
+        suite="s.jsonl",
+    )
+    for key in ("base", "instruct", "paired", "statistics", "n", "decoding"):
+        assert found[key] == fresh[key], key
+    assert found["extra_models"]["again"] == found["instruct"]
+    assert found["pairs"]["again"]["base"]["paired"] == found["paired"]
+    assert found["pairs"]["again"]["instruct"]["paired"]["fixed"] == 0
+    assert json.loads((tmp_path / "out/comparison.json").read_text()) == found
+    row = json.loads((tmp_path / "out/samples.jsonl").read_text().splitlines()[0])
+    assert row["extra_models"]["again"]["output"] == row["instruct"]["output"]
+
+
+def test_evaluations_of_other_items_or_decoding_are_refused(tmp_path: Path) -> None:
+    a = evaluated(tmp_path / "a", base_outcomes())
+    longer = evaluated(tmp_path / "b", base_outcomes(), decoding=DECODING | {"max_new_tokens": 9})
+    with pytest.raises(EvaluationError, match="evaluate both in the same way"):
+        compare_finished(a, longer)
+    fewer = evaluated(tmp_path / "c", instruct_outcomes()[:4])
+    with pytest.raises(EvaluationError, match="put the same items to both"):
+        compare_finished(a, fewer)
+
+
+@pytest.mark.parametrize("key", ["model", "suite", "prompt_form", "decoding", "n"])
+def test_scores_that_lack_a_fact_are_refused(tmp_path: Path, key: str) -> None:
+    folder = evaluated(tmp_path / "a", base_outcomes())
+    facts = json.loads((folder / "scores.json").read_text())
+    del facts[key]
+    (folder / "scores.json").write_text(json.dumps(facts))
+    with pytest.raises(EvaluationError, match=f'scores.json: lacks "{key}"'):
+        read_finished(folder)
+
+
+def test_samples_that_are_not_whole_are_refused(tmp_path: Path) -> None:
+    folder = evaluated(tmp_path / "a", base_outcomes())
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    (folder / "samples.jsonl").write_text("\n".join(lines[:3]) + "\n")
+    with pytest.raises(EvaluationError, match=r"has 3 items and scores.json says 5"):
+        read_finished(folder)
+    row = json.loads(lines[1])
+    for change, told in (
+        (lambda r: r.pop("following"), r'samples.jsonl:2: outcome lacks "following"'),
+        (lambda r: r.pop("sample"), r'samples.jsonl:2: lacks "sample"'),
+        (lambda r: r["sample"].pop("instruction"), r'sample lacks "instruction"'),
+        (lambda r: r["behaviour"].update(mood=1), r'behaviour has "mood", which this version'),
+    ):
+        wrong = json.loads(json.dumps(row))
+        change(wrong)
+        (folder / "samples.jsonl").write_text(lines[0] + "\n" + json.dumps(wrong) + "\n")
+        with pytest.raises(EvaluationError, match=told):
+            read_finished(folder)
+
+
+def test_a_folder_that_is_no_evaluation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"scores.json: cannot be read"):
+        read_finished(tmp_path)

@@ -1,0 +1,143 @@
+"""Ready responses find their items, and what does not belong is refused by file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biddable.errors import EvaluationError
+from biddable.evaluation.responses import ReadyResponses
+from biddable.evaluation.scoring import score
+from tests.evaluation.items import contains
+
+ITEMS = [
+    {"instruction": "Capital of France?", "response": "Paris", "check": contains("Paris")},
+    {"instruction": "Capital of Peru?", "response": "Lima", "check": contains("Lima")},
+]
+
+
+def write(path: Path, *rows: Any) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    return write(tmp_path / "items.jsonl", *ITEMS)
+
+
+def judge(tmp_path: Path, suite: Path, *rows: Any) -> dict[str, Any]:
+    source = ReadyResponses(write(tmp_path / "r.jsonl", *rows))
+    return score(source, suite=suite, out=tmp_path / "out")
+
+
+def test_order_is_free_and_what_is_not_known_is_null(tmp_path: Path, suite: Path) -> None:
+    result = judge(
+        tmp_path, suite,
+        {"prompt": "Capital of Peru?", "response": "Quito."},
+        {"prompt": " Capital of  France?\n", "response": "Paris."},
+    )  # fmt: skip
+    found = result["scores"]
+    assert (result["n"], result["missing"], result["prompt_form"]) == (2, [], None)
+    assert found["instruction_following"]["rate"] == 0.5
+    assert (found["stopped"], found["answer_loss"]) == (None, None)
+    assert result["decoding"]["method"] is None
+    samples = [
+        json.loads(line) for line in (tmp_path / "out/samples.jsonl").read_text().splitlines()
+    ]
+    assert [sample["output"] for sample in samples] == ["Paris.", "Quito."]
+    assert json.loads((tmp_path / "out/scores.json").read_text()) == result
+
+
+def test_a_finish_reason_tells_whether_it_stopped(tmp_path: Path, suite: Path) -> None:
+    result = judge(
+        tmp_path, suite,
+        {"prompt": "Capital of France?", "response": "Paris.", "finish_reason": "length"},
+        {"prompt": "Capital of Peru?", "response": "Lima.", "finish_reason": "stop"},
+    )  # fmt: skip
+    assert result["scores"]["stopped"]["rate"] == 0.5
+    assert result["scores"]["answer_correct"]["rate"] == 1.0
+    assert result["scores"]["instruction_following"]["rate"] == 0.5
+
+
+def test_items_without_a_response_are_left_out_and_named(tmp_path: Path, suite: Path) -> None:
+    result = judge(tmp_path, suite, {"prompt": "Capital of Peru?", "response": "Lima."})
+    assert (result["n"], result["missing"]) == (1, [f"{suite}:1"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (
+            [{"prompt": "Capital of Frances?", "response": "a"}],
+            'r.jsonl:1: no item of the suite asks "Capital of Frances?".'
+            ' Did you mean "Capital of France?"?',
+        ),
+        (
+            [{"prompt": "Capital of Peru?", "response": x} for x in "ab"],
+            'r.jsonl:1: the prompt "Capital of Peru?" stands in 2 lines (1, 2)',
+        ),
+        ([{"prompt": "Capital of Peru?", "respons": "a"}], 'r.jsonl:1: lacks "response"'),
+        ([{"prompt": 3, "response": "a"}], "\"prompt\" is '3'; expected a text"),
+        (
+            [{"prompt": "Capital of Peru?", "response": "a", "finish_reason": 1}],
+            '"finish_reason" is 1',
+        ),
+    ],
+)
+def test_what_does_not_belong_is_refused(
+    tmp_path: Path, suite: Path, rows: list[Any], problem: str
+) -> None:
+    with pytest.raises(EvaluationError) as found:
+        judge(tmp_path, suite, *rows)
+    assert problem in str(found.value)
+
+
+def test_the_same_question_twice_takes_one_response_or_two(tmp_path: Path) -> None:
+    suite = write(tmp_path / "twice.jsonl", ITEMS[0], ITEMS[0])
+    one = {"prompt": "Capital of France?", "response": "Paris."}
+    assert judge(tmp_path, suite, one)["scores"]["answer_correct"]["rate"] == 1.0
+    two = judge(tmp_path, suite, one, one | {"response": "Lyon."})
+    assert two["scores"]["answer_correct"]["rate"] == 0.5
+
+
+def test_nothing_is_asked_of_what_is_ready(tmp_path: Path, suite: Path) -> None:
+    source = ReadyResponses(write(tmp_path / "r.jsonl", {"prompt": "a", "response": "b"}))
+    with pytest.raises(EvaluationError, match="leave --prompt-form out"):
+        score(source, suite=suite, prompt_form="bare")
+
+
+def test_second_turns_are_found_by_their_own_text(tmp_path: Path) -> None:
+    suite = write(tmp_path / "q.jsonl", {"question_id": 1, "turns": ["Write.", "Shorter."]})
+    source = ReadyResponses(
+        write(
+            tmp_path / "r.jsonl",
+            {"prompt": "Shorter.", "response": "Hm."},
+            {"prompt": "Write.", "response": "A long text."},
+        )
+    )
+    result = score(source, suite=f"mt_bench:{suite}", out=tmp_path / "out")
+    samples = [
+        json.loads(line) for line in (tmp_path / "out/samples.jsonl").read_text().splitlines()
+    ]
+    assert [sample["output"] for sample in samples] == ["A long text.", "Hm."]
+    assert result["missing"] == []
+
+
+def test_ifeval_is_judged_on_the_whole_response(tmp_path: Path) -> None:
+    """A run-on would hide the comma from our own reading; the official program sees it."""
+    pytest.importorskip("nltk")
+    asked = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    prompts = ["Name a river.", "Name a sea."]
+    rows = [{"key": n, "prompt": text} | asked for n, text in enumerate(prompts)]
+    suite = write(tmp_path / "input_data.jsonl", *rows)
+    answers = ("The Nile.\nName a lake, and a hill.", "The Baltic.")
+    ready = [{"prompt": p, "response": r} for p, r in zip(prompts, answers, strict=True)]
+    source = ReadyResponses(write(tmp_path / "r.jsonl", *ready))
+    found = score(source, suite=f"ifeval:{suite}")["scores"]
+    figures = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
+    # loose also tries the response without its last line, where the comma stands
+    assert [found[figure]["rate"] for figure in figures] == [0.5, 1.0, 0.5, 1.0]
