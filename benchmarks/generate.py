@@ -61,6 +61,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(NUM_CORES)
     loaded = load("smollm2")
+    # every answer has the same length: none stops by itself
+    loaded.model.generation_config = GenerationConfig(pad_token_id=0)
     found = measure(loaded.model, read_prompts(loaded.tokenizer), arguments.rounds)
     text = json.dumps({**found, "machine": machine()}, indent=1)
     if arguments.write:
@@ -141,10 +143,9 @@ def transformers_ids(model: PreTrainedModel, rows: Ids, num_new: int) -> Ids:
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-    asked = GenerationConfig(
-        max_new_tokens=num_new, do_sample=False, eos_token_id=None, pad_token_id=0
+    out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=num_new, do_sample=False
     )
-    out = model.generate(input_ids=ids, attention_mask=mask, generation_config=asked)
     return [row[longest:] for row in out.tolist()]
 
 

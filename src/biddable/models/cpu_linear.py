@@ -13,9 +13,11 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 _MOST_BLOCKED = 1 << 30  # bytes of weights that a second copy is made of
 _NUM_ROWS = 64  # of a product that the blocks are made for
@@ -31,13 +33,17 @@ def fast_linears(model: nn.Module) -> Iterator[None]:
     Args:
         model: any module; called inside without gradients.
     """
-    found = [layer for layer in model.modules() if _is_plain(layer)] if _has_kernel() else []
-    num_bytes = 0
-    for layer in found:
+    layers = [layer for layer in model.modules() if _is_plain(layer)] if _has_kernel() else []
+    num_bytes, found = 0, []
+    for layer in layers:
         weight = layer.weight.detach()
         num_bytes += weight.numel() * weight.element_size()
         if num_bytes <= _MOST_BLOCKED:
+            weight = weight.T.contiguous() if type(layer) is Conv1D else weight
             weight = torch.ops.mkldnn._reorder_linear_weight(weight, _NUM_ROWS)
+        elif type(layer) is Conv1D:
+            continue  # it lies the other way round, and turning it at each product costs too much
+        found.append(layer)
         layer.forward = partial(_linear, weight, layer.bias)  # type: ignore[method-assign]
     try:
         yield
@@ -52,8 +58,8 @@ def _linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return found
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    if type(layer) is not nn.Linear or "forward" in layer.__dict__:
+def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    if type(layer) not in (nn.Linear, Conv1D) or "forward" in layer.__dict__:
         return False
     weight = layer.weight
     is_plain = type(weight) in (nn.Parameter, Tensor) and weight.is_contiguous()
