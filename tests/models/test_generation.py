@@ -93,9 +93,7 @@ def made(kind):
     config = AutoConfig.for_model(kind, **SIZES, pad_token_id=0)
     config.initializer_range = 0.2
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    model.generation_config = GenerationConfig(
-        pad_token_id=0
-    )  # none stops by itself
+    model.generation_config = GenerationConfig(pad_token_id=0)  # none stops by itself
     return model
 
 
