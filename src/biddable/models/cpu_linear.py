@@ -63,7 +63,8 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
         return False
     weight = layer.weight
     is_plain = type(weight) in (nn.Parameter, Tensor) and weight.is_contiguous()
-    return is_plain and weight.dtype == torch.float32 and weight.device.type == "cpu"
+    is_float32 = weight.is_floating_point() and weight.element_size() == 4
+    return is_plain and is_float32 and weight.device.type == "cpu"
 
 
 def _has_kernel() -> bool:
