@@ -27,8 +27,7 @@ _NUM_ROWS = 64  # of a product that the blocks are made for
 def fast_linears(model: nn.Module) -> Iterator[None]:
     """Let the linear layers of a model use oneDNN inside; nothing where that cannot be.
 
-    Layers that do more than a product (an adapter's, a quantized one's, one with hooks of another
-    class) stay as they are.
+    Layers that do more than a product (an adapter's, one in 8 bits) stay as they are.
 
     Args:
         model: any module; called inside without gradients.
