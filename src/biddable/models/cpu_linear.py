@@ -68,4 +68,5 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
 
 def _has_kernel() -> bool:
     is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return is_x86 and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    mkldnn = torch.backends.mkldnn
+    return is_x86 and bool(mkldnn.is_available() and mkldnn.enabled)

@@ -174,6 +174,7 @@ class _Runner:
         """Run the prompts as the tree of their starts and return the logits (B, V) that follow."""
         read = read_as_tree(self._model, prompts)
         for layer, states in zip(self._cache.layers, read.states, strict=True):
+            assert isinstance(layer, _GrowingLayer)  # as all are where trees pay
             layer.update(*states)
         self._mask = read.attention_mask
         self._next_position = self._mask.sum(dim=1, keepdim=True)

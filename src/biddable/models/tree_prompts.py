@@ -70,4 +70,5 @@ def _paths(rows: EncodedRows) -> tuple[Tensor, Tensor]:
 def _gather(states: Tensor, nodes: Tensor) -> Tensor:
     """Take (1, H, N, D) states to (B, H, T, D)."""
     taken = states[0].index_select(1, nodes.flatten())  # (H, B * T, D)
-    return taken.unflatten(1, nodes.shape).transpose(0, 1)
+    rows: Tensor = taken.unflatten(1, nodes.shape)  # (H, B, T, D)
+    return rows.transpose(0, 1)
