@@ -53,13 +53,17 @@ BaseForm = Annotated[
 ]
 
 
+Base = Annotated[
+    str, typer.Argument(metavar="BASE", help="MODEL before training, or evaluate's folder.")
+]
+Instruct = Annotated[
+    str, typer.Argument(metavar="INSTRUCT", help="MODEL after it, or evaluate's folder.")
+]
+
+
 def compare(
-    base: Annotated[
-        str, typer.Argument(metavar="BASE", help="MODEL before training, or evaluate's folder.")
-    ],
-    instruct: Annotated[
-        str, typer.Argument(metavar="INSTRUCT", help="MODEL after it, or evaluate's folder.")
-    ],
+    base: Base,
+    instruct: Instruct,
     also: Also = None,
     suite: Suite = None,
     prompt_form: BaseForm = "bare",

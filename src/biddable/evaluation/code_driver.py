@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 MAX_REPR = 100_000
@@ -58,7 +59,8 @@ def main() -> None:
 
 def _evaluate(code: str, alias: Mapping[str, str], expressions: list[str]) -> list[list[str]]:
     """Give ``["value", repr]`` or ``["raised", name]`` of each expression, or of failing code."""
-    space: dict[str, Any] = {"__name__": "answer"}
+    module = sys.modules["answer"] = ModuleType("answer")  # dataclasses look theirs up
+    space: dict[str, Any] = module.__dict__
 
     def run() -> str:
         exec(compile(code, "answer.py", "exec"), space)

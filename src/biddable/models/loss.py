@@ -219,23 +219,23 @@ class _EdgeLoss(torch.autograd.Function):
 
 def _loss(logits: Tensor, edges: Edges) -> Tensor:
     """Add up the weighted cross-entropy of edges whose parents are rows of (N, V) logits."""
-    return _weigh(logits.log_softmax(dim=-1, dtype=_wide(logits.dtype)), edges)
+    scores = logits.to(_wide(logits.dtype))
+    losses = scores.logsumexp(dim=-1)[edges.parents] - scores[edges.parents, edges.targets]
+    return (losses * edges.weights).sum()
 
 
 def _loss_and_gradient(logits: Tensor, edges: Edges, divisor: float = 1) -> tuple[Tensor, Tensor]:
     """Give the loss and its gradient by the logits, (N, V), both divided by a number."""
-    shares = logits.log_softmax(dim=-1, dtype=_wide(logits.dtype))  # the one copy that is made
-    loss = _weigh(shares, edges)
-    weights = edges.weights.to(shares.dtype)
-    totals = shares.new_zeros(len(shares)).index_add_(0, edges.parents, weights)
-    gradient = shares.exp_().mul_(totals[:, None] / divisor)
     places = edges.parents, edges.targets
+    shares = logits.log_softmax(dim=-1, dtype=_wide(logits.dtype))  # the one copy that is made
+    learned = shares[places]
+    sums = shares.exp_().sum(dim=-1)  # 1, but for what torch's fast exponential was off
+    loss = ((sums.log()[edges.parents] - learned) * edges.weights).sum()
+    weights = edges.weights.to(shares.dtype)
+    totals = torch.zeros_like(sums).index_add_(0, edges.parents, weights)
+    gradient = shares.mul_((totals / sums / divisor)[:, None])
     gradient.index_put_(places, -weights / divisor, accumulate=True)
     return loss / divisor, gradient.to(logits.dtype)
-
-
-def _weigh(shares: Tensor, edges: Edges) -> Tensor:
-    return -(shares[edges.parents, edges.targets] * edges.weights).sum()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
