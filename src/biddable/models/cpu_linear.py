@@ -60,7 +60,7 @@ def _linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
     if type(layer) not in (nn.Linear, Conv1D) or "forward" in layer.__dict__:
         return False
-    weight = layer.weight
+    weight: Tensor = layer.weight  # type: ignore[assignment]
     is_plain = type(weight) in (nn.Parameter, Tensor) and weight.is_contiguous()
     is_float32 = weight.is_floating_point() and weight.element_size() == 4
     return is_plain and is_float32 and weight.device.type == "cpu"
