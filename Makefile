@@ -44,6 +44,7 @@ bench: $(READY) ## every benchmark beside its rivals, results into benchmarks/re
 	$(BIN)/python benchmarks/check.py --out benchmarks/results/check.json
 	$(BIN)/python benchmarks/train.py --write
 	$(BIN)/python benchmarks/plan.py --write
+	$(BIN)/python benchmarks/generate.py --write
 
 docs: $(READY) ## write the generated reference pages
 	$(BIN)/python scripts/reference.py

@@ -45,6 +45,10 @@ PromptForms = Annotated[
 ModelName = Annotated[
     str | None, typer.Option(help="Which of a server's models; none: its only one.")
 ]
+Quantize = Annotated[
+    Literal["int8"] | None,
+    typer.Option(help="Keep the weights in 8 bits: less memory, other answers. Extra: quant."),
+]
 LmEval = Annotated[
     list[str] | None,
     typer.Option(metavar="TASK", help="Run this task of lm-evaluation-harness; may repeat."),
@@ -58,6 +62,7 @@ def evaluate(
     prompt_form: PromptForms = None,
     template: TemplateName = None,
     model_name: ModelName = None,
+    quantize: Quantize = None,
     max_new_tokens: MaxNewTokens = None,
     run_code: RunCode = False,
     lm_eval: LmEval = None,
@@ -77,7 +82,7 @@ def evaluate(
 
     cache = None if no_cache or responses else AnswerCache()
     with console(stderr=True).status("loading") as status:
-        source = _source(model, responses, model_name=model_name, cache=cache)
+        source = _source(model, responses, model_name=model_name, quantize=quantize, cache=cache)
         result: dict[str, Any] = {}
         if suite is not None or not lm_eval:
             result = scoring.score(
@@ -112,14 +117,22 @@ def _require_one(model: str | None, responses: str | None, suite: str | None) ->
 
 
 def _source(
-    model: str | None, responses: str | None, *, model_name: str | None, cache: AnswerCache | None
+    model: str | None,
+    responses: str | None,
+    *,
+    model_name: str | None,
+    quantize: Literal["int8"] | None,
+    cache: AnswerCache | None,
 ) -> AnswerSource:
     from biddable.evaluation.responses import ReadyResponses
     from biddable.evaluation.sources import open_source
 
+    if responses is not None and quantize:
+        wrong = "ready responses have no weights; leave it out."
+        raise typer.BadParameter(wrong, param_hint="--quantize")
     if responses is not None:
         return ReadyResponses(responses)
-    return open_source(str(model), model_name=model_name, cache=cache)
+    return open_source(str(model), model_name=model_name, quantize=quantize, cache=cache)
 
 
 def _held_out(model: str, folder: Path) -> str:

@@ -388,6 +388,29 @@ def test_evaluate_ready_responses(cli: Cli, items: Path) -> None:
         assert cli("evaluate", *wrong).code == 2
 
 
+def test_evaluate_in_8_bits_refuses_what_has_no_weights_here(cli: Cli, items: Path) -> None:
+    Path("r.jsonl").touch()
+    given = ("--suite", items, "--quantize", "int8", "--out", "judged")
+    ran = cli("evaluate", "--responses", "r.jsonl", *given)
+    assert ran.code == 2
+    assert "ready responses have no weights" in ran.err
+    ran = cli("evaluate", "http://127.0.0.1:9/v1", *given, "--replace")
+    assert ran.code == 1
+    assert "http://127.0.0.1:9/v1 is not run by biddable itself" in ran.err
+
+
+def test_evaluate_in_8_bits_and_compare_with_the_whole(cli: Cli, base: Path, items: Path) -> None:
+    pytest.importorskip("torchao", reason="pip install 'biddable[quant]'")
+    given = ("--suite", items, "--prompt-form", "bare", "--max-new-tokens", 4)
+    assert cli("evaluate", base, *given, "--out", "whole").code == 0
+    assert cli("evaluate", base, *given, "--quantize", "int8", "--out", "small").code == 0
+    assert cli("compare", "whole", "small", "--out", "cmp").code == 0
+    result = json.loads(Path("cmp/comparison.json").read_text())
+    assert (result["base_model"], result["instruct_model"]) == (str(base), f"{base} in int8")
+    losses = [result[side]["answer_loss"] for side in ("base", "instruct")]
+    assert 0 < abs(losses[0] - losses[1]) < 0.05
+
+
 def test_compare_ready_responses_with_a_model(cli: Cli, base: Path, items: Path) -> None:
     asked = [json.loads(line)["instruction"] for line in items.read_text().splitlines()]
     lines = [json.dumps({"prompt": text, "response": "4"}) + "\n" for text in asked]

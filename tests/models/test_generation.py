@@ -1,9 +1,19 @@
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from biddable.errors import DataError
+from biddable.models import generation
 from biddable.models.generation import Generation, generate
+from biddable.models.tree_prompts import read_as_tree
 from tests.tiny import tiny_model
 
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16, 17], [8, 8], [20, 3, 4, 5, 6], [30, 31]]
@@ -31,7 +41,9 @@ def common_ids(model, prompts, num_ids):
 @pytest.mark.parametrize("prompts", [PROMPTS, SHARED], ids=["apart", "shared start"])
 @pytest.mark.parametrize("batch_size", [1, 2, 6])
 @pytest.mark.parametrize("num_stops", [0, 3])
-def test_batched_is_the_same_as_alone(prompts, batch_size, num_stops):
+@pytest.mark.parametrize("min_tree_ids", [0, 1 << 30], ids=["trees", "padded"])
+def test_batched_is_the_same_as_alone(monkeypatch, min_tree_ids, prompts, batch_size, num_stops):
+    monkeypatch.setattr(generation, "_MIN_TREE_IDS", min_tree_ids)
     model = tiny_model(seed=3, dtype=torch.float64)
     stop_ids = common_ids(model, prompts, num_stops)
     found = generate(model, prompts, stop_ids=stop_ids, max_new_tokens=20, batch_size=batch_size)
@@ -61,6 +73,84 @@ def test_other_architectures_batched_are_the_same_as_alone(make, prompts):
     stop_ids = common_ids(model, prompts, 2)
     found = generate(model, prompts, stop_ids=stop_ids, max_new_tokens=12)
     assert found == [plain_greedy(model, p, stop_ids=stop_ids, max_new_tokens=12) for p in prompts]
+
+
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+
+
+def made(kind):
+    """Build a model of a kind with random weights, large enough that its answers differ."""
+    torch.manual_seed(2)
+    config = AutoConfig.for_model(kind, **SIZES, pad_token_id=0)
+    config.initializer_range = 0.2
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    model.generation_config = GenerationConfig(pad_token_id=0)  # none stops by itself
+    return model
+
+
+def tie_gap(model, prompt, found, expected):
+    """Say how far apart the logits are of the first two ids that differ; 0 for the same answers."""
+    pairs = zip(found, expected, strict=True)
+    at = next((n for n, (left, right) in enumerate(pairs) if left != right), None)
+    if at is None:
+        return 0.0
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + expected[:at]])).logits[0, -1]
+    return float((logits[found[at]] - logits[expected[at]]).abs() / logits.abs().max())
+
+
+@pytest.mark.parametrize(
+    "kind", ["llama", "qwen3", "gemma2", "phi3", "olmo2", "gpt_neox", "mixtral"]
+)
+@pytest.mark.parametrize("min_tree_ids", [0, 1 << 30], ids=["trees", "padded"])
+def test_in_float32_only_ties_may_differ_from_transformers_alone(monkeypatch, kind, min_tree_ids):
+    monkeypatch.setattr(generation, "_MIN_TREE_IDS", min_tree_ids)
+    model = made(kind)
+    prompts = [*PROMPTS, *SHARED]
+    found = generate(model, prompts, stop_ids=[], max_new_tokens=16, batch_size=8)
+    for prompt, answer in zip(prompts, found, strict=True):
+        ids = torch.tensor([prompt])
+        out = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False
+        )
+        alone = out[0, len(prompt) :].tolist()
+        assert tie_gap(model, prompt, answer.ids, alone) < 1e-5
+
+
+def test_the_tie_that_is_allowed_is_narrow():
+    model = made("llama")
+    prompt, expected = [5, 6], [7, 8]
+    assert tie_gap(model, prompt, [7, 8], expected) == 0
+    assert tie_gap(model, prompt, [7, 9], expected) > 1e-5
+
+
+def test_prompts_are_read_as_trees_where_that_is_exact_and_pays(monkeypatch):
+    read = []
+
+    def listen(model, prompts):
+        read.append(len(prompts))
+        return read_as_tree(model, prompts)
+
+    monkeypatch.setattr(generation, "read_as_tree", listen)
+    generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2)
+    assert read == []  # too few ids to find out first
+    monkeypatch.setattr(generation, "_MIN_TREE_IDS", 0)
+    generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2, batch_size=4)
+    assert read == [4, 2]
+    generate(mistral_with_a_window(), SHARED, stop_ids=[], max_new_tokens=2)
+    generate(tiny_model(), SHARED[:1], stop_ids=[], max_new_tokens=2)
+    monkeypatch.setattr(generation, "why_not_exact", lambda model: "other logits")
+    generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2)
+    assert read == [4, 2]
 
 
 def test_order_is_kept_and_nothing_is_no_work():

@@ -10,7 +10,10 @@ from torch import nn
 
 from biddable.config_training import TrainingConfig
 from biddable.errors import ConfigError
+from biddable.evaluation.answer_cache import hash_weights
 from biddable.models.adapter import load_adapter, save_adapter
+from biddable.models.generation import generate
+from biddable.models.loading import load
 from biddable.models.lora import (
     LoRAKind,
     LoRALinear,
@@ -19,10 +22,17 @@ from biddable.models.lora import (
     merge_lora,
     quantize_frozen,
 )
-from biddable.models.quantized import QuantizedLinear, frozen_linear, quantize_weight, wide
+from biddable.models.quantized import (
+    QuantizedLinear,
+    frozen_linear,
+    is_small,
+    quantize_linears,
+    quantize_weight,
+    wide,
+)
 from biddable.training.optimizer import choose_learning_rate
 from biddable.training.trainer import train
-from tests.tiny import tiny_gpt2, tiny_model
+from tests.tiny import tiny_gpt2, tiny_model, tiny_tokenizer
 from tests.training.rows import random_examples
 
 IDS = torch.arange(20)[None]
@@ -40,6 +50,11 @@ def test_an_ordinary_weight_is_itself():
     assert wide(weight) is weight
     x, bias = torch.randn(3, 6), torch.randn(4)
     assert torch.equal(frozen_linear(x, weight, bias), nn.functional.linear(x, weight, bias))
+
+
+def test_a_model_without_linear_layers_cannot_be_made_small():
+    with pytest.raises(ConfigError, match="--quantize: GPT2LMHeadModel has no linear layers"):
+        quantize_linears(tiny_gpt2(), "int8")
 
 
 class TestWithTorchao:
@@ -120,6 +135,24 @@ class TestWithTorchao:
         assert kinds.count(nn.Linear) == 1  # the head
         save_adapter(model, tmp_path, base_model="base")
         assert len(load_adapter(tiny_model(), tmp_path)) == 2
+
+    def test_a_loaded_model_in_8_bits_answers_nearly_the_same_and_says_what_it_is(self, tmp_path):
+        wide_model = tiny_model(num_layers=3)
+        wide_model.save_pretrained(tmp_path)
+        tiny_tokenizer().save_pretrained(tmp_path)
+        loaded = load(str(tmp_path), quantize="int8")
+        assert loaded.name == f"{tmp_path} in int8"
+        linears = {n: m for n, m in loaded.model.named_modules() if isinstance(m, nn.Linear)}
+        small = {name for name, linear in linears.items() if is_small(linear.weight)}
+        assert set(linears) - small == {"lm_head"}
+        assert not any(linears[name].weight.requires_grad for name in small)
+        with torch.no_grad():
+            found, expected = loaded.model(IDS).logits, wide_model(IDS).logits
+        assert 0 < float((found - expected).norm() / expected.norm()) < 0.02
+        (answer,) = generate(loaded.model, [[5, 6]], stop_ids=[], max_new_tokens=3)
+        assert len(answer.ids) == 3
+        hashes = [hash_weights(model, facts={}) for model in (wide_model, loaded.model)]
+        assert hashes[0] != hashes[1]  # so that neither is given the other's kept answers
 
     def test_a_weight_that_is_no_multiple_of_the_block_is_refused(self):
         with pytest.raises(ConfigError, match="blocks of 64 numbers, and one of 30 by 50"):

@@ -19,6 +19,7 @@ from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.answer_cache import AnswerCache, fill, hash_weights, key_of
 from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.evaluation.sample import Sample
+from biddable.models.cpu_linear import fast_linears
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
 from biddable.models.loss import next_token_loss
@@ -213,8 +214,9 @@ def _losses_of(
         batch = collate([examples[n] for n in rows])
         device = next(model.parameters()).device
         labels = batch.labels.to(device)
-        logits = model(input_ids=batch.input_ids.to(device), use_cache=False).logits  # (B, T, V)
-        for row, n in enumerate(rows):
+        with fast_linears(model):
+            logits = model(input_ids=batch.input_ids.to(device), use_cache=False).logits
+        for row, n in enumerate(rows):  # of (B, T, V)
             loss_sum, num_loss_tokens = next_token_loss(
                 logits[row : row + 1], labels[row : row + 1]
             )

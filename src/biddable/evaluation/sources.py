@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from biddable.errors import ConfigError
 from biddable.evaluation.answer_cache import AnswerCache
@@ -15,7 +16,11 @@ from biddable.models.loading import LoadedModel, load, resolve
 
 
 def open_source(
-    name: str, *, model_name: str | None = None, cache: AnswerCache | None = None
+    name: str,
+    *,
+    model_name: str | None = None,
+    quantize: Literal["int8"] | None = None,
+    cache: AnswerCache | None = None,
 ) -> AnswerSource:
     """Find what answers by its name.
 
@@ -24,12 +29,18 @@ def open_source(
             that speaks OpenAI's protocol, ``http://127.0.0.1:8000/v1``, or a .jsonl file of ready
             responses.
         model_name: which of the server's models; ``URL#name`` says the same.
+        quantize: as ``load`` takes it.
         cache: where answers are kept; None keeps none.
 
     Raises:
         ConfigError: the name leads nowhere, or an extra is missing.
         CheckpointError: what is there is not a whole model.
     """
+    if quantize and (is_url(name) or is_responses(name) or name.endswith(".gguf")):
+        raise ConfigError(
+            f"quantize: {name} is not run by biddable itself, which can make only the weights of a "
+            "folder, run or hub id small. Leave it out."
+        )
     if is_url(name):
         return UrlModel(name, model_name=model_name, cache=cache)
     if model_name is not None:
@@ -41,7 +52,7 @@ def open_source(
         return ReadyResponses(name)
     if resolve(name).kind == "gguf":
         return GgufModel(Path(name).expanduser(), cache=cache)
-    return as_source(load(name), cache=cache)
+    return as_source(load(name, quantize=quantize), cache=cache)
 
 
 def as_source(

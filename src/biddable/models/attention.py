@@ -106,6 +106,10 @@ class TrunkKeys:
         trunk_key, trunk_value = self._given[layer]
         return torch.cat([trunk_key, key], dim=2), torch.cat([trunk_value, value], dim=2)
 
+    def kept(self) -> list[tuple[Tensor, Tensor]]:
+        """Give what was taken, layer by layer in the order in which they ran."""
+        return list(self._made.values())
+
     def gradients(self) -> list[tuple[Tensor, Tensor]]:
         """Give each of the trunk's keys and values that got one with its gradient."""
         pairs = [

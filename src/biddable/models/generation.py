@@ -18,9 +18,13 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from biddable.errors import DataError
+from biddable.models.attention import why_not_exact
+from biddable.models.cpu_linear import fast_linears
+from biddable.models.tree_prompts import read_as_tree
 
 _GROWTH = 64  # positions by which a full cache grows
 _MIN_SHARED_PREFIX = 8  # a shorter common start is not worth a forward of its own
+_MIN_TREE_IDS = 256  # trying whether a model takes trees costs as much as 40 ids
 _COMPACT_SHARE = 8  # finished rows leave once they are 1/8 of the batch
 
 
@@ -86,7 +90,8 @@ def generate(
 
     answers: list[Generation] = [Generation([], False)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    with _evaluating(model):
+    with _evaluating(model), fast_linears(model):
+        in_trees = _pays_as_trees(model, prompts, batch_size)
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
             limits = [min(max_new_tokens, longest - len(prompts[n])) for n in chosen]
@@ -96,6 +101,7 @@ def generate(
                 limits=limits,
                 stop_ids=stop_ids,
                 draw=_drawn(sampling, chosen),
+                in_trees=in_trees,
             )
             for index, ids, limit in zip(chosen, written.tolist(), limits, strict=True):
                 answers[index] = _cut(ids[:limit], stop_ids)
@@ -152,7 +158,7 @@ class _GrowingLayer(DynamicLayer):
 class _Runner:
     """One batch of rows in a model: its cache, its mask, and the next position of each row."""
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._accepts = set(inspect.signature(model.forward).parameters)
         self._device = next(model.parameters()).device
@@ -161,14 +167,23 @@ class _Runner:
         self._cache.layers = [_GrowingLayer() if type(x) is DynamicLayer else x for x in layers]
         layers = self._cache.layers
         self._can_select = all(hasattr(layer, "batch_select_indices") for layer in layers)
-        self._prompts = prompts
         # a window counts positions in the cache, where padding after a common start would count
-        self._can_share = all(type(layer) is _GrowingLayer for layer in layers)
+        self.sees_all = all(type(layer) is _GrowingLayer for layer in layers)
 
-    def read_prompts(self) -> Tensor:
-        """Run the prompts and return the logits (B, V) that follow them."""
-        prompts, num_rows = self._prompts, len(self._prompts)
-        shared = _shared_prefix(prompts) if self._can_share else 0
+    def read_tree(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Run the prompts as the tree of their starts and return the logits (B, V) that follow."""
+        read = read_as_tree(self._model, prompts)
+        for layer, states in zip(self._cache.layers, read.states, strict=True):
+            assert isinstance(layer, _GrowingLayer)  # as all are where trees pay
+            layer.update(*states)
+        self._mask = read.attention_mask
+        self._next_position = self._mask.sum(dim=1, keepdim=True)
+        return read.logits
+
+    def read_prompts(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Run the prompts padded, their one common start apart, and return the logits (B, V)."""
+        num_rows = len(prompts)
+        shared = _shared_prefix(prompts) if self.sees_all else 0
         if num_rows > 1 and shared >= _MIN_SHARED_PREFIX:
             start = torch.tensor([prompts[0][:shared]], device=self._device)
             self._mask = torch.ones_like(start)
@@ -219,10 +234,11 @@ def _continue_batch(
     limits: Sequence[int],
     stop_ids: Collection[int],
     draw: _Sampling | None,
+    in_trees: bool,
 ) -> Tensor:
     """Return the ids (B, max(limits)) that follow the prompts; those after a stop are noise."""
-    runner = _Runner(model, prompts)
-    logits = runner.read_prompts()
+    runner = _Runner(model)
+    logits = runner.read_tree(prompts) if in_trees else runner.read_prompts(prompts)
     device = logits.device
     stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=device)
     limit = torch.tensor(limits, device=device)
@@ -243,6 +259,18 @@ def _continue_batch(
                 rows, next_ids, finished = rows[alive], next_ids[alive], finished[alive]
         logits = runner.read_token(next_ids)
     return written
+
+
+def _pays_as_trees(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_size: int
+) -> bool:
+    """Say whether prompts are better read as trees: exact, and worth finding that out."""
+    if min(len(prompts), batch_size) < 2 or sum(map(len, prompts)) < _MIN_TREE_IDS:
+        return False
+    # elsewhere attention over a tree is compiled first, which takes longer than most prompts
+    if model.device.type != "cpu" or not _Runner(model).sees_all:
+        return False
+    return why_not_exact(model) is None
 
 
 def _choose(logits: Tensor, rows: Tensor, draw: _Sampling | None) -> Tensor:

@@ -27,6 +27,7 @@ from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.lora import merge_lora
+from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
 
 EMBEDDED = ("mimic", "smollm2")
@@ -118,15 +119,19 @@ def resolve(name: str) -> ModelSource:
     )
 
 
-def load(name: str, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
+def load(
+    name: str, *, dtype: torch.dtype = torch.float32, quantize: Literal["int8"] | None = None
+) -> LoadedModel:
     """Load a model and its tokenizer by name.
 
     Args:
         name: see `resolve`.
         dtype: what the weights become.
+        quantize: keep those of linear layers in 8 bits, with a scale for each row (torchao); the
+            head, embeddings and norms stay. Only to answer with.
 
     Returns:
-        The model, all of its parameters trainable, and what is known about it.
+        The model, all of its parameters trainable but those in 8 bits, and what is known about it.
 
     Raises:
         ConfigError: the name leads nowhere, or an extra is missing.
@@ -144,6 +149,9 @@ def load(name: str, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
         template = manifest.get("template", {}).get("name", template)
     loaded.model.requires_grad_(True)
     loaded.model.train(False)
+    if quantize is not None:
+        quantize_linears(loaded.model, quantize)
+        name = f"{name} in {quantize}"
     return replace(loaded, name=name, template=template, manifest=manifest)
 
 

@@ -1,4 +1,4 @@
-"""Keep frozen weights in 8 or 4 bits under adapters that stay as they are (QLoRA).
+"""Keep weights in 8 or 4 bits: a model that only answers, or a base under adapters (QLoRA).
 
 Dettmers et al. 2023, arXiv 2305.14314. torchao makes and reads the small weights; here is what
 training needs beside it: the gradient goes through, and no wide copy of a weight is kept for it.
@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 from biddable.errors import ConfigError
 
@@ -38,7 +39,8 @@ def quantize_weight(weight: Tensor, kind: QuantizedKind) -> nn.Parameter:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_, to_nf4
     except ImportError as error:
         raise ConfigError(
-            "method.quantize_base: it needs a package: pip install 'biddable[quant]'."
+            "method.quantize_base, or --quantize: small weights need a package: "
+            "pip install 'biddable[quant]'."
         ) from error
     if kind == "int8":
         with torch.device("meta"):
@@ -54,6 +56,31 @@ def quantize_weight(weight: Tensor, kind: QuantizedKind) -> nn.Parameter:
     scales = math.gcd(weight.numel() // _BLOCK, _SCALES_BLOCK)
     small: Any = to_nf4(weight.contiguous(), block_size=_BLOCK, scaler_block_size=scales)
     return nn.Parameter(small, requires_grad=False)
+
+
+def quantize_linears(model: PreTrainedModel, kind: QuantizedKind) -> int:
+    """Keep a model's linear layers in few bits, in place, for answering; the head left out.
+
+    Args:
+        model: a transformers causal LM.
+        kind: see `quantize_weight`.
+
+    Returns:
+        The number of layers that were made small.
+
+    Raises:
+        ConfigError: see `quantize_weight`; or the model has no such layers.
+    """
+    head = model.get_output_embeddings()
+    found = [m for m in model.modules() if type(m) is nn.Linear and m is not head]
+    if not found:
+        raise ConfigError(
+            f"--quantize: {type(model).__name__} has no linear layers that can be made small; "
+            "most newer models have. Leave it out."
+        )
+    for layer in found:
+        layer.weight = quantize_weight(layer.weight.detach(), kind)
+    return len(found)
 
 
 def wide(weight: Tensor) -> Tensor:

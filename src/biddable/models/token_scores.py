@@ -7,6 +7,7 @@ so that a vocabulary of 128 thousand and a long page fit in memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from biddable.models.cpu_linear import fast_linears
 from biddable.models.head import Body
 from biddable.models.loss import MAX_LOGITS
 
@@ -81,9 +83,17 @@ def score_tokens(
     Returns:
         A score for each row, in order.
     """
-    bodies = [Body(model) for model in models]
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(fast_linears(model))
+        return _score([Body(model) for model in models], rows, watched=list(watched))
+
+
+def _score(
+    bodies: Sequence[Body], rows: Sequence[Sequence[int]], *, watched: list[int]
+) -> list[TokenScores]:
     in_one_piece = any(body.decoder is None for body in bodies)
-    size = max(MAX_LOGITS // (len(bodies) * max(map(_num_logits, models))), 1)
+    size = max(MAX_LOGITS // (len(bodies) * max(_num_logits(b.model) for b in bodies)), 1)
     # Made before any logits: small arrays kept between large ones would leave holes in the memory.
     scores = [TokenScores.empty(len(bodies), len(row) - 1) for row in rows]
     for group in _groups([len(row) for row in rows], 0 if in_one_piece else _MAX_TOKENS):
@@ -96,7 +106,7 @@ def score_tokens(
             own = [part[line * longest :] for part in states]
             targets = torch.tensor(rows[n][1:])
             for at in range(0, len(targets), size):
-                _fill(scores[n], at, bodies, own, targets[at : at + size], watched=list(watched))
+                _fill(scores[n], at, bodies, own, targets[at : at + size], watched=watched)
     return scores
 
 
