@@ -112,6 +112,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
             "instruction": sample.instruction,
             "reference": sample.response,
             "cluster": cluster_of(outcome),
+            "after": sample.after,
             "change": change_of(outcome.following, sides["instruct"].outcomes[n].following),
         }
         told = {name: _told(side.outcomes[n]) for name, side in sides.items()}

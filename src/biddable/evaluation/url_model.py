@@ -23,7 +23,8 @@ from biddable.evaluation.openai_form import read_choice, request_of
 from biddable.evaluation.sample import Sample
 
 KEY_VARIABLE = "BIDDABLE_API_KEY"
-_TIMEOUT_S = (10.0, 300.0)  # to connect, and between two pieces of a reply
+_CONNECT_S = 10.0
+_REPLY_S = 300.0
 _RETRIES = 4
 _BACKOFF_S = 0.5
 _RETRIED = (429, 500, 502, 503, 504)
@@ -41,7 +42,12 @@ class UrlModel:
     template: str | None = "server"
 
     def __init__(
-        self, url: str, *, model_name: str | None = None, cache: AnswerCache | None = None
+        self,
+        url: str,
+        *,
+        model_name: str | None = None,
+        cache: AnswerCache | None = None,
+        timeout_s: float = _REPLY_S,
     ) -> None:
         """Reach the server and find its model.
 
@@ -49,6 +55,7 @@ class UrlModel:
             url: up to and with ``/v1``; ``#name`` at its end names the model.
             model_name: says the same; None for the server's only model.
             cache: where answers are kept; None keeps none.
+            timeout_s: longest wait between two pieces of a reply, before it is asked again.
 
         Raises:
             ConfigError: the URL or the name of the model is not usable.
@@ -58,19 +65,20 @@ class UrlModel:
         parts = urlsplit(address)
         if not parts.hostname or parts.username or parts.password:
             raise ConfigError(f"{parts.scheme}://...: expected http://HOST:PORT/v1 without a user.")
-        self._url = address.rstrip("/")
+        self.url = address.rstrip("/")
         self.cache = cache
+        self._timeout_s = timeout_s
         self._session = _session(is_here=parts.hostname in _LOOPBACK)
         key = os.environ.get(KEY_VARIABLE)
         if key:
             if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
                 raise ConfigError(
-                    f"{self._url}: the key in {KEY_VARIABLE} would go over plain HTTP; use https, "
+                    f"{self.url}: the key in {KEY_VARIABLE} would go over plain HTTP; use https, "
                     f"or unset {KEY_VARIABLE}."
                 )
             self._session.headers["Authorization"] = f"Bearer {key}"
-        self._described = self._find_model(model_name or named or None)
-        self.name = self.source = f"{self._url}#{self._described['id']}"
+        self.described = self._find_model(model_name or named or None)
+        self.name = self.source = f"{self.url}#{self.described['id']}"
 
     def answer(
         self, samples: Sequence[Sample], asking: Asking, *, tell: Tell
@@ -86,22 +94,33 @@ class UrlModel:
                 "own. Leave --template out."
             )
         tell("generate")
-        greedy = {"model": self._described["id"], "temperature": 0.0, "stream": False}
+        greedy = {"model": self.described["id"], "temperature": 0.0, "stream": False}
         payloads = [request_of(sample, asking) | greedy for sample in samples]
 
         def compute(places: list[int]) -> Iterator[tuple[int, Any]]:
             with ThreadPoolExecutor(_PARALLEL) as pool:
-                replies = pool.map(lambda n: self._ask(payloads[n]), places)
+                replies = pool.map(lambda n: self.complete(payloads[n]), places)
                 try:
                     yield from zip(places, replies, strict=True)
                 finally:
                     pool.shutdown(cancel_futures=True)
 
-        keys = [key_of(url=self._url, model=self._described, request=p) for p in payloads]
+        keys = [key_of(url=self.url, model=self.described, request=p) for p in payloads]
         found = fill(self.cache, keys, compute, max_age_s=_KEPT_S)
         return [Answered(row["text"], row["stopped"]) for row in found]
 
-    def _ask(self, payload: dict[str, Any]) -> dict[str, Any]:
+    def complete(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Send one request and read its reply, keeping nothing.
+
+        Args:
+            payload: with ``messages`` for a chat, or ``prompt`` for a completion.
+
+        Returns:
+            ``text`` and ``stopped``.
+
+        Raises:
+            EvaluationError: the server does not answer, or refuses.
+        """
         verb = "chat/completions" if "messages" in payload else "completions"
         return read_choice(self._call("POST", verb, payload))
 
@@ -113,7 +132,7 @@ class UrlModel:
         if wanted is None and len(models) != 1:
             shown = ", ".join(ids[:20]) or "none"
             raise ConfigError(
-                f"{self._url}: lists {len(models)} models ({shown}); choose one with --model-name."
+                f"{self.url}: lists {len(models)} models ({shown}); choose one with --model-name."
             )
         found: dict[str, Any] = next(
             (m for m in models if wanted in (None, m["id"])), {"id": wanted}
@@ -124,10 +143,14 @@ class UrlModel:
     def _call(
         self, method: str, verb: str, payload: dict[str, Any] | None, *, may_lack: bool = False
     ) -> dict[str, Any]:
-        where = f"{self._url}/{verb}"
+        where = f"{self.url}/{verb}"
         try:
             reply = self._session.request(
-                method, where, json=payload, timeout=_TIMEOUT_S, allow_redirects=False
+                method,
+                where,
+                json=payload,
+                timeout=(_CONNECT_S, self._timeout_s),
+                allow_redirects=False,
             )
         except requests.RequestException as error:
             raise EvaluationError(
