@@ -126,7 +126,9 @@ def render_report(
         ],
         rings=[(ring, text) for ring, text in _RINGS.items() if _has_ring(comparison, ring)],
         categories=_categories(comparison),
-        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired) if statistics else "",
+        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired)
+        if statistics and paired
+        else "",
         reach=reach_in_a_sentence(statistics) if statistics else "",
         further=further_lines(comparison),
         holm=_significant(statistics),
