@@ -233,8 +233,8 @@ class Processes(World):
             with suppress(RuntimeError):  # the first to come is the cause; others lost their peers
                 told = self._store.compare_set(_FAILURE, "", told).decode()
             raise TrainingError(
-                f"{told.rstrip('.')}. If it lost a connection, another process has ended: see its"
-                " own last line, or the machine's log for a kill; if memory ran out, lower"
+                f"{told.rstrip('.')}. If it lost a connection, another process of this run has"
+                " ended: see its own last line, or the machine's log for a kill; if memory ran out, lower"
                 " training.micro_batch_size."
             ) from error
 
