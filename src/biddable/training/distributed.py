@@ -234,8 +234,8 @@ class Processes(World):
                 told = self._store.compare_set(_FAILURE, "", told).decode()
             raise TrainingError(
                 f"{told.rstrip('.')}. If it lost a connection, another process of this run has"
-                " ended: see its own last line, or the machine's log for a kill; if memory ran out, lower"
-                " training.micro_batch_size."
+                " ended: see its own last line, or the machine's log for a kill; if memory ran out,"
+                " lower training.micro_batch_size."
             ) from error
 
     def most(self, number: int) -> int:
