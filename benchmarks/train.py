@@ -20,7 +20,7 @@ A token counts once for each row that it stands in, padding apart. The needed wo
 operations for each weight below the head and each different token (four where only adapters train),
 six for each weight of the head and each place where something is learned, and attention between the
 tokens that see each other. Its share is of the matrix peak: the fastest of a row of
-products that the same process makes before each of its turns.
+products, by the faster of torch's libraries, that the same process makes before each of its turns.
 """
 
 import argparse

@@ -181,6 +181,11 @@ class TrainingConfig(Section):
         description="compute the layers' activations again for the gradient: less memory, and"
         " about a third more time",
     )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="several processes: each holds the whole model, or weights, gradients and"
+        " moments are divided among them (FSDP2)",
+    )
     learn: Literal["answers", "last_answer", "all"] = Field(
         "answers", description="which tokens count in the loss; plain texts are learned whole"
     )

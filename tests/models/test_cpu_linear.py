@@ -10,7 +10,7 @@ from biddable.models.cpu_linear import fast_linears
 from biddable.models.lora import apply_lora
 from tests.tiny import tiny_model
 
-needs_kernel = pytest.mark.skipif(not cpu_linear._has_kernel(), reason="torch has no oneDNN here")
+needs_kernel = pytest.mark.skipif(not cpu_linear.has_kernel(), reason="torch has no oneDNN here")
 
 
 def layers():

@@ -74,10 +74,10 @@ _KINDS = (
     ("benign", "harmless"),
 )
 _FORMS = {
-    "base": "the instruction and nothing else",
-    "base_templated": "the instruct model's template",
-    "base_fewshot": "three examples before it",
-    "instruct": "its template",
+    "bare": "the instruction and nothing else",
+    "template": "a template",
+    "fewshot": "three examples before it",
+    None: "ready responses",
 }
 _RINGS = {
     "entity": "what is asked about was never instructed in training",
@@ -126,7 +126,9 @@ def render_report(
         ],
         rings=[(ring, text) for ring, text in _RINGS.items() if _has_ring(comparison, ring)],
         categories=_categories(comparison),
-        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired) if statistics else "",
+        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired)
+        if statistics and paired
+        else "",
         reach=reach_in_a_sentence(statistics) if statistics else "",
         further=further_lines(comparison),
         holm=_significant(statistics),
@@ -147,10 +149,12 @@ def _sides(
     The key of a side is that of its outputs in samples.jsonl.
     """
     order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))
-    sides = [(key, label, _FORMS[key]) for key, label in order if comparison.get(key)]
+    forms = {"base_templated": "template", "base_fewshot": "fewshot"} | comparison["prompt_form"]
+    sides = [(key, label, _FORMS[forms[key]]) for key, label in order if comparison.get(key)]
     blocks = {key: comparison[key] for key, _, _ in sides}
     extras = comparison.get("extra_models", {})
-    shown = [(name, name, "its template") for name in extras]
+    asked = {name: comparison["pairs"][name]["prompt_form"] for name in extras}
+    shown = [(name, name, _FORMS[form]) for name, form in asked.items()]
     return sides[:2] + shown + sides[2:], blocks | dict(extras)
 
 
@@ -170,7 +174,7 @@ def _refusals(rows: Sequence[Mapping[str, Any]], sides: Sequence[str]) -> list[d
         }
         if chosen:
             grid.append({"kind": meaning, "n": len(chosen), "counts": counts})
-    return grid if len(grid) > 1 else []
+    return grid if any(row.get("kind") in ("harmful", "lookalike") for row in rows) else []
 
 
 def read_losses(run_folder: str | Path) -> dict[str, list[tuple[float, float]]]:

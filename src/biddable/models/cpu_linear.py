@@ -9,7 +9,6 @@ Only for inference: the kernel has no gradient.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +17,8 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from biddable.models.products import has_kernel
 
 _MOST_BLOCKED = 1 << 30  # bytes of weights that a second copy is made of
 _NUM_ROWS = 64  # of a product that the blocks are made for
@@ -32,7 +33,7 @@ def fast_linears(model: nn.Module) -> Iterator[None]:
     Args:
         model: any module; called inside without gradients.
     """
-    layers = [layer for layer in model.modules() if _is_plain(layer)] if _has_kernel() else []
+    layers = [layer for layer in model.modules() if _is_plain(layer)] if has_kernel() else []
     num_bytes, found = 0, []
     for layer in layers:
         weight = layer.weight.detach()
@@ -64,9 +65,3 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
     is_plain = type(weight) in (nn.Parameter, Tensor) and weight.is_contiguous()
     is_float32 = weight.is_floating_point() and weight.element_size() == 4
     return is_plain and is_float32 and weight.device.type == "cpu"
-
-
-def _has_kernel() -> bool:
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
-    mkldnn = torch.backends.mkldnn
-    return is_x86 and bool(mkldnn.is_available() and mkldnn.enabled)

@@ -20,6 +20,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from biddable.models.head import replaced_output
+from biddable.models.products import fits, linear, multiply
+
+# Numbers of a weight whose gradient is made apart and then added; that of a larger one, as a head,
+# is added by the product itself, which is slower and saves the memory.
+_SMALL = 2**23
 
 
 @contextmanager
@@ -27,7 +32,8 @@ def direct_gradients(model: nn.Module) -> Iterator[None]:
     """Let plain linear layers and embeddings add to their weights' gradients in place.
 
     The numbers are those of autograd, up to the order of additions. A weight used elsewhere too,
-    as a head's that is shared with the embedding, is given both shares.
+    as a head's that is shared with the embedding, is given both shares. Products, those of frozen
+    layers too, are made by the faster of torch's libraries.
 
     Args:
         model: on a CPU; elsewhere, and for layers of other kinds, nothing is changed. Gradients may
@@ -45,12 +51,14 @@ def direct_gradients(model: nn.Module) -> Iterator[None]:
 def _compute(module: nn.Module, kept: _Kept) -> Callable[[Tensor], Tensor] | None:
     """Give what computes a layer so; None if it is left to autograd."""
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, nn.Parameter) or not weight.requires_grad or weight.is_cuda:
+    if not isinstance(weight, nn.Parameter) or not weight.is_cpu:
         return None
     if type(weight.data) is not Tensor or _is_watched(weight):
         return None  # sharded or quantised; or somebody's hook is to see the gradient
     if type(module) is nn.Linear:
         return partial(_linear, module, kept)
+    if not weight.requires_grad:
+        return None
     if type(module) is nn.Embedding and not (module.max_norm or module.scale_grad_by_freq):
         return partial(_embed, module, kept)
     return None
@@ -61,9 +69,9 @@ def _is_watched(weight: nn.Parameter) -> bool:
 
 
 def _linear(module: nn.Linear, kept: _Kept, /, input: Tensor) -> Tensor:
-    given = input, module.weight, module.bias, kept
-    out: Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
-    return out
+    given = input.flatten(0, -2), module.weight, module.bias, kept
+    flat: Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
+    return flat.view(*input.shape[:-1], -1)
 
 
 def _embed(module: nn.Embedding, kept: _Kept, /, input: Tensor) -> Tensor:
@@ -85,6 +93,19 @@ class _Kept:
         weight.grad = self._buffers[weight]
         return weight.grad
 
+    def add_product(self, weight: nn.Parameter, left: Tensor, right: Tensor) -> None:
+        """Add a product to a weight's gradient."""
+        if fits(left) and weight.numel() <= _SMALL:
+            product = multiply(left, right)  # in memory that the next one has again
+            if weight.grad is None:
+                self.start(weight).copy_(product)
+            else:
+                weight.grad.add_(product)
+        elif weight.grad is None:
+            torch.mm(left, right, out=self.start(weight))
+        else:
+            weight.grad.addmm_(left, right)
+
 
 class _Linear(Function):
     @staticmethod
@@ -92,21 +113,17 @@ class _Linear(Function):
         weight, bias, kept = layer
         ctx.save_for_backward(x, weight)
         ctx.weight, ctx.kept = weight, kept
-        return F.linear(x, weight, bias)
+        return linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = outer  # (..., out)
-        x, values = ctx.saved_tensors
-        weight = ctx.weight
-        flat, inputs = grad.flatten(0, -2), x.flatten(0, -2)  # (N, out), (N, in)
-        if weight.grad is None:
-            torch.mm(flat.T, inputs, out=ctx.kept.start(weight))
-        else:
-            weight.grad.addmm_(flat.T, inputs)
-        grad_x = grad @ values if ctx.needs_input_grad[0] else None
-        grad_bias = flat.sum(dim=0) if ctx.needs_input_grad[2] else None
+        (grad,) = outer  # (N, out)
+        x, values = ctx.saved_tensors  # (N, in), (out, in)
+        if ctx.needs_input_grad[1]:
+            ctx.kept.add_product(ctx.weight, grad.T, x)
+        grad_x = multiply(grad, values) if ctx.needs_input_grad[0] else None
+        grad_bias = grad.sum(dim=0) if ctx.needs_input_grad[2] else None
         return grad_x, None, grad_bias, None
 
 

@@ -7,7 +7,7 @@ the count of all micro-batches of a step. Sits between data/batching and the tra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -117,8 +117,9 @@ def accumulate_gradient(
     model: nn.Module,
     batch: Batch | TreeBatch,
     *,
-    num_loss_tokens: int,
+    num_loss_tokens: float,
     trunk: Trunk | None = None,
+    in_one_part: bool = False,
 ) -> Tensor:
     """Add a micro-batch's gradient to that of the parameters which train.
 
@@ -128,8 +129,11 @@ def accumulate_gradient(
     Args:
         model: a transformers causal LM.
         batch: padded on the right, or a tree.
-        num_loss_tokens: of the whole optimizer step, what its loss is divided by.
+        num_loss_tokens: of the whole optimizer step, what its loss is divided by; infinity for a
+            pass that comes to nothing.
         trunk: what the tree goes on from; it is given its share of the gradient.
+        in_one_part: run the head exactly once, whatever memory its logits take, as processes do
+            that each hold but a part of it.
 
     Returns:
         The micro-batch's share of the step's loss, without a graph. If it is not finite, neither
@@ -139,7 +143,9 @@ def accumulate_gradient(
     with _attention(model, batch, None if trunk is None else trunk.keys):
         body = Body(model)
         states = body.states(**_inputs(batch))
-        loss, gradient = _learn(body, states, Edges.of(batch), num_loss_tokens)
+        edges = Edges.of(batch)
+        parts = _one_part(edges) if in_one_part else _parts(edges, _num_logits(model))
+        loss, gradient = _learn(body, states, parts, num_loss_tokens)
         if gradient is not None:
             states.backward(gradient)
     return loss
@@ -166,8 +172,8 @@ class Trunk:
         with self._attention():
             body = Body(model)
             self._states = body.states(**self._tree.inputs())
-            edges = Edges.of(self._tree)
-            self.loss, self._gradient = _learn(body, self._states, edges, num_loss_tokens)
+            parts = _parts(Edges.of(self._tree), _num_logits(model))
+            self.loss, self._gradient = _learn(body, self._states, parts, num_loss_tokens)
 
     def backward(self) -> None:
         """Add its gradient to that of the parameters, once the micro-batches have given theirs."""
@@ -183,13 +189,13 @@ class Trunk:
 
 
 def _learn(
-    body: Body, states: Tensor, edges: Edges, num_loss_tokens: int
+    body: Body, states: Tensor, parts: Iterable[tuple[Tensor, Edges]], num_loss_tokens: float
 ) -> tuple[Tensor, Tensor | None]:
     """Give the loss of some states, and its gradient by them; the head's own is added at once."""
     loss = torch.zeros((), device=states.device)
     # the graph is cut here, and put together again by the gradient of the cut
     cut = states.detach().requires_grad_(states.requires_grad)
-    for places, part in _parts(edges, _num_logits(body.model)):
+    for places, part in parts:
         logits = body.logits(cut[places])
         if logits.requires_grad:
             part_loss, gradient = _loss_and_gradient(logits.detach(), part, num_loss_tokens)
@@ -258,6 +264,14 @@ def _parts(edges: Edges, num_logits: int) -> Iterator[tuple[Tensor, Edges]]:
     for start, first, last in zip(starts, firsts, lasts[: len(starts)], strict=True):
         part = Edges(rows[first:last] - start, targets[first:last], weights[first:last])
         yield places[start : start + size], part
+
+
+def _one_part(edges: Edges) -> list[tuple[Tensor, Edges]]:
+    """Give all edges as one part; where nothing is learned, the first place and no edge from it."""
+    places, rows = edges.parents.unique(return_inverse=True)
+    if not len(places):
+        places = places.new_zeros(1)
+    return [(places, Edges(rows, edges.targets, edges.weights))]
 
 
 def _num_logits(model: nn.Module) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
+
+from biddable.models.products import linear, multiply
 
 
 def low_rank_linear(x: Tensor, frozen: tuple[Tensor, Tensor | None], *added: Any) -> Tensor:
@@ -42,7 +43,7 @@ class _LowRank(Function):
         inner = x @ low  # (N, R)
         ctx.save_for_backward(x, weight, low, high, inner)
         ctx.scale = scale
-        return F.linear(x, weight, bias).addmm_(inner, high, alpha=scale)
+        return linear(x, weight, bias).addmm_(inner, high, alpha=scale)
 
     @staticmethod
     @once_differentiable
@@ -52,6 +53,6 @@ class _LowRank(Function):
         grad_inner = (grad @ high.T).mul_(ctx.scale)  # (N, R)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_inner, low.T)
+            grad_x = multiply(grad, weight).addmm_(grad_inner, low.T)
         grad_high = (inner.T @ grad).mul_(ctx.scale)
         return grad_x, None, None, x.T @ grad_inner, grad_high, None

@@ -29,6 +29,7 @@ from biddable.training.nonfinite import NotFiniteError
 
 _BUCKET = 2**24  # numbers that are summed in one call
 _POLL_S = 0.2
+_FAILURE = "biddable/failure"  # in the store: what the first process to fail met
 _STOPPED, _FAILED, _NOT_FINITE = range(3)  # what goes before what, if ranks end differently
 
 
@@ -38,9 +39,11 @@ class World:
     Attributes:
         rank: of this process, from 0.
         size: how many processes there are.
+        is_broken: whether one of them is lost, so that nothing more can be done together.
     """
 
     rank, size = 0, 1
+    is_broken = False
 
     def __repr__(self) -> str:
         """Name it the same in every run, as the reference pages show it."""
@@ -81,6 +84,15 @@ class World:
         """Let what ends the work within on one process end it on all of them, with one error."""
         yield
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do what takes all processes at every moment: an error of one ends the run on all."""
+        yield
+
+    def most(self, number: int) -> int:
+        """Give the largest of the processes' numbers."""
+        return number
+
     def sum(self, *values: float) -> list[float]:
         """Add up numbers over the processes."""
         return list(values)
@@ -111,7 +123,6 @@ class Processes(World):
         self.rank, self.size = rank, size
         self._store, self._local_rank = store, local_rank
         self._device = torch.device("cpu")
-        self._is_broken = False
 
     def announce(self, told: str) -> None:
         """Let the others go on that wait in `wait_for_turn`."""
@@ -194,6 +205,8 @@ class Processes(World):
         try:
             yield
         except Exception as error:
+            if self.is_broken:
+                raise
             own = error
         if not self.sum(own is not None)[0]:
             return
@@ -204,6 +217,30 @@ class Processes(World):
         if kind == _NOT_FINITE:
             raise NotFiniteError(*values) from own
         raise TrainingError(text) from own
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Do what takes all processes at every moment: an error of one ends the run on all.
+
+        Raises:
+            TrainingError: on all processes, what the first one met.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.is_broken = True
+            told = f"rank {self.rank} of {self.size}: {str(error).partition(chr(10))[0]}"
+            with suppress(RuntimeError):  # the first to come is the cause; others lost their peers
+                told = self._store.compare_set(_FAILURE, "", told).decode()
+            raise TrainingError(
+                f"{told.rstrip('.')}. If it lost a connection, another process of this run has"
+                " ended: see its own last line, or the machine's log for a kill; if memory ran out,"
+                " lower training.micro_batch_size."
+            ) from error
+
+    def most(self, number: int) -> int:
+        """Give the largest of the processes' numbers."""
+        return int(max(self._gather(number)))
 
     def sum(self, *values: float) -> list[float]:
         """Add up numbers over the processes, in float64."""
@@ -237,7 +274,7 @@ class Processes(World):
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""
-        if not self._is_broken:
+        if not self.is_broken:
             with suppress(TrainingError):
                 self.sum(0)
 
@@ -265,7 +302,7 @@ class Processes(World):
         try:
             yield
         except RuntimeError as error:
-            self._is_broken = True
+            self.is_broken = True
             raise TrainingError(
                 f"rank {self.rank} of {self.size}: another process of this run has ended or cannot"
                 " be reached; see its own last line, or the machine's log for a kill."

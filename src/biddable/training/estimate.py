@@ -12,6 +12,7 @@ from typing import Any
 
 from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
+from biddable.models.direct_gradients import direct_gradients
 from biddable.training.activations import Activations, planned_activations
 from biddable.training.advice import Suggestion, suggest
 from biddable.training.costs import Memory, MicroBatch, Work, micro_batches_of
@@ -102,7 +103,11 @@ def estimate(
     if measure:
         num_skipped = activations.num_layers if activations else 0
         bench = Bench(model, layout=sizing.layout, kept=sizing.kept, num_skipped=num_skipped)
-        with recomputed_layers(model, sizing.settings), training_noise(model, sizing.settings):
+        with (
+            direct_gradients(model),
+            recomputed_layers(model, sizing.settings),
+            training_noise(model, sizing.settings),
+        ):
             measured = bench.measure(sizing.rows, largest.numbers)
         around = Surroundings(measured.program, measured.memory_factor, cache)
         pace = _pace(sizing, looked_at, held_out=held_out, measured=measured, states=activations)

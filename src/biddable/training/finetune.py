@@ -186,7 +186,7 @@ def _train(
         seed=prepared.seed,
         on_event=tell,
         checkpoints=checkpoints,
-        samples=samples if world.is_main else None,
+        samples=samples,
         world=world,
     )
 

@@ -19,7 +19,14 @@ from biddable.data.encoded import EncodedRows
 from biddable.manifest import hash_text
 
 # What may change on the way, for no number that is already there depends on it.
-_FREE = ("output", "checkpoints", "training.on_nonfinite", "data.cache", "watch.report_to")
+_FREE = (
+    "output",
+    "checkpoints",
+    "training.on_nonfinite",
+    "training.sharding",
+    "data.cache",
+    "watch.report_to",
+)
 _WORDS = {
     "template": "the template is another one",
     "train rows": "the rows of data.train, as they are encoded, are others",

@@ -11,6 +11,7 @@ from biddable.config_training import TrainingConfig
 from biddable.errors import ConfigError
 from biddable.models.lora import lora_layers
 from biddable.models.token_rows import ROWS
+from biddable.training.shards import is_divided
 
 _HALF_BILLION, _TWO_BILLION = 5e8, 2e9
 
@@ -37,13 +38,14 @@ def build_optimizer(
         id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
     }
     ratios = {id(layer.lora_B): layer.rate_ratio for layer in lora_layers(model).values()}
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         is_row = id(parameter) in vocabulary or name.endswith(f".{ROWS}")
         decays = parameter.dim() >= 2 and not is_row
-        key = (not decays, ratios.get(id(parameter), 1.0))
+        # one kernel takes only what is divided among processes, or only what is not
+        key = (not decays, ratios.get(id(parameter), 1.0), is_divided(parameter))
         groups.setdefault(key, []).append(parameter)
     optimizer = torch.optim.AdamW(
         [

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from biddable.errors import CheckpointError
 from biddable.training.checkpoints import Event, Snapshot
+from biddable.training.shards import divide_like, gather_whole
 
 _CPU = "cpu"
 
@@ -47,6 +48,12 @@ class TrainingLog:
     learning_rate_reason: str = ""
     kept_step: int = 0
     resumed_at: list[int] = field(default_factory=list)
+
+    def count_step(self, num_tokens: int, num_loss_tokens: int) -> None:
+        """Count one optimizer step and what it was taken on."""
+        self.num_steps += 1
+        self.num_tokens += num_tokens
+        self.num_loss_tokens += num_loss_tokens
 
     @property
     def held_out_losses(self) -> list[float]:
@@ -148,6 +155,8 @@ def take_snapshot(
 ) -> Snapshot:
     """Take the state of a run between two steps; frozen parameters are no part of it.
 
+    What is divided among processes is gathered on rank 0, so that all of them call this.
+
     Args:
         state: its plain part.
         model: its trained parameters are given, not copied.
@@ -158,13 +167,13 @@ def take_snapshot(
     for name, values in _optimizer_state(model, optimizer).items():
         for key, value in values.items():
             assert isinstance(value, Tensor), f"{key} of the optimizer is no tensor"
-            inner[f"optimizer/{key}/{name}"] = value
+            inner[f"optimizer/{key}/{name}"] = gather_whole(value)
     tensors: dict[str, Mapping[str, Tensor]] = {
-        "trained": dict(trained_parameters(model)),
+        "trained": {name: gather_whole(p) for name, p in trained_parameters(model).items()},
         "state": inner,
     }
     if state.best_weights:
-        tensors["best"] = state.best_weights
+        tensors["best"] = {name: gather_whole(v) for name, v in state.best_weights.items()}
     progress = {**vars(state), "log": {**vars(state.log)}, "machine": dict(machine)}
     del progress["best_weights"]
     log = progress["log"].pop("records")
@@ -195,8 +204,9 @@ def restore(snapshot: Snapshot, model: nn.Module, optimizer: torch.optim.Optimiz
     progress = {key: value for key, value in snapshot.progress.items() if key != "machine"}
     log = TrainingLog(**{**progress.pop("log"), "records": list(snapshot.log)})
     log.resumed_at.append(snapshot.step)
-    devices = {name: p.device for name, p in trained_parameters(model).items()}
-    best = {n: v.to(devices[n]) for n, v in snapshot.tensors.get("best", {}).items()}
+    trained = trained_parameters(model)
+    found = {n: v.to(trained[n].device) for n, v in snapshot.tensors.get("best", {}).items()}
+    best = {name: divide_like(value, trained[name]) for name, value in found.items()}
     return RunState(**progress, log=log, best_weights=best)
 
 
@@ -217,7 +227,7 @@ def load_trained(weights: Mapping[str, Tensor], model: nn.Module) -> None:
             f" {len(shapes)}; {wrong[0]} is one that differs. Resume with the config that began it."
         )
     for name, parameter in trained.items():
-        parameter.copy_(weights[name])
+        parameter.copy_(divide_like(weights[name], parameter))
 
 
 def _optimizer_state(
@@ -236,8 +246,15 @@ def _load_optimizer(
             _, kind, name = key.split("/", 2)
             found.setdefault(name, {})[kind] = value
     names = {id(p): name for name, p in model.named_parameters()}
-    ordered: Sequence[str] = [names[id(p)] for g in optimizer.param_groups for p in g["params"]]
-    state = {number: found[name] for number, name in enumerate(ordered) if name in found}
+    ordered = [p for group in optimizer.param_groups for p in group["params"]]
+    state = {
+        number: {
+            kind: divide_like(value, p) if value.shape == p.shape else value
+            for kind, value in found[names[id(p)]].items()
+        }
+        for number, p in enumerate(ordered)
+        if names[id(p)] in found
+    }
     # torch's own way in, for it knows which of these lie on the device and which do not
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

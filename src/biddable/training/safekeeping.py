@@ -21,6 +21,7 @@ from biddable.training.run_state import (
     set_random_state,
     take_snapshot,
 )
+from biddable.training.shards import is_divided
 
 # What ends a step before its gradient is applied: out of memory (a RuntimeError on a GPU), a disk
 _BREAKS = (RunStopped, TrainingError, RuntimeError, OSError, MemoryError)
@@ -52,6 +53,7 @@ class Safekeeping:
         self._model, self._optimizer, self._tell = model, optimizer, tell
         self._checkpoints, self._num_steps, self._world = checkpoints, num_steps, world
         self._devices = cuda_devices(model)
+        self._is_divided = any(is_divided(p) for p in model.parameters())
         self._started = time.perf_counter()
 
     def resume(self) -> RunState | None:
@@ -92,7 +94,12 @@ class Safekeeping:
         one may go well.
         """
         checkpoints = self._checkpoints
-        if checkpoints is None or not checkpoints.is_due(state.step, is_last=is_last):
+        if checkpoints is None:
+            return
+        is_due = checkpoints.is_due(state.step, is_last=is_last)
+        if self._is_divided:  # all take part, when the first one's clock says so
+            (is_due,) = map(bool, self._world.sum(is_due and self._world.is_main))
+        if not is_due:
             return
         try:
             self._save(checkpoints, state)
@@ -129,8 +136,10 @@ class Safekeeping:
             raise
 
     def _save(self, checkpoints: Checkpoints, state: RunState) -> None:
-        if not self._world.is_main:
-            return
+        if self._is_divided and self._world.is_broken:
+            return  # a part of the state is lost with the process that held it
         state.log.seconds = self.seconds()
         machine = describe_machine(self._model)
-        checkpoints.save(take_snapshot(state, self._model, self._optimizer, machine=machine))
+        snapshot = take_snapshot(state, self._model, self._optimizer, machine=machine)
+        if self._world.is_main:
+            checkpoints.save(snapshot)

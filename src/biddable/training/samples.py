@@ -14,6 +14,7 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
+from biddable.training.shards import gathered_weights
 
 
 class SampleAnswers:
@@ -55,12 +56,13 @@ class SampleAnswers:
         is_time = ends_epoch if self._every == "epoch" else step % self._every == 0
         if not is_time or not self._prompts:
             return []
-        answers = generate(
-            self._loaded.model,
-            self._ids,
-            stop_ids=self._ends,
-            max_new_tokens=self._max_new_tokens,
-        )
+        with gathered_weights(self._loaded.model):
+            answers = generate(
+                self._loaded.model,
+                self._ids,
+                stop_ids=self._ends,
+                max_new_tokens=self._max_new_tokens,
+            )
         return [
             {
                 "event": "sample",

@@ -47,6 +47,7 @@ from biddable.training.run_state import (
     trained_parameters,
 )
 from biddable.training.safekeeping import Safekeeping
+from biddable.training.sharding import Sharding
 
 OnEvent = Callable[[Event], None]
 # Called with the steps taken and whether an epoch ends there; its records are kept in the log.
@@ -135,6 +136,7 @@ class _Run:
         self.on_event, self.samples = on_event, samples
         self.world, self.seed = world, seed
         self.layout = Layout.choose(model, settings)
+        self.sharding = Sharding.choose(model, settings, world)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
@@ -142,14 +144,14 @@ class _Run:
             rate * schedule_factor(number, len(self.steps), settings=settings)
             for number in range(len(self.steps))
         ]
-        self.max_grad_norm = settings.max_grad_norm
         self.notes: list[Event] = []  # of what is under way, told when it is done
         is_tree = self.layout.is_tree
         self.cuts = FittingCuts(examples, is_tree=is_tree, tell=self.notes.append)
+        self.max_grad_norm = settings.max_grad_norm
         self.may_skip = settings.on_nonfinite == "skip"
         self.held_out_every, self.patience = settings.held_out_every, settings.patience
         self.keeps_best = settings.keep == "best"
-        self.activation_cache_gb = cache_limit_gb(settings)
+        self.activation_cache_gb = 0.0 if self.sharding.is_on else cache_limit_gb(settings)
         self.activations: Activations | None = None
         self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(
@@ -188,8 +190,9 @@ class _Run:
             num_epochs=self.steps[-1].epoch + 1,
             limit_gb=self.activation_cache_gb,
         )
-        if kept:
-            self._tell({"event": "activations", "text": kept})
+        for kind, text in (("activations", kept), ("note", self.sharding.note)):
+            if text:
+                self._tell({"event": kind, "text": text})
         self.model.train(True)
         self._settle_first_size()
         while True:
@@ -202,14 +205,14 @@ class _Run:
             self.safe.save_if_due(state)
         self.safe.save_if_due(state, is_last=True)
         self._settle()
+        self.sharding.end()
         state.log.seconds = self.safe.seconds()
         self._tell({"event": "end", "seconds": state.log.seconds})
         return state.log
 
     def _advance(self) -> None:
         """Take the next step, or leave it out if it comes to no number and may be."""
-        number = self.state.step
-        step = self.steps[number]
+        number, step = self.state.step, self.steps[self.state.step]
         rows = step.rows
         with self.safe.saved_as_before(self.state):
             record: Event = {}
@@ -252,12 +255,18 @@ class _Run:
                 loss += trunk.loss.item()
             return loss
 
-        with self.world.agreed():
-            mine = self.world.share(step.micro_batches, self.examples.lengths)
-            loss = self.cuts.fit(mine, add_up)
+        if self.sharding.is_on:
+            self.optimizer.zero_grad(set_to_none=True)
+            with self.world.agreed():
+                self.safe.stop_if_asked(self.state)
+            loss = self.sharding.add_up(step, self.examples, layout=self.layout, cuts=self.cuts)
+        else:
+            with self.world.agreed():
+                mine = self.world.share(step.micro_batches, self.examples.lengths)
+                loss = self.cuts.fit(mine, add_up)
         (loss,) = self.world.sum(loss)
-        self.world.sum_gradients(self.trained)
-        norm = nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm)
+        self.world.sum_gradients(self.sharding.undivided(self.trained))
+        norm = self.sharding.clip(self.trained, self.max_grad_norm)
         require_finite(norm, "gradient", rows)
         return loss, norm.item()
 
@@ -269,10 +278,7 @@ class _Run:
         self.optimizer.step()
         num_tokens = int(self.examples.lengths[rows].sum())
         num_loss_tokens = int(self.examples.loss_tokens[rows].sum())
-        log = self.state.log
-        log.num_steps += 1
-        log.num_tokens += num_tokens
-        log.num_loss_tokens += num_loss_tokens
+        self.state.log.count_step(num_tokens, num_loss_tokens)
         self.state.num_skipped_in_row = 0
         return {
             "event": "step",
@@ -286,7 +292,7 @@ class _Run:
 
     def _settle_first_size(self) -> None:
         """Choose how large micro-batches may be; a run that goes on keeps to what it had."""
-        if self.state.step or not self.steps.is_cut_by_tokens:
+        if self.state.step or not self.steps.is_cut_by_tokens or self.sharding.is_on:
             self.cuts.limit = self.state.micro_batch_limit
             return
         shortest = int(self.examples.lengths.argmin())
@@ -324,7 +330,7 @@ class _Run:
 
     def _measure(self) -> None:
         state = self.state
-        with self.safe.saved_as_before(state):
+        with self.safe.saved_as_before(state), self.sharding.gathered():
             loss, num_loss_tokens = held_out_loss(
                 self.model,
                 self.held_out,
@@ -353,7 +359,8 @@ class _Run:
 
     def _sample(self) -> None:
         state = self.state
-        if self.samples is None or state.sampled_at == state.step:
+        is_asked = self.world.is_main or self.sharding.is_on  # what is divided needs all
+        if self.samples is None or state.sampled_at == state.step or not is_asked:
             return
         with self.safe.saved_as_before(state):
             records = self.samples(state.step, self._is_between_epochs())

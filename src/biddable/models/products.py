@@ -1,0 +1,62 @@
+"""Multiply float32 matrices on a CPU with oneDNN, where torch would take MKL.
+
+MKL's code for processors that are not Intel's leaves half of their width unused; oneDNN, which is
+part of torch as well, does not. Its kernel has no gradient of its own, so this is for inside of
+autograd functions, and for inference.
+"""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def multiply(left: Tensor, right: Tensor) -> Tensor:
+    """Compute ``left @ right``.
+
+    Args:
+        left: (N, K).
+        right: (K, M); either may be a view that lies the other way round.
+
+    Returns:
+        (N, M).
+
+    Example:
+        >>> multiply(torch.ones(1, 2), torch.tensor([[1.0], [2.0]]))
+        tensor([[3.]])
+    """
+    return linear(left, right.T)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``x @ weight.T + bias``, without a gradient where oneDNN does it.
+
+    Args:
+        x: (..., in).
+        weight: (out, in).
+        bias: (out,).
+
+    Returns:
+        (..., out).
+    """
+    if not (fits(x) and fits(weight) and x.shape[-1] == weight.shape[-1]):
+        return F.linear(x, weight, bias)  # which says what is wrong, too
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
+
+
+def fits(tensor: Tensor) -> bool:
+    """Tell whether a matrix is of a kind that is multiplied faster so: dense float32 on a CPU."""
+    is_dense = type(tensor.data) is Tensor and tensor.layout == torch.strided
+    is_float32 = tensor.is_floating_point() and tensor.element_size() == 4
+    return is_dense and is_float32 and tensor.is_cpu and has_kernel()
+
+
+def has_kernel() -> bool:
+    """Tell whether this machine has the kernel."""
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    mkldnn = torch.backends.mkldnn
+    return is_x86 and bool(mkldnn.is_available() and mkldnn.enabled)

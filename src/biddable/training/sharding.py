@@ -1,0 +1,202 @@
+"""Divide weights, gradients and moments among the processes of a run, by torch's FSDP2.
+
+Each process holds some rows of every weight; a layer is gathered when a pass comes to it, and its
+gradient is summed and divided again (docs/decisions/0014). So all processes make as many passes,
+through the same layers in the same order: one with fewer rows runs some that weigh nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from transformers import PreTrainedModel
+
+from biddable.config_training import TrainingConfig
+from biddable.data.batching import Step
+from biddable.data.encoded import EncodedRows
+from biddable.errors import ConfigError
+from biddable.models.freezing import decoder_layers
+from biddable.models.head import Body
+from biddable.models.loss import accumulate_gradient
+from biddable.models.quantized import is_small
+from biddable.training.distributed import World
+from biddable.training.layout import Layout
+from biddable.training.micro_batches import FittingCuts
+from biddable.training.nonfinite import NotFiniteError, require_finite
+from biddable.training.shards import (
+    gathered_weights,
+    is_divided,
+    leave_whole,
+    own_part,
+    release_weights,
+)
+
+_KEY = "training.sharding: full"
+
+
+class Sharding:
+    """What of a model is divided among processes; nothing, where each holds all of it.
+
+    Attributes:
+        world: the processes.
+        is_on: whether anything is divided.
+        note: what the user is to know of it; empty if nothing was asked for.
+    """
+
+    def __init__(self, model: nn.Module, world: World, *, note: str = "") -> None:
+        """Divide nothing yet; see `choose`."""
+        self.world, self.note = world, note
+        self.is_on = False
+        self._model = model
+
+    @classmethod
+    def choose(cls, model: nn.Module, settings: TrainingConfig, world: World) -> Sharding:
+        """Divide a model if the settings ask for it and there are several processes.
+
+        Args:
+            model: as it will be trained; its parameters are replaced by divided ones.
+            settings: of the run.
+            world: opened.
+
+        Raises:
+            ConfigError: the model cannot be divided.
+        """
+        if settings.sharding == "none":
+            return cls(model, world)
+        if world.size == 1:
+            return cls(model, world, note=f"{_KEY}: one process, so nothing is divided")
+        made = cls(model, world)
+        made._divide()
+        made.note = (
+            f"{_KEY}: weights, gradients and moments are divided among {world.size} processes;"
+            " starts that rows of a step share are run in each pass, no activations are kept on the"
+            " disk, micro-batches are not halved when memory runs out, and the run stops between"
+            " steps only"
+        )
+        return made
+
+    def add_up(
+        self,
+        step: Step,
+        examples: EncodedRows,
+        *,
+        layout: Layout,
+        cuts: FittingCuts,
+    ) -> float:
+        """Run forward and backward over this process's share of a step.
+
+        Args:
+            step: of the plan.
+            examples: all rows.
+            layout: of a pass.
+            cuts: the limit of micro-batches, if a run that is resumed brought one.
+
+        Returns:
+            This process's share of the loss.
+
+        Raises:
+            NotFiniteError: on all processes, if a loss of one is no number.
+            TrainingError: a pass broke off on one of them.
+        """
+        groups = cuts.cut(self.world.share(step.micro_batches, examples.lengths))
+        num_loss_tokens = int(examples.loss_tokens[step.rows].sum())
+        num_passes = self.world.most(len(groups))
+        loss, bad = 0.0, None
+        with self.world.together(), warnings.catch_warnings():
+            # the head is given a view of the states, which nobody changes in place
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
+            for number in range(num_passes):
+                rows = groups[number] if number < len(groups) else step.rows[:1]
+                share = accumulate_gradient(
+                    self._model,
+                    layout.batch(examples, rows),
+                    num_loss_tokens=num_loss_tokens if number < len(groups) else math.inf,
+                    in_one_part=True,
+                )
+                bad = bad or _find_bad(share, rows)
+                loss += share.item()
+        release_weights(self._model)  # a head that does not train is still gathered
+        with self.world.agreed():
+            if bad is not None:
+                raise bad
+        return loss
+
+    def undivided(self, parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+        """Give those parameters whose gradients are still each process's own after a step."""
+        return [p for p in parameters if not is_divided(p)]
+
+    def clip(self, parameters: Sequence[nn.Parameter], max_norm: float) -> Tensor:
+        """Cut the gradients of all parameters together to a norm.
+
+        Args:
+            parameters: those that train, their gradients summed over the processes.
+            max_norm: at most.
+
+        Returns:
+            The norm before, a scalar.
+        """
+        if not self.is_on:
+            return nn.utils.clip_grad_norm_(parameters, max_norm)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        own = [own_part(g) for g in gradients]
+        parts = [part for part, g in zip(own, gradients, strict=True) if is_divided(g)]
+        wholes = [part for part, g in zip(own, gradients, strict=True) if not is_divided(g)]
+        own_norm, rest = (nn.utils.get_total_norm(some).item() for some in (parts, wholes))
+        (square,) = self.world.sum(own_norm * own_norm)
+        norm = torch.tensor(math.sqrt(square + rest * rest), dtype=torch.float64)
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0).item()  # as torch has it
+        torch._foreach_mul_(own, factor)
+        return norm
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Let each process hold the whole of the weights for a while, and run the model alone."""
+        with gathered_weights(self._model):
+            yield
+
+    def end(self) -> None:
+        """Leave the model whole on each process, to be run and saved like any other."""
+        with self.world.together():
+            leave_whole(self._model)
+
+    def _divide(self) -> None:
+        model = self._model
+        decoder = Body(model).decoder
+        assert isinstance(model, PreTrainedModel)
+        if decoder is None or any(is_small(p) for p in model.parameters()):
+            what = "a model in one piece" if decoder is None else "weights in few bits"
+            raise ConfigError(
+                f"{_KEY}: found {what}, which cannot be divided; expected a transformers"
+                " model with plain weights. Remove training.sharding"
+                + ("." if decoder is None else ", or method.quantize_base.")
+            )
+        heads = [child for child in model.children() if child is not decoder]
+        above = {id(p) for head in heads for p in head.parameters()}
+        # a head's weight that is the embeddings' own would have to be in two groups
+        shared = {p for p in decoder.parameters() if id(p) in above}
+        mesh = init_device_mesh(next(model.parameters()).device.type, (self.world.size,))
+        parts = [fully_shard(layer, mesh=mesh) for layer in decoder_layers(model)]
+        for part in (decoder, *heads):
+            if any(p not in shared for p in part.parameters()):
+                parts.append(
+                    fully_shard(part, mesh=mesh, reshard_after_forward=False, ignored_params=shared)
+                )
+        for made in parts:
+            made.set_gradient_divide_factor(1.0)  # a step's loss is divided once, by its tokens
+            made.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        self.is_on = True
+
+
+def _find_bad(share: Tensor, rows: Sequence[int]) -> NotFiniteError | None:
+    try:
+        require_finite(share, "loss", rows)
+    except NotFiniteError as found:
+        return found  # raised after the last pass, for the others are waiting in it
+    return None

@@ -1,0 +1,102 @@
+"""Take what is divided among processes for whole, and put whole tensors in its place.
+
+A parameter that is divided (training/sharding.py) is a DTensor: each process holds some of its
+rows. Its gradient and what the optimizer keeps of it are divided alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
+
+from biddable.models.freezing import decoder_layers
+
+
+def is_divided(tensor: Tensor) -> bool:
+    """Say whether each process holds but a part of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
+def own_part(tensor: Tensor) -> Tensor:
+    """Give what this process holds of a tensor, the same memory; all of it if it is not divided."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def gather_whole(tensor: Tensor) -> Tensor:
+    """Gather a divided tensor on rank 0; all processes call this in the same order.
+
+    Returns:
+        The whole, on the CPU; on other ranks an empty tensor. One that is not divided is given
+        back as it is.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole: Tensor = tensor.full_tensor()
+    return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
+
+
+def divide_like(whole: Tensor, other: Tensor) -> Tensor:
+    """Keep of a whole tensor what this process holds of another one of its shape.
+
+    Args:
+        whole: the same on all processes; one that is divided is given back as it is.
+        other: a parameter, divided or not.
+    """
+    if not isinstance(other, DTensor) or isinstance(whole, DTensor):
+        return whole
+    placed = whole.to(other.device)
+    # without a source each process cuts its own: nothing is sent
+    return distribute_tensor(placed, other.device_mesh, other.placements, src_data_rank=None)
+
+
+def gather_weights(model: nn.Module) -> None:
+    """Let each process hold the whole of a model's weights, so that it can run it alone.
+
+    All processes call this together; nothing is done where no part is divided.
+    """
+    for part in _divided_parts(model):
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+
+
+def leave_whole(model: nn.Module) -> None:
+    """Gather a model's weights for good, to be run and saved like those of any other.
+
+    All processes call this together; nothing is done where no part is divided.
+    """
+    gather_weights(model)
+    if _divided_parts(model):
+        for module in model.modules():  # those within the parts, too
+            module._state_dict_pre_hooks.clear()  # FSDP2's own: it would divide them again
+
+
+def release_weights(model: nn.Module) -> None:
+    """Let go of what is gathered: the parameters are the divided ones again."""
+    for part in _divided_parts(model):
+        part.reshard()
+
+
+@contextmanager
+def gathered_weights(model: nn.Module) -> Iterator[None]:
+    """Gather a model's weights for a while; see `gather_weights`."""
+    layers = {*map(id, decoder_layers(model))} if isinstance(model, PreTrainedModel) else set()
+    gather_weights(model)
+    try:
+        yield
+    finally:
+        release_weights(model)
+        for part in _divided_parts(model):
+            # layers are let go of after a pass; the other parts stay until its backward
+            part.set_reshard_after_forward(id(part) in layers, recurse=False)
+
+
+def _divided_parts(model: nn.Module) -> list[FSDPModule]:
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]

@@ -1,0 +1,28 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from biddable.models.products import fits, has_kernel, linear, multiply
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_products_are_those_of_torch(dtype, is_turned):
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(33, 40, generator=generator).to(dtype)
+    right = torch.randn(40, 17, generator=generator).to(dtype)
+    if is_turned:
+        left, right = left.T.contiguous().T, right.T.contiguous().T
+    torch.testing.assert_close(multiply(left, right), left @ right)
+    bias = torch.randn(17, generator=generator).to(dtype)
+    x = left.view(3, 11, 40) if not is_turned else left[None]
+    torch.testing.assert_close(linear(x, right.T, bias), F.linear(x, right.T, bias))
+
+
+@pytest.mark.skipif(not has_kernel(), reason="this processor has no such kernel")
+def test_only_dense_float32_on_a_cpu_is_multiplied_so(monkeypatch):
+    assert fits(torch.ones(2, 2))
+    assert not fits(torch.ones(2, 2, dtype=torch.float64))
+    assert not fits(torch.ones(2, 2, device="meta"))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not fits(torch.ones(2, 2))
