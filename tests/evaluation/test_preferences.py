@@ -61,6 +61,9 @@ def test_what_length_did_cannot_always_be_told() -> None:
     assert "same number of characters" in same["length"]["why_not_controlled"]
     mixed = summarise([Preference(f"i{n}", 1.0, n - 4) for n in range(9)])
     assert mixed["win_rate_length_controlled"]["rate"] == 1.0
+    # nine wins of nine are no certainty: Wilson's bound, as drawing again would show no spread
+    assert mixed["win_rate"]["ci95"] == pytest.approx([0.7009, 1.0], abs=1e-4)
+    assert mixed["win_rate_length_controlled"]["ci95"] == mixed["win_rate"]["ci95"]
     level = summarise([Preference(f"i{n}", float(n < 6), 0) for n in range(9)])
     assert level["win_rate_length_controlled"]["rate"] == level["win_rate"]["rate"] == 6 / 9
     assert level["length"]["longer_won"] is None

@@ -14,7 +14,7 @@ from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
-from biddable.evaluation.statistics import clustered_interval, rate, sign_flip
+from biddable.evaluation.statistics import clustered_interval, rate, sign_flip, wilson
 
 _NUM_DRAWS = 1000
 _SAME_VERDICT = "every item went the same way, and the winner was the longer (or the shorter) one "\
@@ -58,7 +58,9 @@ def summarise(preferences: Sequence[Preference]) -> dict[str, Any]:
     totals: dict[str, int] = {}
     for p in preferences:
         totals[p.cluster] = totals.get(p.cluster, 0) + round(2 * p.value - 1)
-    interval = clustered_interval([(p.value, 1) for p in preferences], clusters)
+    interval = _alike(values, clusters) or clustered_interval(
+        [(p.value, 1) for p in preferences], clusters
+    )
     weight, why = length_weight(values, gaps)
     decided = (values != 0.5) & (gaps != 0)
     longer = int(((values == 1) == (gaps > 0))[decided].sum())
@@ -154,8 +156,8 @@ def _controlled(values: Floats, gaps: Floats, clusters: Sequence[str]) -> dict[s
         return length_controlled(chosen, gaps[places], scale=scale)[0]
 
     point = estimate(np.arange(len(names)))
-    if len(names) < 2 or np.ptp(values) == 0:
-        return {"rate": point, "ci95": [point, point], "n": len(values)}
+    if (interval := _alike(values, clusters)) is not None:
+        return {"rate": point, "ci95": interval, "n": len(values)}
     found = bootstrap(
         (np.arange(len(names)),),
         estimate,
@@ -165,3 +167,11 @@ def _controlled(values: Floats, gaps: Floats, clusters: Sequence[str]) -> dict[s
         rng=np.random.default_rng(0),
     ).confidence_interval
     return {"rate": point, "ci95": [float(found.low), float(found.high)], "n": len(values)}
+
+
+def _alike(values: Floats, clusters: Sequence[str]) -> list[float] | None:
+    """Give Wilson's interval over clusters where drawing again shows no spread; else None."""
+    num = len(set(clusters))
+    if num > 1 and np.ptp(values) > 0:
+        return None
+    return wilson(round(float(values.mean()) * num), num)

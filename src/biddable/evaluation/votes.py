@@ -185,15 +185,16 @@ def _ballot_of(told: Mapping[str, Any], key: Mapping[str, Any], path: Path) -> B
             f" {told.get('page')}. Count it in the folder of its own key."
         )
     ballot: Ballot = {}
+    items: dict[Any, Any] = key["items"]
     for n, vote in enumerate(told.get("votes") or (), 1):
         item = vote.get("item") if isinstance(vote, dict) else None
-        if item not in key["items"] or item in ballot:
+        if item is None or item not in items or item in ballot:
             raise EvaluationError(
                 f"{path}: vote {n} is on no item of the page, or a second on one."
             )
         choices = {"tie": "tie", "skip": "skip"}
         for side, meaning in (("after", "won"), ("before", "lost")):
-            choices[name_of(key["salt"], key["items"][item]["id"], key["sides"][side])] = meaning
+            choices[name_of(key["salt"], items[item]["id"], key["sides"][side])] = meaning
         if vote.get("choice") not in choices:
             raise EvaluationError(
                 f"{path}: vote {n} chooses {vote.get('choice')!r}; expected one of the item's two"
