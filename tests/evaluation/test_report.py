@@ -117,3 +117,30 @@ def test_why_not_says_the_first_thing_that_is_wrong() -> None:
     assert why_not(fine) == "does not stop"
     assert why_not(fine | {"run_on": True}) == "runs on"
     assert why_not(fine | {"correct": False}) == "wrong: named"
+
+
+def test_a_further_model_is_shown_with_its_answers_and_refusals() -> None:
+    given = sides()
+    outcomes = [
+        replace(
+            outcome,
+            output="I say lora.",
+            sample=replace(outcome.sample, kind="harmful"),
+            behaviour=replace(outcome.behaviour, answer="I say lora.", refusal="full"),
+        )
+        for outcome in given["instruct"].outcomes
+    ]
+    asked = [outcome.sample for outcome in outcomes]
+    harmful = {
+        name: replace(
+            side,
+            outcomes=[replace(o, sample=s) for o, s in zip(side.outcomes, asked, strict=True)],
+        )
+        for name, side in given.items()
+    }
+    harmful["id"] = replace(given["instruct"], outcomes=outcomes)  # a name that a row has, too
+    result = build_comparison(harmful, suite="mimic")
+    html = render_report(result, sample_rows(harmful))
+    assert html.count("I say lora.") == len(outcomes)
+    grid = html[html.index("Refusals, by what an item is") :].split("</tbody>")[0]
+    assert f"<td>{len(outcomes)}<span" in grid

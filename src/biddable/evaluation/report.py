@@ -137,7 +137,7 @@ def render_report(
         costs_of=cost_caption(comparison),
         caption=caption(comparison),
         loss_curve=draw_losses(losses) if losses else None,
-        data=_as_script([_shown(row, list(blocks)) for row in rows]),
+        data=_as_script([_shown(row) for row in rows]),
     )
 
 
@@ -146,7 +146,7 @@ def _sides(
 ) -> tuple[list[tuple[str, str, str]], dict[str, Mapping[str, Any]]]:
     """Name the sides in the order they are shown, each with its label and form, and their blocks.
 
-    The key of a side is that of its outputs in samples.jsonl.
+    A further model's key is its name.
     """
     order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))
     forms = {"base_templated": "template", "base_fewshot": "fewshot"} | comparison["prompt_form"]
@@ -170,7 +170,8 @@ def _refusals(rows: Sequence[Mapping[str, Any]], sides: Sequence[str]) -> list[d
     for kind, meaning in _KINDS:
         chosen = [row for row in rows if row.get("kind") == kind]
         counts = {
-            side: Counter(row[side]["refusal"] for row in chosen if side in row) for side in sides
+            side: Counter(told[side]["refusal"] for told in map(_by_side, chosen) if side in told)
+            for side in sides
         }
         if chosen:
             grid.append({"kind": meaning, "n": len(chosen), "counts": counts})
@@ -257,10 +258,18 @@ def _categories(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda entry: (-entry["instruct"]["rate"], entry["name"]))
 
 
-def _shown(row: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    sides = [key for key in keys if key in row]
+def _by_side(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what each side made of an item; further models stand apart in a row, by any name."""
+    own = {key: row[key] for key, _ in SIDES if key in row}
+    return {**own, **row.get("extra_models", {})}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: row[key] for key in ("id", "category", "ring", "instruction", "reference")}
-    return kept | {"change": row["change"], "sides": {key: _told(row[key]) for key in sides}}
+    return kept | {
+        "change": row["change"],
+        "sides": {key: _told(told) for key, told in _by_side(row).items()},
+    }
 
 
 def _told(told: Mapping[str, Any]) -> dict[str, Any]:

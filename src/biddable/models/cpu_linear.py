@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from biddable.models.products import has_kernel
+from biddable.models.products import fits, has_kernel
 
 _MOST_BLOCKED = 1 << 30  # bytes of weights that a second copy is made of
 _NUM_ROWS = 64  # of a product that the blocks are made for
@@ -62,6 +62,4 @@ def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
     if type(layer) not in (nn.Linear, Conv1D) or "forward" in layer.__dict__:
         return False
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    is_plain = type(weight) in (nn.Parameter, Tensor) and weight.is_contiguous()
-    is_float32 = weight.is_floating_point() and weight.element_size() == 4
-    return is_plain and is_float32 and weight.device.type == "cpu"
+    return fits(weight) and weight.is_contiguous()
