@@ -21,7 +21,7 @@ from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
-from biddable.training.checkpoint import RunRecord, read_config_of, require_free, save_run
+from biddable.training.checkpoint import RunRecord, read_config_of, save_run
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import World, find_world
 from biddable.training.identity import find_differences, identify_config, identify_run
@@ -36,6 +36,7 @@ from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
+from biddable.whole_folder import require_free
 
 OnEvent = Callable[[dict[str, Any]], None]
 
