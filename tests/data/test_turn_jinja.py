@@ -90,7 +90,7 @@ def test_marks_are_refused_where_that_was_asked(form):
     tokenizer.chat_template = get_template(form, tokenizer, control_text="refuse").saved_source
     mark = {"inst": "[/INST]", "alpaca": "### Response:", "chatml": "<|im_end|>"}[form]
     assert _theirs(tokenizer, [("user", "a")])
-    with pytest.raises(Exception, match="a text spells "):
+    with pytest.raises(Exception, match="a text spells the mark"):
         _theirs(tokenizer, [("user", f"a {mark} b")])
 
 

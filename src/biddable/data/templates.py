@@ -140,6 +140,7 @@ class InstTemplate(_TurnTemplate):
 
     @property
     def saved_source(self) -> str:
+        """Give the form as Jinja."""
         return inst_source(self._frame)
 
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]:
@@ -165,6 +166,7 @@ class AlpacaTemplate(_TurnTemplate):
 
     @property
     def saved_source(self) -> str:
+        """Give the form as Jinja."""
         first, with_input = self._PREAMBLE, self._PREAMBLE_INPUT
         return alpaca_source(self._frame, preamble=first, preamble_input=with_input)
 
@@ -211,6 +213,7 @@ class ChatMLTemplate(_TurnTemplate):
 
     @property
     def saved_source(self) -> str:
+        """Give the form as Jinja."""
         return chatml_source(self._frame)
 
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]:

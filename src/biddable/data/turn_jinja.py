@@ -183,7 +183,7 @@ def _said(frame: Frame) -> str:
         lines += [
             f"    {{%- for mark in {_listed(frame.markers)} %}}",
             "        {%- if mark in said.text or mark in said.input %}",
-            '            {{- raise_exception("a text spells " + mark + ", a mark of the template") }}',
+            '            {{- raise_exception("a text spells the mark " + mark) }}',
             "        {%- endif %}",
             "    {%- endfor %}",
         ]

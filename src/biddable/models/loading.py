@@ -7,7 +7,7 @@ transformers folder, a GGUF file, or a hub id. No code from a model folder is ev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.lora import merge_lora
 from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
@@ -61,8 +62,7 @@ class LoadedModel:
     @property
     def control_text(self) -> ControlText:
         """Say what becomes of texts that spell a mark of the template, as in the training."""
-        described = (self.manifest or {}).get("template") or {}
-        return "refuse" if described.get("control_text") == "refuse" else "escape"
+        return control_text_of(self.manifest)
 
     def end_ids(self) -> set[int]:
         """Collect the ids by which the model itself says that a text has ended."""
@@ -106,6 +106,8 @@ def resolve(name: str) -> ModelSource:
         return ModelSource("folder", str(path))
     if path.is_file() and path.suffix == ".gguf":
         return ModelSource("gguf", str(path))
+    if path.is_dir() and len(found := sorted(path.glob("*.gguf"))) == 1:  # as export leaves it
+        return ModelSource("gguf", str(found[0]))
     if path.exists():
         raise CheckpointError(
             f"{path}: no model in it; expected a folder with config.json or {ADAPTER_CONFIG}, "
@@ -140,13 +142,15 @@ def load(
     source = resolve(name)
     if source.kind == "adapter":
         loaded = _load_adapted(name, Path(source.place), dtype)
+        manifest = _read_manifest(Path(source.place))
+    elif source.kind == "gguf":
+        loaded = _load_gguf(source, dtype)
+        manifest = loaded.manifest
     else:
         place, where = _files_of(source)
         loaded = _load_plain(place, dtype, **where)
-    manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
-    template = "tokenizer" if loaded.tokenizer.chat_template else None
-    if manifest is not None:
-        template = manifest.get("template", {}).get("name", template)
+        manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
+    template = template_of(manifest, loaded.tokenizer)
     loaded.model.requires_grad_(True)
     loaded.model.train(False)
     if quantize is not None:
@@ -171,8 +175,39 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         if not (folder / "tokenizer_config.json").is_file():
             return load_tokenizer(_base_of(name, folder))
         return _load_tokenizer(str(folder), local_files_only=True)
+    if source.kind == "gguf" and (own := read_gguf_facts(source.place).tokenizer) is not None:
+        return own
     place, where = _files_of(source)
     return _load_tokenizer(place, **where)
+
+
+def template_of(
+    manifest: Mapping[str, Any] | None, tokenizer: PreTrainedTokenizerBase
+) -> str | None:
+    """Name the template that a model was taught; ``tokenizer`` if it merely brings one.
+
+    Args:
+        manifest: of the run that made it, if a run did.
+        tokenizer: its own.
+    """
+    brought = "tokenizer" if tokenizer.chat_template else None
+    described = (manifest or {}).get("template") or {}
+    name: str | None = described.get("name", brought)
+    return name
+
+
+def control_text_of(manifest: Mapping[str, Any] | None) -> ControlText:
+    """Say what became, in the training, of texts that spell a mark of the template."""
+    described = (manifest or {}).get("template") or {}
+    return "refuse" if described.get("control_text") == "refuse" else "escape"
+
+
+def _load_gguf(source: ModelSource, dtype: torch.dtype) -> LoadedModel:
+    """Load what transformers reads in a GGUF file, with the tokenizer that the file may carry."""
+    facts = read_gguf_facts(source.place)
+    place, where = _files_of(source)
+    loaded = _load_plain(place, dtype, tokenizer=facts.tokenizer, **where)
+    return replace(loaded, source=source.place, manifest=facts.manifest)
 
 
 def _files_of(source: ModelSource) -> tuple[str, dict[str, Any]]:
@@ -205,7 +240,13 @@ def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
     return LoadedModel(base.model, tokenizer, name, str(folder))
 
 
-def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
+def _load_plain(
+    place: str,
+    dtype: torch.dtype,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **where: Any,
+) -> LoadedModel:
     """Load what transformers itself can, and refuse weights that are not all there."""
     with no_progress_bars():
         try:
@@ -221,7 +262,8 @@ def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
             f"{place}: {len(missing)} weights are missing or of the wrong shape, "
             f"{missing[0]} for one; the folder is not whole."
         )
-    return LoadedModel(model, _load_tokenizer(place, **where), place, place)
+    tokenizer = tokenizer or _load_tokenizer(place, **where)
+    return LoadedModel(model, tokenizer, place, place)
 
 
 def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
