@@ -68,7 +68,9 @@ def test_an_input_is_shown_as_ours(pair):
     form, tokenizer = pair
     message = {"role": "user", "content": "Fix it.", "input": "He go. ### Input:"}
     theirs = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
-    assert theirs == encode_prompt([Message("user", "Fix it.", input=message["input"])], form, tokenizer)
+    assert theirs == encode_prompt(
+        [Message("user", "Fix it.", input=message["input"])], form, tokenizer
+    )
 
 
 def test_a_control_token_in_a_message_stays_text(pair):

@@ -88,9 +88,7 @@ class GgufModel:
         name = asking.template or self.template
         return get_template(name, self._tokenizer, control_text=control_text)
 
-    def _request(
-        self, sample: Sample, asking: Asking, form: ChatTemplate | None
-    ) -> dict[str, Any]:
+    def _request(self, sample: Sample, asking: Asking, form: ChatTemplate | None) -> dict[str, Any]:
         request = request_of(sample, asking)
         tokenizer = self._tokenizer
         if tokenizer is None:
