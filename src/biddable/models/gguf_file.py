@@ -1,8 +1,8 @@
 """Read what a GGUF file says of itself, its weights left alone.
 
-Files that this package writes carry two things more than llama.cpp needs: the tokenizer as the
-Hugging Face library has it, and what the run was made of. With them a file is asked exactly as its
-run folder is; any other file is asked as llama.cpp does by itself.
+Files that this package writes carry more than llama.cpp needs: the tokenizer and the sizes as the
+Hugging Face library has them, and what the run was made of. With them a file is read and asked
+exactly as its run folder is; any other file is asked as llama.cpp does by itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from biddable.errors import CheckpointError, ConfigError
 
 MANIFEST_KEY = "biddable.manifest"
+CONFIG_KEY = "biddable.config"
 TOKENIZER_KEY = "tokenizer.huggingface.json"
 TOKENIZER_CONFIG_KEY = "biddable.tokenizer_config"
 _CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
+_KEYS = (MANIFEST_KEY, CONFIG_KEY, TOKENIZER_KEY, TOKENIZER_CONFIG_KEY, _CHAT_TEMPLATE_KEY)
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class GgufFacts:
         chat_template: the Jinja that llama.cpp applies; None without one.
         manifest: of the run that made it; None if this package did not write the file.
         tokenizer: the run's own; None if this package did not write the file.
+        config: of the model and of its generation, as transformers has them; None likewise.
     """
 
     context: int | None
     chat_template: str | None
     manifest: dict[str, Any] | None
     tokenizer: PreTrainedTokenizerBase | None
+    config: dict[str, Any] | None = None
 
 
 def read_gguf_facts(path: str | Path) -> GgufFacts:
@@ -59,17 +63,13 @@ def read_gguf_facts(path: str | Path) -> GgufFacts:
     try:
         fields = gguf.GGUFReader(path).fields
         contexts = [f.contents() for name, f in fields.items() if name.endswith(".context_length")]
-        said = {
-            key: str(fields[key].contents())
-            for key in (MANIFEST_KEY, TOKENIZER_KEY, TOKENIZER_CONFIG_KEY, _CHAT_TEMPLATE_KEY)
-            if key in fields
-        }
-        manifest = json.loads(said[MANIFEST_KEY]) if MANIFEST_KEY in said else None
+        said = {key: str(fields[key].contents()) for key in _KEYS if key in fields}
         return GgufFacts(
             context=min(map(int, contexts), default=None),
             chat_template=said.get(_CHAT_TEMPLATE_KEY),
-            manifest=manifest,
+            manifest=json.loads(said[MANIFEST_KEY]) if MANIFEST_KEY in said else None,
             tokenizer=_tokenizer(said),
+            config=json.loads(said[CONFIG_KEY]) if CONFIG_KEY in said else None,
         )
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         raise CheckpointError(f"{path}: cannot be read as GGUF: {error}") from error

@@ -27,6 +27,7 @@ from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.gguf_file import read_gguf_facts
+from biddable.models.gguf_weights import read_gguf_model
 from biddable.models.lora import merge_lora
 from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
@@ -203,11 +204,14 @@ def control_text_of(manifest: Mapping[str, Any] | None) -> ControlText:
 
 
 def _load_gguf(source: ModelSource, dtype: torch.dtype) -> LoadedModel:
-    """Load what transformers reads in a GGUF file, with the tokenizer that the file may carry."""
+    """Rebuild what this package wrote; of any other file, load what transformers reads in it."""
     facts = read_gguf_facts(source.place)
+    if facts.config is not None and facts.tokenizer is not None:
+        model = read_gguf_model(source.place, facts.config, dtype=dtype)
+        manifest = facts.manifest
+        return LoadedModel(model, facts.tokenizer, "", source.place, manifest=manifest)
     place, where = _files_of(source)
-    loaded = _load_plain(place, dtype, tokenizer=facts.tokenizer, **where)
-    return replace(loaded, source=source.place, manifest=facts.manifest)
+    return replace(_load_plain(place, dtype, **where), source=source.place)
 
 
 def _files_of(source: ModelSource) -> tuple[str, dict[str, Any]]:
@@ -240,13 +244,7 @@ def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
     return LoadedModel(base.model, tokenizer, name, str(folder))
 
 
-def _load_plain(
-    place: str,
-    dtype: torch.dtype,
-    *,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    **where: Any,
-) -> LoadedModel:
+def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
     """Load what transformers itself can, and refuse weights that are not all there."""
     with no_progress_bars():
         try:
@@ -262,8 +260,7 @@ def _load_plain(
             f"{place}: {len(missing)} weights are missing or of the wrong shape, "
             f"{missing[0]} for one; the folder is not whole."
         )
-    tokenizer = tokenizer or _load_tokenizer(place, **where)
-    return LoadedModel(model, tokenizer, place, place)
+    return LoadedModel(model, _load_tokenizer(place, **where), place, place)
 
 
 def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:

@@ -19,6 +19,7 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ExportError, nearest
 from biddable.manifest import write_json
+from biddable.models.gguf_weights import GGUF_KINDS, GgufKind
 from biddable.models.loading import MANIFEST, LoadedModel, ModelSource, load, resolve
 from biddable.serving.folder_export import (
     check_merged,
@@ -27,7 +28,6 @@ from biddable.serving.folder_export import (
     write_merged,
 )
 from biddable.serving.gguf_export import check_gguf, write_gguf, write_modelfile
-from biddable.serving.gguf_weights import GGUF_KINDS, GgufKind
 from biddable.serving.model_card import CardFacts, read_comparison, write_card
 from biddable.serving.probes import make_probes
 from biddable.whole_folder import require_free, written_whole

@@ -10,11 +10,17 @@ from typing import Any
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ConfigError
 from biddable.models.generation import generate
-from biddable.models.gguf_file import MANIFEST_KEY
+from biddable.models.gguf_file import CONFIG_KEY, MANIFEST_KEY
+from biddable.models.gguf_weights import (
+    GgufKind,
+    add_sizes,
+    architecture_of,
+    config_text,
+    gguf_weights,
+)
 from biddable.models.llama_cpp import LlamaCpp
 from biddable.models.loading import LoadedModel
 from biddable.serving.gguf_vocabulary import add_vocabulary, pre_tokenizer_name
-from biddable.serving.gguf_weights import GgufKind, add_sizes, architecture_of, gguf_weights
 from biddable.serving.ollama import modelfile
 from biddable.serving.probes import PROBE_TOKENS, Probe, make_probes, require_same_ids
 
@@ -67,6 +73,7 @@ def write_gguf(
         opens_with_bos=opens_with_bos(loaded, form),
     )
     writer.add_string(MANIFEST_KEY, json.dumps(dict(manifest)))
+    writer.add_string(CONFIG_KEY, config_text(model))
     for weight in gguf_weights(model, kind):
         writer.add_tensor(weight.name, weight.data, raw_dtype=weight.kind)
     writer.write_header_to_file()
@@ -87,8 +94,8 @@ def write_modelfile(
         form: the template; None for a model that was taught none.
     """
     stops = loaded.tokenizer.convert_ids_to_tokens(_stops(loaded))
-    if form is not None and form.answer_suffix:
-        stops.append(form.answer_suffix)
+    if form is not None and form.answer_suffix.strip():
+        stops.append(form.answer_suffix.strip())
     text = modelfile(
         file,
         form,

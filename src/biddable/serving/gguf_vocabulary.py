@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from biddable.errors import ExportError
 from biddable.models.gguf_file import TOKENIZER_CONFIG_KEY, TOKENIZER_KEY
-from biddable.serving.gguf_weights import ADVICE
+from biddable.models.gguf_weights import ADVICE
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
@@ -43,7 +43,9 @@ def pre_tokenizer_name(tokenizer: PreTrainedTokenizerBase) -> str:
     found = _cuts(backend.get("pre_tokenizer"))
     kind = (backend.get("normalizer") or {}).get("type")
     is_plain = kind is None or (kind == "NFC" and found == "qwen2")
-    if found is None or not is_plain or any(_odd(backend["model"])):
+    # llama.cpp takes a whole word that is a token as it is under one of the names only
+    takes_words = backend["model"].get("ignore_merges") and found != "llama-bpe"
+    if found is None or not is_plain or takes_words or _is_odd(backend["model"]):
         raise ExportError(
             "gguf: the tokenizer cuts text in a way that has no name in llama.cpp that is known"
             f" here (GPT-2's, SmolLM2's, Llama 3's and Qwen2's are). {ADVICE}"
@@ -154,9 +156,9 @@ def _cuts(pre: dict[str, Any] | None) -> str | None:
     return None
 
 
-def _odd(model: dict[str, Any]) -> list[Any]:
+def _is_odd(model: dict[str, Any]) -> bool:
     keys = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
-    return [model[key] for key in keys if model.get(key)]
+    return any(model.get(key) for key in keys)
 
 
 def _backend(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,4 +1,4 @@
-"""Turn a transformers model's weights and sizes into what llama.cpp reads.
+"""Turn a transformers model's weights and sizes into what llama.cpp reads, and back.
 
 Four architectures are known here, each checked against llama.cpp's own answers. Names of tensors
 and the small kinds of numbers are the ``gguf`` package's.
@@ -6,18 +6,20 @@ and the small kinds of numbers are the ``gguf`` package's.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from biddable.errors import ExportError
+from biddable.errors import CheckpointError, ExportError
 
 GgufKind = Literal["f32", "f16", "q8_0", "q4_0", "q4_1"]
 GGUF_KINDS: tuple[GgufKind, ...] = ("f32", "f16", "q8_0", "q4_0", "q4_1")
@@ -120,6 +122,48 @@ def add_sizes(writer: Any, model: PreTrainedModel) -> None:
         writer.add_rope_scaling_factor(float(rope["factor"]))
 
 
+def config_text(model: PreTrainedModel) -> str:
+    """Write a model's own configs as a file keeps them for `read_gguf_model`."""
+    own = {k: v for k, v in model.config.to_dict().items() if not k.startswith("_")}
+    generation = getattr(model, "generation_config", None)
+    return json.dumps(
+        {"config": own, "generation": generation.to_diff_dict() if generation else {}}
+    )
+
+
+@torch.no_grad()
+def read_gguf_model(
+    path: str | Path, config: Mapping[str, Any], *, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Rebuild the model of a file that this package wrote.
+
+    Args:
+        path: the file.
+        config: as `config_text` wrote it, read.
+        dtype: what the weights become.
+
+    Raises:
+        CheckpointError: a tensor is missing or of another shape.
+    """
+    import gguf
+    from gguf.quants import dequantize
+
+    own = dict(config["config"])
+    made: Any = AutoConfig.for_model(own.pop("model_type"), **own)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(made, dtype=dtype)
+    model.generation_config = GenerationConfig(**config["generation"])
+    there = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    for theirs, ours, name in _named(model):
+        tensor = there.get(theirs)
+        shape = _arranged(ours, name, model.config).shape
+        if tensor is None or tuple(tensor.shape[::-1]) != tuple(shape):
+            found = "is missing" if tensor is None else f"is {tuple(tensor.shape[::-1])}"
+            raise CheckpointError(f"{path}: {theirs} {found}; expected {tuple(shape)}.")
+        numbers = dequantize(tensor.data, tensor.tensor_type).reshape(tuple(shape))
+        ours.copy_(_arranged_back(torch.from_numpy(numbers.copy()), name, model.config))
+    return model
+
+
 def gguf_weights(model: PreTrainedModel, kind: GgufKind) -> Iterator[GgufWeight]:
     """Give a model's tensors one by one, as llama.cpp has them.
 
@@ -131,11 +175,20 @@ def gguf_weights(model: PreTrainedModel, kind: GgufKind) -> Iterator[GgufWeight]
     Raises:
         ExportError: a tensor has no name there.
     """
+    config = model.config
+    for theirs, tensor, name in _named(model):
+        yield _kept(theirs, _arranged(tensor, name, config).float().cpu().numpy(), kind)
+    if config.model_type != "gpt2" and _rope(config)["rope_type"] == "llama3":
+        yield _kept("rope_freqs.weight", _llama3_factors(config), "f32")
+
+
+def _named(model: PreTrainedModel) -> Iterator[tuple[str, Tensor, str]]:
+    """Give each tensor with llama.cpp's name for it and ours; a tied head once."""
     import gguf
 
-    config = model.config
+    architecture, config = architecture_of(model), model.config
     names = gguf.get_tensor_name_map(
-        gguf.MODEL_ARCH[architecture_of(model).upper()], config.num_hidden_layers
+        gguf.MODEL_ARCH[architecture.upper()], config.num_hidden_layers
     )
     head = model.get_output_embeddings()
     is_tied = head is not None and head.weight is model.get_input_embeddings().weight
@@ -144,10 +197,8 @@ def gguf_weights(model: PreTrainedModel, kind: GgufKind) -> Iterator[GgufWeight]
             continue
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if theirs is None:
-            raise ExportError(f"gguf: {name} has no place in {config.model_type} of llama.cpp.")
-        yield _kept(theirs, _arranged(tensor.detach(), name, config).float().cpu().numpy(), kind)
-    if config.model_type != "gpt2" and _rope(config)["rope_type"] == "llama3":
-        yield _kept("rope_freqs.weight", _llama3_factors(config), "f32")
+            raise ExportError(f"gguf: {name} has no place in {architecture} of llama.cpp.")
+        yield theirs, tensor.detach(), name
 
 
 def _kept(name: str, numbers: NDArray[np.float32], kind: GgufKind) -> GgufWeight:
@@ -172,6 +223,14 @@ def _type(kind: str) -> Any:
     from gguf import GGMLQuantizationType
 
     return GGMLQuantizationType[kind.upper()]
+
+
+def _arranged_back(tensor: Tensor, name: str, config: Any) -> Tensor:
+    """Undo `_arranged`: what follows is found by arranging the places themselves."""
+    if config.model_type == "gpt2":
+        return _arranged(tensor, name, config)  # turning twice is not turning
+    places = torch.arange(tensor.shape[0])
+    return tensor[torch.argsort(_arranged(places, name, config))]
 
 
 def _arranged(tensor: Tensor, name: str, config: Any) -> Tensor:
