@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from biddable.models.loading import LoadedModel, resolve
 CARD = "README.md"
 RESULTS = "card.md"
 _LIBRARIES = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
+_LORA_SETTINGS = ("rank", "alpha", "target_modules", "rslora", "dora", "init", "quantize_base")
+_COUNTS = ("num_rows", "num_kept", "num_tokens", "num_loss_tokens")
 _RELATIONS = {"merged": "finetune", "adapter": "adapter", "gguf": "finetune"}
 
 
@@ -103,7 +104,11 @@ def write_card(
     )
     source = resources.files("biddable.serving").joinpath("model_card.md.j2")
     page = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     ).from_string(source.read_text(encoding="utf-8"))
     text = page.render(
         front=front,
@@ -164,13 +169,20 @@ def _method(manifest: Mapping[str, Any]) -> str:
     method = (manifest.get("config") or {}).get("method") or {}
     if not isinstance(method, Mapping):
         return str(method)
-    said = {k: v for k, v in method.items() if v not in (None, False, [], ())}
-    return json.dumps(said, ensure_ascii=False) if said else str(manifest.get("method"))
+    name = str(method.get("name") or manifest.get("method"))
+    settings = {"lora": _LORA_SETTINGS, "freeze": ("num_frozen_layers",)}.get(name, ())
+    said = [f"{k} {method[k]}" for k in settings if method.get(k) not in (None, False, 1.0)]
+    return ", ".join([name, *said])
 
 
-def _parts(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _parts(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Give each part's counts of rows, kept rows, tokens and learned tokens."""
     found = manifest.get("data") or {}
-    return {part: about for part, about in found.items() if isinstance(about, Mapping)}
+    return {
+        part: [f"{about[key]:,}" if key in about else "?" for key in _COUNTS]
+        for part, about in found.items()
+        if isinstance(about, Mapping)
+    }
 
 
 def _describe_template(loaded: LoadedModel, form: ChatTemplate | None) -> dict[str, Any] | None:
