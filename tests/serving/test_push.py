@@ -87,7 +87,7 @@ def test_all_files_arrive_in_a_private_repository(hub: Any, folder: Path) -> Non
     address = push_folder(folder, "me/model")
     assert address.startswith("http://127.0.0.1/me/model/commit/")
     assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert (hub.made["private"], hub.made["name"]) == (True, "model")
+    assert (hub.made["visibility"], hub.made["name"]) == ("private", "model")
     assert {token for _, token in hub.seen} == {"Bearer hf_of_the_test"}
 
 

@@ -17,6 +17,7 @@ from biddable.data.conversation import Message
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ExportError
 from biddable.models.loading import LoadedModel, resolve
+from biddable.models.rows import matrix
 
 CARD = "README.md"
 RESULTS = "card.md"
@@ -209,7 +210,7 @@ def _describe_template(loaded: LoadedModel, form: ChatTemplate | None) -> dict[s
 def _use(folder: Path, facts: CardFacts, loaded: LoadedModel) -> dict[str, Any]:
     """Give the names that the examples of use need."""
     files = [path.name for path in folder.glob("*.gguf")]
-    num_rows = loaded.model.get_input_embeddings().weight.shape[0]
+    num_rows = len(matrix(loaded.model.get_input_embeddings()))
     return {
         "file": files[0] if files else None,
         "num_rows": num_rows,
