@@ -25,7 +25,7 @@ PROMPT, NUM_TOKENS = [1, 2, 3, 4] * 16, 64
 
 def pages() -> list[str]:
     """Take the first built-in pages of plain English."""
-    (path,) = [p for p in files("biddable").joinpath("assets/data").iterdir() if "_pages" in p.name]
+    path = files("biddable").joinpath("assets/data/english_pages.jsonl")
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [row["text"] for row in rows[:NUM_PAGES]]
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 import yaml
 
+from biddable import whole_folder
 from biddable.errors import CheckpointError
 from biddable.models.loading import load
 from biddable.models.lora import apply_lora
-from biddable import whole_folder
 from biddable.training import checkpoint
 from biddable.training.checkpoint import RunRecord, save_run
 from biddable.whole_folder import require_free
