@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from biddable import __version__
 from biddable.data.conversation import Message
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ExportError
@@ -114,7 +113,7 @@ def write_card(
     text = page.render(
         front=front,
         facts=facts,
-        version=__version__,
+        version=(manifest.get("versions") or {}).get("biddable", ""),
         base=base,
         license=known.get("license"),
         manifest=manifest,
