@@ -211,6 +211,25 @@ def test_measuring_leaves_weights_gradients_and_random_numbers(config_of):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_no_two_timed_passes_have_the_same_shape(config_of, monkeypatch):
+    prepared = prepare(config_of())
+    rows = encode_parts(prepared).parts["train"]
+    layout = Layout(True, "")
+    bench = Bench(
+        prepared.loaded.model,
+        layout=layout,
+        kept=KeptStates(prepared.loaded.model, layout),
+        num_skipped=0,
+    )
+    runs = []
+    run = Bench._run
+    monkeypatch.setattr(Bench, "_run", lambda self, part: runs.append(part) or run(self, part))
+    bench.measure(rows, list(range(len(rows))))
+    shapes = [(len(part), len(part.input_ids)) for part in runs[1:]]  # the first makes gradients
+    assert len(shapes) > 4
+    assert len(set(shapes)) == len(shapes)
+
+
 def test_a_run_that_does_not_fit_is_told_what_would_help(config_of, monkeypatch):
     monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
     monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
