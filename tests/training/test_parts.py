@@ -11,13 +11,24 @@ from torch import multiprocessing
 from torch.distributed.checkpoint import HuggingFaceStorageWriter
 
 from biddable.config_checkpoints import CheckpointConfig
+from biddable.config_training import TrainingConfig
 from biddable.errors import CheckpointError, TrainingError
 from biddable.training import parts
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import ALONE
+from biddable.training.division import Division
+from biddable.training.sharding import Sharding
+from biddable.training.shards import own_part
 from tests.tiny import in_exact_doubles
 from tests.training.test_distributed import TIMEOUT_S, free_port, open_world
-from tests.training.test_sharding import cut_off_at, in_two, outcome, require_equal, saved_in
+from tests.training.test_sharding import (
+    cut_off_at,
+    in_two,
+    model_of,
+    outcome,
+    require_equal,
+    saved_in,
+)
 
 
 def saved_steps(folder):
@@ -84,12 +95,26 @@ def kept_in(folder):
     return Checkpoints(Path(folder, "run"), CheckpointConfig(every_steps=2, keep=3))
 
 
+def require_planned(kind, world):
+    """Hold that a process has what the plan says of it; rows do not always divide evenly."""
+    model = model_of(kind)
+    planned = Division.of(model, in_bytes=True)
+    Sharding.choose(model, TrainingConfig(sharding="full"), world)
+    held = sum(own_part(p).nbytes for p in model.parameters())
+    assert held == pytest.approx(planned.kept(2), rel=0.02)
+    trained = sum(own_part(p).nbytes for p in model.parameters() if p.requires_grad)
+    (both,) = world.sum(trained)
+    assert both == 2 * planned.kept_trained(2)
+
+
 def troubled_worker(rank, port, folder):
     """Meet, one after the other, what may go wrong with one process's part."""
     world, folder = open_world(rank, port), Path(folder)
     with pytest.MonkeyPatch.context() as patch:
         in_exact_doubles(patch)
         patch.setattr(parts, "_FILE_BYTES", 2**10)
+        for kind in ("full", "thin lora"):
+            require_planned(kind, world)
         found = {"whole": outcome(world, "thin lora", divides=False)}
         cut_off_at(folder / "damaged", world, divides=True, kind="thin lora")
         if rank == 0:

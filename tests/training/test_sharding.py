@@ -17,6 +17,7 @@ from biddable.training import sharding, trainer
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import ALONE
 from biddable.training.sharding import Sharding
+from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model
 from tests.training.rows import random_examples
 from tests.training.test_distributed import (
@@ -83,9 +84,7 @@ def outcome(world, kind, *, checkpoints=None, samples=None, divides=True, told=N
         settings=settings,
         held_out=rows[:3],
         on_event=told.append,
-        checkpoints=checkpoints,
-        samples=samples,
-        world=world,
+        venue=Venue(checkpoints, samples, world),
     )
     assert not any(isinstance(tensor, DTensor) for tensor in model.state_dict().values())
     return {

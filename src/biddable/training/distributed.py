@@ -182,16 +182,8 @@ class Processes(World):
     def share(
         self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
     ) -> list[Group]:
-        """Cut micro-batches, row after row, into one part of about equal tokens for each process.
-
-        Rows keep their order, for neighbours have their start in common. A part may be empty.
-        """
-        rows = [row for group in groups for row in group]
-        counts = np.array([lengths[row] for row in rows], np.int64)
-        middles = counts.cumsum() - counts / 2
-        ranks = dict(zip(rows, (self.size * middles // max(counts.sum(), 1)), strict=True))
-        mine = [tuple(row for row in group if ranks[row] == self.rank) for group in groups]
-        return [group for group in mine if group]
+        """Give this process's part of some micro-batches; see `shares`."""
+        return shares(groups, lengths, self.size)[self.rank]
 
     def seed_step(self, seed: int, step: int) -> None:
         """Let each process but the first draw noise of its own, the same when it is resumed."""
@@ -332,6 +324,33 @@ def find_world() -> World:
     store, rank, size = next(rendezvous("env://"))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     return Processes(store, rank=rank, size=size, local_rank=local_rank)
+
+
+def shares(
+    groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64], num_processes: int
+) -> list[list[Group]]:
+    """Cut micro-batches, row after row, into one part of about equal tokens for each process.
+
+    Rows keep their order, for neighbours have their start in common. A part may be empty.
+
+    Args:
+        groups: rows of each micro-batch.
+        lengths: of all rows, in tokens.
+        num_processes: 1 or more.
+
+    Example:
+        >>> shares([(0, 1), (2,)], [4, 2, 3], 2)
+        [[(0,)], [(1,), (2,)]]
+    """
+    rows = [row for group in groups for row in group]
+    counts = np.array([lengths[row] for row in rows], np.int64)
+    middles = counts.cumsum() - counts / 2
+    ranks = dict(zip(rows, num_processes * middles // max(counts.sum(), 1), strict=True))
+    found = []
+    for rank in range(num_processes):
+        own = [tuple(row for row in group if ranks[row] == rank) for group in groups]
+        found.append([group for group in own if group])
+    return found
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

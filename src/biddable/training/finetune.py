@@ -37,6 +37,7 @@ from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -196,9 +197,7 @@ def _train(
         held_out=data.parts["held_out"],
         seed=prepared.seed,
         on_event=tell,
-        checkpoints=checkpoints,
-        samples=samples,
-        world=world,
+        venue=Venue(checkpoints, samples, world),
     )
 
 

@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from biddable.errors import CheckpointError
 from biddable.training.checkpoints import Checkpoints, Snapshot, facts_of
@@ -55,8 +61,8 @@ def save_in_parts(checkpoints: Checkpoints, snapshot: Snapshot, world: World) ->
             _require_seen(aside)
         with _all_or_none(world, aside):
             files = _files_for(named)
-            writer = dcp.HuggingFaceStorageWriter(str(aside), files, save_distributed=True)
-            dcp.save(named, storage_writer=writer)
+            writer = HuggingFaceStorageWriter(str(aside), files, save_distributed=True)
+            save(named, storage_writer=writer)
         with world.agreed():
             own = _own_facts(aside, world.rank)
         told = world.gather(own)
@@ -87,11 +93,12 @@ def read_parts(
     found: dict[str, Tensor] = {}
     with _all_or_none(world or ALONE, folder), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is", UserWarning)  # said by no_dist
-        reader = dcp.HuggingFaceStorageReader(str(folder))
+        reader = HuggingFaceStorageReader(str(folder))
         for key, about in reader.read_metadata().state_dict_metadata.items():
+            assert isinstance(about, TensorStorageMetadata), f"{key} is no tensor"
             other = parameters.get(key.rpartition("/")[2])
             found[key] = empty_like(other, about.size, about.properties.dtype)
-        dcp.load(found, storage_reader=reader, no_dist=world is None)
+        load(found, storage_reader=reader, no_dist=world is None)
     kinds: dict[str, dict[str, Tensor]] = {}
     for key, tensor in found.items():
         kind, _, name = key.partition("/")

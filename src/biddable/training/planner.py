@@ -22,6 +22,7 @@ from biddable.training.estimate import Estimate, estimate
 from biddable.training.layout import Layout
 from biddable.training.optimizer import peak_learning_rate, schedule_factor
 from biddable.training.preparation import Prepared, checkpoints_of, prepare
+from biddable.training.sharding import require_divisible
 from biddable.training.sizing import Sizing
 
 
@@ -100,12 +101,13 @@ class Plan:
         return described
 
 
-def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
+def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1) -> Plan:
     """Read, encode and count all that a config would train, and train nothing.
 
     Args:
         config: the run.
         measure: run a few micro-batches forward and backward, for its memory and time.
+        num_processes: that torchrun would start; memory is of each of them.
 
     Returns:
         The plan; what the run would be refused for is in it, not raised, as far as the rows could
@@ -121,7 +123,7 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
         encoded["held_out"] = _encode(rows.held_out, prepared)
     ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
     kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
-    sizing = _sizing(kept, config.training, prepared) if kept else None
+    sizing = _sizing(kept, config.training, prepared, num_processes) if kept else None
     steps = sizing.steps() if sizing else None
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
@@ -130,6 +132,11 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
     try:
         if steps:
             schedule_factor(0, len(steps), settings=config.training)
+    except ConfigError as error:
+        refusals.append(str(error))
+    try:
+        if sizing is not None and sizing.is_divided:
+            require_divisible(prepared.loaded.model)
     except ConfigError as error:
         refusals.append(str(error))
     try:
@@ -161,10 +168,18 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
     )
 
 
-def _sizing(rows: EncodedRows, settings: TrainingConfig, prepared: Prepared) -> Sizing:
+def _sizing(
+    rows: EncodedRows, settings: TrainingConfig, prepared: Prepared, num_processes: int
+) -> Sizing:
     model = prepared.loaded.model
-    layout = Layout.choose(model, settings)
-    return Sizing(model, rows, settings=settings, seed=prepared.seed, layout=layout)
+    return Sizing(
+        model,
+        rows,
+        settings=settings,
+        seed=prepared.seed,
+        layout=Layout.choose(model, settings),
+        num_processes=num_processes,
+    )
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
