@@ -119,7 +119,7 @@ def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> Non
         (["--model-config", "llama.json", "--dry-run"], 2, "needs a model that is here"),
         (["--model-config", "llama.json", "--processes", "2"], 2, "on paper it is --gpus"),
         (["run.yaml", "--processes", "2", "--dry-run"], 2, "the dry run is of one process"),
-        (["run.yaml", "--processes", "0"], 2, "range"),
+        (["run.yaml", "--processes", "0"], 2, "greater than or equal to 1"),
         (["run.yaml", "--method", "lora"], 2, "write it into the config"),
         (["run.yaml", "--model-config", "llama.json", "--rank", "4"], 2, "leave one of the two"),
     ],

@@ -174,7 +174,7 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     model, hashed = prepared.loaded.model, template_hash(prepared.template)
     world.open(model.device)
     world.require_same(identify_run(config, model, template_hash=hashed, rows=data.parts))
-    with checkpoints.listening(), suppress(RunStopped, TrainingError):
+    with checkpoints.listening(), suppress(RunStopped, TrainingError, CheckpointError):
         _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
     world.close()
     return checkpoints.output

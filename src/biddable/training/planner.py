@@ -129,16 +129,7 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
-    try:
-        if steps:
-            schedule_factor(0, len(steps), settings=config.training)
-    except ConfigError as error:
-        refusals.append(str(error))
-    try:
-        if sizing is not None and sizing.is_divided:
-            require_divisible(prepared.loaded.model)
-    except ConfigError as error:
-        refusals.append(str(error))
+    refusals += _refused_by_settings(config, sizing)
     try:
         require_unused(prepared.output)
         checkpoints_of(config).require_none()
@@ -239,6 +230,22 @@ def _refusals(ledgers: dict[str, Ledger], *, num_kept: int, num_stopped: int) ->
     ]
     if num_kept and not num_stopped:
         found.append("train: no row teaches the stop token, so the model would not stop.")
+    return found
+
+
+def _refused_by_settings(config: RunConfig, sizing: Sizing | None) -> list[str]:
+    if sizing is None:
+        return []
+    found = []
+    try:
+        schedule_factor(0, len(sizing.steps()), settings=config.training)
+    except ConfigError as error:
+        found.append(str(error))
+    try:
+        if sizing.is_divided:
+            require_divisible(sizing.model)
+    except ConfigError as error:
+        found.append(str(error))
     return found
 
 
