@@ -35,6 +35,7 @@ ORDER = {
     "cli_evaluate": 10,
     "cli_judge": 10,
     "cli_plan": 10,
+    "cli_serve": 10,
     "cli": 11,
     "__main__": 12,
 }
@@ -48,6 +49,7 @@ MAY_USE_PUBLIC_NAMES = {
     "cli_evaluate",
     "cli_judge",
     "cli_plan",
+    "cli_serve",
     "cli",
     "__main__",
 }
