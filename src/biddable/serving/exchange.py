@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -16,7 +15,7 @@ from biddable.serving.engine import QueueFull
 from biddable.serving.house import House, ServedModel
 from biddable.serving.openai_forms import ChatRequest, CompletionRequest
 from biddable.serving.prompts import Prompt
-from biddable.serving.replies import Answer, ReplyForm, error_event
+from biddable.serving.replies import Answer, ReplyForm, event_text
 from biddable.serving.requests import Asked, Ended, Listener, Piece, Ticket
 from biddable.serving.server_errors import ApiError
 
@@ -88,7 +87,7 @@ class Exchange:
             for text in self._form.closing(self._answers):
                 yield text
         except ApiError as error:
-            yield error_event(error.body())
+            yield event_text(error.body())
         finally:
             self._cancel()
 

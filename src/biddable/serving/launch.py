@@ -156,7 +156,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _noted_signals() -> Iterator[None]:
-    """Let a signal that uvicorn has acted on, and then raises again, end nothing before its time."""
+    """Let a signal, which uvicorn acts on and then raises again, not end us before our time."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

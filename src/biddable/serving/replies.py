@@ -89,7 +89,7 @@ class ReplyForm:
     def closing(self, answers: Sequence[Answer]) -> Iterator[str]:
         """Write what a stream ends with."""
         if self._wants_usage:
-            yield _event({**self._chunk_head(), "choices": [], "usage": self.usage(answers)})
+            yield event_text({**self._chunk_head(), "choices": [], "usage": self.usage(answers)})
         yield DONE
 
     def _choice(self, number: int, answer: Answer) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class ReplyForm:
 
     def _chunk(self, choice: dict[str, Any], reason: str | None = None) -> str:
         chunk = {**self._chunk_head(), "choices": [{**choice, "finish_reason": reason}]}
-        return _event({**chunk, "usage": None} if self._wants_usage else chunk)
+        return event_text({**chunk, "usage": None} if self._wants_usage else chunk)
 
     def _chunk_head(self) -> dict[str, Any]:
         kind = "chat.completion.chunk" if self._is_chat else "text_completion"
@@ -137,15 +137,6 @@ def _shown(token: Chosen) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "bytes": known}
 
 
-def _event(value: dict[str, Any]) -> str:
+def event_text(value: dict[str, Any]) -> str:
+    """Write a value as an event of a stream."""
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
-
-
-def error_event(body: dict[str, Any]) -> str:
-    """Write an error that comes when a stream has begun already.
-
-    Example:
-        >>> error_event({"error": {"message": "too slow"}})
-        'data: {"error": {"message": "too slow"}}\\n\\n'
-    """
-    return _event(body)
