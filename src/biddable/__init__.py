@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from biddable.models.generation import generate
     from biddable.models.loading import load
     from biddable.models.lora import LoRALinear, apply_lora
+    from biddable.serving.export import export
     from biddable.training.finetune import finetune_instruct_model
     from biddable.training.trainer import train
 
@@ -48,6 +49,7 @@ __all__ = [
     "create_instruction_dataset",
     "encode",
     "evaluate",
+    "export",
     "finetune_instruct_model",
     "format_instruction_example",
     "generate",
@@ -73,6 +75,7 @@ _HOMES = {
     "create_instruction_dataset": "data.builtin",
     "encode": "data.encoding",
     "evaluate": "evaluation.runner",
+    "export": "serving.export",
     "finetune_instruct_model": "training.finetune",
     "format_instruction_example": "data.dataset",
     "generate": "models.generation",

@@ -21,6 +21,7 @@ from biddable import __version__
 from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
+from biddable.cli_export import export
 from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
     AsJson,
@@ -146,6 +147,7 @@ app.command()(plan)
 
 app.command()(compare)
 app.command()(evaluate)
+app.command()(export)
 app.command()(judge)
 app.command()(vote)
 app.command()(serve)

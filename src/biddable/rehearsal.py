@@ -29,9 +29,9 @@ from biddable.evaluation.comparison import compare
 from biddable.models.loading import load
 from biddable.models.readiness import require_ready
 from biddable.serving.answering import answer
-from biddable.training.checkpoint import require_unused
 from biddable.training.finetune import run_training
 from biddable.training.preparation import prepare
+from biddable.whole_folder import require_unused
 
 NUM_ROWS = 4
 MAX_NEW_TOKENS = 8

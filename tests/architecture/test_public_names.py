@@ -24,6 +24,7 @@ PINNED = [
     "create_instruction_dataset",
     "encode",
     "evaluate",
+    "export",
     "finetune_instruct_model",
     "format_instruction_example",
     "generate",

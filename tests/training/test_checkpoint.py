@@ -9,7 +9,8 @@ from biddable.errors import CheckpointError
 from biddable.models.loading import load
 from biddable.models.lora import apply_lora
 from biddable.training import checkpoint
-from biddable.training.checkpoint import RunRecord, require_free, save_run
+from biddable.training.checkpoint import RunRecord, save_run
+from biddable.whole_folder import require_free
 from tests.tiny import tiny_model, tiny_tokenizer
 
 RECORD = RunRecord(

@@ -100,6 +100,11 @@ class ChatTemplate(ABC):
         """Tell all that the template does, for a hash of it."""
 
     @property
+    @abstractmethod
+    def saved_source(self) -> str | dict[str, str]:
+        """Give the form as Jinja, as a tokenizer's ``chat_template`` holds it."""
+
+    @property
     def stop_texts(self) -> tuple[str, ...]:
         """Name every control token that ends an answer of some kind, ``stop_text`` first."""
         return (self.stop_text,)

@@ -23,6 +23,7 @@ from biddable.data.segments import (
     require_answer,
     without_answer,
 )
+from biddable.data.turn_jinja import Frame, alpaca_source, chatml_source, inst_source
 from biddable.errors import TemplateError, nearest
 
 if TYPE_CHECKING:
@@ -102,6 +103,16 @@ class _TurnTemplate(ChatTemplate):
         segments = [(s.text, s.learned, s.special) for s in self.render(_PROBE)]
         return json.dumps([segments, self.markers])
 
+    @property
+    def _frame(self) -> Frame:
+        return Frame(
+            bos=self.bos_text,
+            end=self.answer_suffix + self.stop_text,
+            markers=self.markers,
+            control_tokens=self.control_tokens,
+            control_text=self.control_text,
+        )
+
     @abstractmethod
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]: ...
 
@@ -127,6 +138,11 @@ class InstTemplate(_TurnTemplate):
     answer_prefix = " "
     markers = ("[INST]", "[/INST]")
 
+    @property
+    def saved_source(self) -> str:
+        """Give the form as Jinja."""
+        return inst_source(self._frame)
+
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]:
         self._require_user(turn)
         text = "\n\n".join(self.escape(message.text) for message in turn)
@@ -147,6 +163,12 @@ class AlpacaTemplate(_TurnTemplate):
         "Below is an instruction that describes a task, paired with an input that provides"
         " further context. Write a response that appropriately completes the request."
     )
+
+    @property
+    def saved_source(self) -> str:
+        """Give the form as Jinja."""
+        first, with_input = self._PREAMBLE, self._PREAMBLE_INPUT
+        return alpaca_source(self._frame, preamble=first, preamble_input=with_input)
 
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]:
         self._require_user(turn)
@@ -188,6 +210,11 @@ class ChatMLTemplate(_TurnTemplate):
             self.answer_suffix = self._END
         if self.bos_text == self._START:
             self.bos_text = ""  # the first message brings it
+
+    @property
+    def saved_source(self) -> str:
+        """Give the form as Jinja."""
+        return chatml_source(self._frame)
 
     def _prompt(self, turn: Sequence[Message], *, is_first: bool) -> list[Segment]:
         segments = [] if is_first else [Segment("\n", learned=False)]

@@ -1,31 +1,32 @@
 """Let llama.cpp answer items from a GGUF file, in this process.
 
-The package ``xllamacpp`` brings llama.cpp's own server, which is called without a socket. It
-applies the chat template that the file carries. A loss on given text it cannot tell.
+A file that this package wrote carries the run's own tokenizer and template, and is given the very
+ids that the run folder is given. To any other, llama.cpp applies the chat template that it carries.
+A loss on given text it cannot tell.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from biddable.errors import CheckpointError, ConfigError, EvaluationError
+from biddable.data.encoding import encode_prompt
+from biddable.data.templates import ChatTemplate, get_template
+from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache, fill, key_of
-from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
+from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.evaluation.openai_form import read_choice, request_of
 from biddable.evaluation.sample import Sample
 from biddable.manifest import hash_file
-
-_MAX_CONTEXT = 8192  # ids; a model may allow 128k, whose cache no laptop holds
+from biddable.models.gguf_file import read_gguf_facts
+from biddable.models.llama_cpp import MAX_CONTEXT, LlamaCpp
+from biddable.models.loading import control_text_of, template_of
 
 
 class GgufModel:
     """A GGUF file under llama.cpp as a source of answers; see ``AnswerSource``."""
 
-    manifest: dict[str, Any] | None = None
-    taught: PromptForm | None = None
     is_ready = False
 
     def __init__(self, path: Path, *, cache: AnswerCache | None = None) -> None:
@@ -37,23 +38,15 @@ class GgufModel:
         """
         self.name = self.source = str(path)
         self.cache = cache
-        try:
-            import gguf
-            import xllamacpp
-        except ImportError as error:
-            raise ConfigError(
-                f"{path}: running GGUF needs packages: pip install 'biddable[gguf]'."
-            ) from error
-        self._library: Any = xllamacpp
-        self._server: Any = None
-        try:
-            fields = gguf.GGUFReader(path).fields
-            trained = [f for name, f in fields.items() if name.endswith(".context_length")]
-            context = min([_MAX_CONTEXT, *(int(field.contents()) for field in trained)])
-            self.template = "gguf" if "tokenizer.chat_template" in fields else None
-        except Exception as error:  # whatever a damaged file makes the reader stumble over
-            raise CheckpointError(f"{path}: cannot be read as GGUF: {error}") from error
-        self._context = context
+        facts = read_gguf_facts(path)
+        self._engine = LlamaCpp(path, context=min(MAX_CONTEXT, facts.context or MAX_CONTEXT))
+        self.manifest, self._tokenizer = facts.manifest, facts.tokenizer
+        self.template: str | None = "gguf" if facts.chat_template else None
+        self.taught: PromptForm | None = None
+        if facts.tokenizer is not None:
+            self.template = template_of(facts.manifest, facts.tokenizer)
+            is_taught = bool((facts.manifest or {}).get("template"))
+            self.taught = "template" if is_taught else None
 
     def answer(
         self, samples: Sequence[Sample], asking: Asking, *, tell: Tell
@@ -66,8 +59,9 @@ class GgufModel:
         """
         self._check(asking)
         tell("generate")
-        requests = [request_of(sample, asking) for sample in samples]
-        known = {"version": str(self._library.__version__), "context": self._context}
+        form = self._form(asking)
+        requests = [self._request(sample, asking, form) for sample in samples]
+        known = {"version": self._engine.version, "context": self._engine.context}
         if self.cache:
             known["file"] = hash_file(self.source)
 
@@ -81,49 +75,49 @@ class GgufModel:
 
         keys = [key_of(model=known, request=request) for request in requests]
         found = fill(self.cache, keys, compute)
-        return [Answered(row["text"], row["stopped"]) for row in found]
+        return [
+            Answered(form.read_answer(row["text"]) if form else row["text"], row["stopped"])
+            for row in found
+        ]
+
+    def _form(self, asking: Asking) -> ChatTemplate | None:
+        """Make the template that is applied here; None where llama.cpp applies its own, or none."""
+        if self._tokenizer is None or asking.prompt_form != "template":
+            return None
+        control_text = control_text_of(self.manifest)
+        name = asking.template or self.template
+        return get_template(name, self._tokenizer, control_text=control_text)
+
+    def _request(self, sample: Sample, asking: Asking, form: ChatTemplate | None) -> dict[str, Any]:
+        request = request_of(sample, asking)
+        tokenizer = self._tokenizer
+        if tokenizer is None:
+            return request
+        if form is not None:
+            ids = encode_prompt(sample.messages, form, tokenizer)
+        else:
+            text = plain_text(sample.instruction, asking)
+            plain = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
+            start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+            ids = [*start, *plain["input_ids"]]
+        return {"prompt": ids, "max_tokens": request["max_tokens"]}
 
     def _check(self, asking: Asking) -> None:
-        if asking.template not in (None, "gguf"):
+        if self._tokenizer is None and asking.template not in (None, "gguf"):
             raise EvaluationError(
                 f'{self.name}: template "{asking.template}" cannot be used; llama.cpp applies the '
                 "one that the file carries. Leave --template out."
             )
-        if asking.prompt_form == "template" and self.template is None:
+        has_none = self.template is None and asking.template is None
+        if asking.prompt_form == "template" and has_none:
             raise EvaluationError(
                 f"{self.name}: carries no chat template; ask it with --prompt-form bare or fewshot."
             )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         greedy = {**request, "temperature": 0.0, "seed": 0, "stream": False}
-        is_chat = "messages" in request
-        server = self._started()
-        call = server.handle_chat_completions if is_chat else server.handle_completions
-        reply: dict[str, Any] = call(greedy)
-        return reply
-
-    def _started(self) -> Any:
-        """Load the weights once there is something to ask; a server never asked cannot end."""
-        if self._server is None:
-            settings = _parameters(self._library, Path(self.source), self._context)
-            try:
-                self._server = self._library.Server(settings)
-            except Exception as error:  # the library raises what it likes
-                raise CheckpointError(f"{self.name}: llama.cpp cannot load it: {error}") from error
-        return self._server
-
-
-def _parameters(xllamacpp: Any, path: Path, context: int) -> Any:
-    found = xllamacpp.CommonParams()
-    found.model.path = str(path)
-    found.n_ctx = context
-    found.n_parallel = 1
-    found.warmup = False
-    found.verbosity = -1
-    found.ctx_shift = False  # what does not fit is refused, never cut
-    found.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
-    found.cpuparams.n_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    return found
+        call = self._engine.chat if "messages" in request else self._engine.complete
+        return call(greedy)
 
 
 def _message(error: object) -> str:

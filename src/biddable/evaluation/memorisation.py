@@ -43,7 +43,7 @@ def training_answers(manifest: Mapping[str, Any] | None) -> list[str]:
             more than is searched.
         DataError: a file cannot be read.
     """
-    if manifest is None:
+    if manifest is None or "config" not in manifest:  # an exported one keeps no paths
         raise EvaluationError("the tuned model comes with no manifest that names its data.")
     config, files = manifest["config"], manifest["data"]["train"]
     described = files.get("files") or [files]

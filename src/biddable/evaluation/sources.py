@@ -50,8 +50,9 @@ def open_source(
         )
     if is_responses(name):
         return ReadyResponses(name)
-    if resolve(name).kind == "gguf":
-        return GgufModel(Path(name).expanduser(), cache=cache)
+    source = resolve(name)
+    if source.kind == "gguf":
+        return GgufModel(Path(source.place), cache=cache)
     return as_source(load(name, quantize=quantize), cache=cache)
 
 

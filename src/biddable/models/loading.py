@@ -7,7 +7,7 @@ transformers folder, a GGUF file, or a hub id. No code from a model folder is ev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ from transformers.utils import logging as transformers_logging
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.gguf_file import read_gguf_facts
+from biddable.models.gguf_weights import read_gguf_model
 from biddable.models.lora import merge_lora
 from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
@@ -61,8 +63,7 @@ class LoadedModel:
     @property
     def control_text(self) -> ControlText:
         """Say what becomes of texts that spell a mark of the template, as in the training."""
-        described = (self.manifest or {}).get("template") or {}
-        return "refuse" if described.get("control_text") == "refuse" else "escape"
+        return control_text_of(self.manifest)
 
     def end_ids(self) -> set[int]:
         """Collect the ids by which the model itself says that a text has ended."""
@@ -106,6 +107,8 @@ def resolve(name: str) -> ModelSource:
         return ModelSource("folder", str(path))
     if path.is_file() and path.suffix == ".gguf":
         return ModelSource("gguf", str(path))
+    if path.is_dir() and len(found := sorted(path.glob("*.gguf"))) == 1:  # as export leaves it
+        return ModelSource("gguf", str(found[0]))
     if path.exists():
         raise CheckpointError(
             f"{path}: no model in it; expected a folder with config.json or {ADAPTER_CONFIG}, "
@@ -140,13 +143,15 @@ def load(
     source = resolve(name)
     if source.kind == "adapter":
         loaded = _load_adapted(name, Path(source.place), dtype)
+        manifest = _read_manifest(Path(source.place))
+    elif source.kind == "gguf":
+        loaded = _load_gguf(source, dtype)
+        manifest = loaded.manifest
     else:
         place, where = _files_of(source)
         loaded = _load_plain(place, dtype, **where)
-    manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
-    template = "tokenizer" if loaded.tokenizer.chat_template else None
-    if manifest is not None:
-        template = manifest.get("template", {}).get("name", template)
+        manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
+    template = template_of(manifest, loaded.tokenizer)
     loaded.model.requires_grad_(True)
     loaded.model.train(False)
     if quantize is not None:
@@ -171,8 +176,42 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         if not (folder / "tokenizer_config.json").is_file():
             return load_tokenizer(_base_of(name, folder))
         return _load_tokenizer(str(folder), local_files_only=True)
+    if source.kind == "gguf" and (own := read_gguf_facts(source.place).tokenizer) is not None:
+        return own
     place, where = _files_of(source)
     return _load_tokenizer(place, **where)
+
+
+def template_of(
+    manifest: Mapping[str, Any] | None, tokenizer: PreTrainedTokenizerBase
+) -> str | None:
+    """Name the template that a model was taught; ``tokenizer`` if it merely brings one.
+
+    Args:
+        manifest: of the run that made it, if a run did.
+        tokenizer: its own.
+    """
+    brought = "tokenizer" if tokenizer.chat_template else None
+    described = (manifest or {}).get("template") or {}
+    name: str | None = described.get("name", brought)
+    return name
+
+
+def control_text_of(manifest: Mapping[str, Any] | None) -> ControlText:
+    """Say what became, in the training, of texts that spell a mark of the template."""
+    described = (manifest or {}).get("template") or {}
+    return "refuse" if described.get("control_text") == "refuse" else "escape"
+
+
+def _load_gguf(source: ModelSource, dtype: torch.dtype) -> LoadedModel:
+    """Rebuild what this package wrote; of any other file, load what transformers reads in it."""
+    facts = read_gguf_facts(source.place)
+    if facts.config is not None and facts.tokenizer is not None:
+        model = read_gguf_model(source.place, facts.config, dtype=dtype)
+        manifest = facts.manifest
+        return LoadedModel(model, facts.tokenizer, "", source.place, manifest=manifest)
+    place, where = _files_of(source)
+    return replace(_load_plain(place, dtype, **where), source=source.place)
 
 
 def _files_of(source: ModelSource) -> tuple[str, dict[str, Any]]:

@@ -26,9 +26,9 @@ from torch import Tensor
 from biddable.config_checkpoints import CheckpointConfig
 from biddable.errors import CheckpointError
 from biddable.manifest import hash_file, hash_text
-from biddable.training.checkpoint import written_whole
 from biddable.training.identity import find_differences
 from biddable.training.stopping import StopSignals
+from biddable.whole_folder import written_whole
 
 Event = dict[str, Any]
 

@@ -15,13 +15,13 @@ from biddable.config import RunConfig
 from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
-from biddable.data.templates import ChatTemplate, JinjaTemplate, saved_name, template_hash
+from biddable.data.templates import ChatTemplate, saved_name, template_hash
 from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
-from biddable.training.checkpoint import RunRecord, read_config_of, require_free, save_run
+from biddable.training.checkpoint import RunRecord, read_config_of, save_run
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import World, find_world
 from biddable.training.identity import find_differences, identify_config, identify_run
@@ -36,6 +36,7 @@ from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
+from biddable.whole_folder import require_free
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -266,8 +267,7 @@ def _settle_conversation(loaded: LoadedModel, template: ChatTemplate) -> None:
     ends = stop_ids(template, loaded.tokenizer)
     if loaded.model.generation_config is not None:
         loaded.model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    if isinstance(template, JinjaTemplate) and template.name != "tokenizer":
-        loaded.tokenizer.chat_template = template.saved_source
+    loaded.tokenizer.chat_template = template.saved_source
 
 
 def _describe_data(shuffle_seed: int | None, data: EncodedParts) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example, Overflow, encode_all
 from biddable.errors import CheckpointError, ConfigError
 from biddable.models.readiness import Readiness
-from biddable.training.checkpoint import require_unused
 from biddable.training.estimate import Estimate, estimate
 from biddable.training.layout import Layout
 from biddable.training.optimizer import peak_learning_rate, schedule_factor
 from biddable.training.preparation import Prepared, checkpoints_of, prepare
 from biddable.training.sizing import Sizing
+from biddable.whole_folder import require_unused
 
 
 @dataclass(frozen=True, slots=True)
