@@ -54,10 +54,10 @@ def serve(
     if base == model:
         raise typer.BadParameter("it is the model itself; name another.", param_hint="--base")
     require_models(*filter(None, (model, base)))
-    from biddable.serving.engine import EngineLimits
     from biddable.serving.house import ServerSettings
     from biddable.serving.launch import LOOPBACK, Serving, read_key
     from biddable.serving.launch import serve as run_server
+    from biddable.serving.requests import EngineLimits
     from biddable.serving.server_guard import Guarding
 
     key = read_key(api_key_file)

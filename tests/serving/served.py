@@ -10,9 +10,11 @@ import torch
 import uvicorn
 
 from biddable.models.loading import LoadedModel
-from biddable.serving.engine import Engine, EngineLimits, EngineThread
+from biddable.serving.engine import Engine
 from biddable.serving.house import House, ServedModel, ServerSettings
+from biddable.serving.launch import answering
 from biddable.serving.prompts import PromptWriter
+from biddable.serving.requests import EngineLimits
 from biddable.serving.server import build_app
 from tests.tiny import tiny_model, tiny_tokenizer
 
@@ -35,18 +37,17 @@ def served(
 def running(models: list[ServedModel], settings: ServerSettings | None = None) -> Iterator[str]:
     """Serve models at a free port of this machine, and give the URL."""
     house = House(models, settings or ServerSettings())
-    thread = EngineThread([model.engine for model in models])
     config = uvicorn.Config(build_app(house), port=0, log_level="critical")
     server = uvicorn.Server(config)
     serving = threading.Thread(target=server.run)
-    serving.start()
-    while not server.started:
-        assert serving.is_alive()
-        threading.Event().wait(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        serving.join()
-        thread.close()
+    with answering(models):
+        serving.start()
+        while not server.started:
+            assert serving.is_alive()
+            threading.Event().wait(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+            serving.join()

@@ -5,8 +5,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from biddable.models.generation import generate
-from biddable.serving.engine import Engine, EngineLimits, EngineThread, QueueFull
-from biddable.serving.requests import Asked, Ended, Piece
+from biddable.serving.engine import Engine, EngineThread
+from biddable.serving.requests import Asked, Ended, EngineLimits, Piece, QueueFull
 from tests.serving.served import tiny_loaded
 
 SHARED = [0, *range(40, 60)]

@@ -10,40 +10,19 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from biddable.errors import BiddableError
 from biddable.models.cpu_linear import fast_linears
-from biddable.models.drawing import Drawing, choose
+from biddable.models.drawing import choose
 from biddable.models.generation import longest_sequence
 from biddable.models.loading import LoadedModel
 from biddable.models.running_rows import RunningRows, pays_as_trees, takes_trees
-from biddable.serving.requests import Asked, Ended, Listener, Ticket
-from biddable.serving.writing import Writing
+from biddable.serving.requests import Asked, Ended, EngineLimits, Listener, Ticket
+from biddable.serving.writing import Row
 
 _MOST_READ = 4096  # ids of prompts that are read between two steps: what running answers wait for
-
-
-class QueueFull(BiddableError):
-    """Raised when more requests wait than an engine keeps."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Bound what an engine takes.
-
-    Attributes:
-        most_running: answers that are written at once.
-        most_waiting: answers that wait beyond those.
-        most_places: ids of the batch, rows times the longest of them: the memory of the cache.
-    """
-
-    most_running: int = 16
-    most_waiting: int = 64
-    most_places: int = 1 << 16
 
 
 class Engine:
@@ -59,13 +38,13 @@ class Engine:
         self._batch = RunningRows(loaded.model)
         self._can_change = self._batch.can_change
         self._takes_trees: bool | None = None
-        self._rows: list[tuple[Writing, Drawing | None]] = []
+        self._rows: list[Row] = []
         self._logits: Tensor | None = None  # (B, V), after the last id of each row
 
     @property
     def num_running(self) -> int:
         """Count the answers that are being written."""
-        return sum(not writing.has_ended for writing, _ in self._rows)
+        return sum(not row.writing.has_ended for row in self._rows)
 
     @property
     def num_waiting(self) -> int:
@@ -83,12 +62,9 @@ class Engine:
             QueueFull: there is no room for all of them.
         """
         with self.wake:
-            room = self.limits.most_waiting + self.limits.most_running - self.num_running
-            if len(self._waiting) + len(asked) > room:
-                raise QueueFull(
-                    f"{len(self._waiting)} requests wait already, and at most "
-                    f"{self.limits.most_waiting} may. Try again later."
-                )
+            self.limits.require_room(
+                len(asked), num_waiting=len(self._waiting), num_running=self.num_running
+            )
             pairs = zip(asked, listen, strict=True)
             tickets = [Ticket(each, told, each.deadline) for each, told in pairs]
             self._waiting.extend(tickets)
@@ -98,7 +74,7 @@ class Engine:
     def hurry(self, deadline: float) -> None:
         """Give up at this time whatever has not ended by then."""
         with self.wake:
-            for ticket in [*self._waiting, *(writing.ticket for writing, _ in self._rows)]:
+            for ticket in [*self._waiting, *(row.writing.ticket for row in self._rows)]:
                 ticket.hurry(deadline)
 
     @property
@@ -117,21 +93,19 @@ class Engine:
 
     def _write(self) -> None:
         assert self._logits is not None
-        next_ids = choose(self._logits, [drawing for _, drawing in self._rows])
+        next_ids = choose(self._logits, [row.drawing for row in self._rows])
         for number, token_id in enumerate(next_ids.tolist()):
-            writing = self._rows[number][0]
-            if not writing.has_ended:
-                writing.take(token_id, self._logits[number])
-        if all(writing.has_ended for writing, _ in self._rows):
+            self._rows[number].take(token_id, self._logits[number])
+        if self.num_running == 0:
             self._clear()
         else:  # those that have just ended are dropped when others join, in one copy
             self._logits = self._batch.read_token(next_ids)
 
     def _change_rows(self) -> None:
-        for writing, _ in self._rows:
-            if not writing.has_ended and (reason := writing.ticket.given_up()):
-                writing.end(reason)
-        alive = [n for n, (writing, _) in enumerate(self._rows) if not writing.has_ended]
+        for row in self._rows:
+            if reason := row.writing.ticket.given_up():
+                row.writing.end(reason)
+        alive = [n for n, row in enumerate(self._rows) if not row.writing.has_ended]
         tickets = self._next(alive)
         if tickets:
             self._admit(tickets, alive)
@@ -151,15 +125,15 @@ class Engine:
         """Read the prompts of newcomers, and put them behind the rows that go on."""
         prompts = [ticket.asked.ids for ticket in tickets]
         joining = RunningRows(self.loaded.model)
-        writings = [
-            Writing(ticket, self.loaded.tokenizer, limit=self._limit(ticket.asked))
+        rows = [
+            Row(ticket, self.loaded.tokenizer, limit=self._limit(ticket.asked))
             for ticket in tickets
         ]
         try:
             logits = self._read(joining, prompts)
         except Exception as error:
-            for writing in writings:
-                writing.end("error", f"{type(error).__name__}: {error}")
+            for row in rows:
+                row.writing.end("error", f"{type(error).__name__}: {error}")
             self._drop(alive)
             return
         if self._logits is None or not alive:
@@ -169,7 +143,7 @@ class Engine:
             self._batch.join(joining, keep=keep)
             self._rows = [self._rows[n] for n in alive]
             self._logits = torch.cat([self._logits[keep], logits])
-        self._rows += [(writing, _drawing(writing.ticket.asked)) for writing in writings]
+        self._rows += rows
 
     def _read(self, rows: RunningRows, prompts: Sequence[Sequence[int]]) -> Tensor:
         model = self.loaded.model
@@ -182,7 +156,7 @@ class Engine:
     def _next(self, alive: Sequence[int]) -> list[Ticket]:
         """Take from the queue, in order, what may join the running rows."""
         taken: list[Ticket] = []
-        lengths = [self._most_places(self._rows[n][0].ticket.asked) for n in alive]
+        lengths = [self._most_places(self._rows[n].asked) for n in alive]
         with self.wake:
             ended = [(ticket, ticket.given_up()) for ticket in self._waiting]
             self._waiting = deque(ticket for ticket, reason in ended if reason is None)
@@ -213,9 +187,8 @@ class Engine:
         return len(asked.ids) + self._limit(asked)
 
     def _give_up(self, message: str) -> None:
-        for writing, _ in self._rows:
-            if not writing.has_ended:
-                writing.end("error", message)
+        for row in self._rows:
+            row.writing.end("error", message)
         self._clear()
 
     def _clear(self) -> None:
@@ -259,9 +232,3 @@ class EngineThread:
                 for engine in self._engines:
                     if engine.has_work:
                         engine.turn()
-
-
-def _drawing(asked: Asked) -> Drawing | None:
-    return Drawing.seeded(
-        asked.temperature, top_p=asked.top_p, seed=asked.seed, number=asked.number
-    )

@@ -11,12 +11,11 @@ from contextlib import suppress
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from biddable.serving.engine import QueueFull
 from biddable.serving.house import House, ServedModel
 from biddable.serving.openai_forms import ChatRequest, CompletionRequest
 from biddable.serving.prompts import Prompt
 from biddable.serving.replies import Answer, ReplyForm, event_text
-from biddable.serving.requests import Asked, Ended, Listener, Piece, Ticket
+from biddable.serving.requests import Asked, Ended, Listener, Piece, QueueFull, Ticket
 from biddable.serving.server_errors import ApiError
 
 _CLIENT_IS_GONE = 499  # nobody reads it; it is only counted

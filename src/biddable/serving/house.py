@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from biddable.data.conversation import Message
 from biddable.errors import BiddableError
 from biddable.serving.metrics import Metrics
-from biddable.serving.prompts import Prompt, PromptWriter
+from biddable.serving.prompts import Prompt
 from biddable.serving.requests import Asked, Listener, Ticket
 from biddable.serving.server_errors import ApiError
 from biddable.serving.server_guard import Guarding
@@ -43,6 +44,19 @@ class Answers(Protocol):
         """Give up at this time whatever has not ended by then."""
 
 
+class WritesPrompts(Protocol):
+    """Say what a server needs of what writes prompts: a `PromptWriter`, or one that is like it."""
+
+    def chat(self, messages: Sequence[Message]) -> Prompt:
+        """Write messages, the last of which is to be answered."""
+
+    def text(self, text: str) -> Prompt:
+        """Write a text that is to be continued."""
+
+    def ids(self, ids: Sequence[int]) -> Prompt:
+        """Take a prompt that is given as ids already."""
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """Hold one model that is served.
@@ -57,7 +71,7 @@ class ServedModel:
 
     name: str
     engine: Answers
-    writer: PromptWriter
+    writer: WritesPrompts
     vocab_size: int
     created: int = field(default_factory=lambda: int(time.time()))
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -6,23 +6,28 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from biddable.errors import ConfigError
-from biddable.models.loading import load
-from biddable.serving.engine import Engine, EngineLimits, EngineThread
-from biddable.serving.house import House, ServedModel, ServerSettings
+from biddable.models.gguf_file import read_gguf_facts
+from biddable.models.llama_cpp import MAX_CONTEXT, LlamaCpp
+from biddable.models.loading import load, resolve, template_of
+from biddable.serving.engine import Engine, EngineThread
+from biddable.serving.gguf_engine import GgufEngine, GgufTaught, LlamaPromptWriter
+from biddable.serving.house import House, ServedModel, ServerSettings, WritesPrompts
 from biddable.serving.prompts import PromptWriter
+from biddable.serving.requests import EngineLimits
 from biddable.serving.server import build_app
 
 KEY_VARIABLE = "BIDDABLE_API_KEY"
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_MOST_OF_LLAMA = 8  # answers at once from a GGUF file, whose caches are made at the start
 _LAST_WORDS_S = 5.0  # for telling clients that an answer was given up
 
 
@@ -69,7 +74,6 @@ def serve(serving: Serving, *, on_ready: Callable[[str, House], None]) -> None:
             for number, name in enumerate(names)
         ]
         house = House(models, serving.settings)
-        thread = EngineThread([m.engine for m in models if isinstance(m.engine, Engine)])
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
@@ -82,33 +86,74 @@ def serve(serving: Serving, *, on_ready: Callable[[str, House], None]) -> None:
         )
         server = _Server(config, house, grace_s=serving.grace_s)
         server.on_ready = lambda: on_ready(f"http://{shown}:{port}", house)
-        with _noted_signals():
-            try:
-                server.run([listening])
-            finally:
-                thread.close()
+        with _noted_signals(), answering(models):
+            server.run([listening])
+
+
+@contextmanager
+def answering(models: Sequence[ServedModel]) -> Iterator[None]:
+    """Let the engines of models answer, until the end of the block."""
+    engines = [model.engine for model in models]
+    thread = EngineThread([engine for engine in engines if isinstance(engine, Engine)])
+    try:
+        yield
+    finally:
+        thread.close()
+        for engine in engines:
+            if isinstance(engine, GgufEngine):
+                engine.close()
 
 
 def load_served(
     name: str, *, template: str | None, limits: EngineLimits, is_base: bool = False
 ) -> ServedModel:
-    """Load a model to be served; its engine runs on an `EngineThread`.
+    """Load a model to be served; its engine answers inside of `answering`.
 
     Args:
-        name: as anywhere.
+        name: as anywhere; a GGUF file is run by llama.cpp.
         template: how turns are written; None: as the model was trained.
         limits: of its engine.
         is_base: whether it is given bare text, whatever it was taught.
 
     Raises:
-        ConfigError: the name leads nowhere.
+        ConfigError: the name leads nowhere, or an extra is missing.
         CheckpointError: there is no whole model.
     """
+    source = resolve(name)
+    if source.kind == "gguf":
+        return _load_gguf(name, source.place, template=template, limits=limits, is_base=is_base)
     loaded = load(name)
     form = None if is_base else template or loaded.template
-    engine = Engine(loaded, limits=limits)
     vocab_size = int(loaded.model.get_input_embeddings().weight.shape[0])
+    engine = Engine(loaded, limits=limits)
     return ServedModel(served_name(name), engine, PromptWriter(loaded, form), vocab_size)
+
+
+def _load_gguf(
+    name: str, path: str, *, template: str | None, limits: EngineLimits, is_base: bool
+) -> ServedModel:
+    facts = read_gguf_facts(path)
+    limits = replace(limits, most_running=min(limits.most_running, _MOST_OF_LLAMA))
+    llama = LlamaCpp(
+        path,
+        context=min(MAX_CONTEXT // 2, facts.context or MAX_CONTEXT),
+        num_parallel=limits.most_running,
+    )
+    engine = GgufEngine(llama, limits=limits)
+    writer: WritesPrompts
+    if facts.tokenizer is None:
+        if template is not None:
+            raise ConfigError(
+                f"{path}: llama.cpp applies the template that the file carries; leave --template "
+                "out."
+            )
+        bare = replace(facts, chat_template=None) if is_base else facts
+        writer = LlamaPromptWriter(llama, bare)
+    else:
+        taught = GgufTaught(facts.tokenizer, facts.manifest)
+        form = None if is_base else template or template_of(facts.manifest, facts.tokenizer)
+        writer = PromptWriter(taught, form)
+    return ServedModel(served_name(name), engine, writer, facts.num_ids)
 
 
 def served_name(name: str) -> str:

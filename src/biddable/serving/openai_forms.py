@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from biddable.data.conversation import Message
 
@@ -14,7 +21,19 @@ _SEEDS = 1 << 63
 Neutral = Annotated[
     Literal[0] | None, Field(description="Not served; 0 or null, which change nothing, are taken.")
 ]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _whole(text: str) -> str:
+    """Refuse what no tokenizer can read: JSON may spell half of a sign."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has half of a surrogate pair; write the whole sign") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_whole)]
+Stop = Annotated[Text, Field(min_length=1, max_length=256)]
 
 
 class _Form(BaseModel):
@@ -27,16 +46,16 @@ class TextPart(_Form):
     """Hold a part of a message; only text is served."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(_Form):
     """Hold what one side said."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: str | None = None
-    tool_call_id: str | None = None
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    name: Text | None = None
+    tool_call_id: Text | None = None
 
     def plain(self) -> Message:
         """Turn it into a message as templates take them."""
@@ -62,7 +81,7 @@ class TextFormat(_Form):
 class _Sampling(_Form):
     """Hold what chats and completions have in common."""
 
-    model: Annotated[str, Field(max_length=1024, description="One of /v1/models.")]
+    model: Annotated[Text, Field(max_length=1024, description="One of /v1/models.")]
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: Annotated[
@@ -99,7 +118,7 @@ class _Sampling(_Form):
 class ChatRequest(_Sampling):
     """Ask for the answer to a conversation."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=512)]
     max_completion_tokens: Annotated[int | None, Field(ge=1, lt=1 << 31)] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, Field(ge=0, le=_MOST_OTHERS)] = None
@@ -140,7 +159,7 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_le
 class CompletionRequest(_Sampling):
     """Ask for the continuation of a text."""
 
-    prompt: str | TokenIds | Annotated[list[str | TokenIds], Field(min_length=1, max_length=32)]
+    prompt: Text | TokenIds | Annotated[list[Text | TokenIds], Field(min_length=1, max_length=32)]
     logprobs: Annotated[int | None, Field(ge=0, le=_MOST_OTHERS)] = None
     echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
@@ -152,9 +171,8 @@ class CompletionRequest(_Sampling):
         given = self.prompt
         if isinstance(given, str):
             return [given]
-        if isinstance(given[0], int):
-            return [given]  # type: ignore[list-item]  # all are ids, by the form
-        return given  # type: ignore[return-value]
+        ids = [token_id for token_id in given if isinstance(token_id, int)]
+        return [ids] if ids else [each for each in given if not isinstance(each, int)]
 
     @property
     def limit(self) -> int | None:

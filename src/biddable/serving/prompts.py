@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from biddable.data.conversation import Message
 from biddable.data.encoding import encode_prompt
 from biddable.data.segment_ids import stop_ids
+from biddable.data.segments import ControlText
 from biddable.data.templates import ChatTemplate, get_template
-from biddable.models.loading import LoadedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,27 @@ class Prompt:
     template: ChatTemplate | None
 
 
+class Taught(Protocol):
+    """Say what of a model is needed to write prompts for it, as a `LoadedModel` has it.
+
+    Attributes:
+        tokenizer: its own.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def control_text(self) -> ControlText:
+        """Say what becomes of texts that spell a mark of the template."""
+
+    def end_ids(self) -> set[int]:
+        """Collect the ids by which the model itself says that a text has ended."""
+
+
 class PromptWriter:
     """Turn messages or text into the ids that the model is given."""
 
-    def __init__(self, loaded: LoadedModel, template: str | None) -> None:
+    def __init__(self, loaded: Taught, template: str | None) -> None:
         """Take the model, and the name of the template; None gives it bare text.
 
         Raises:

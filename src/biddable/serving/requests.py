@@ -9,8 +9,41 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from biddable.data.segments import ChatTemplate
+from biddable.errors import BiddableError
 
 Reason = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+
+class QueueFull(BiddableError):
+    """Raised when more requests wait than an engine keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Bound what an engine takes.
+
+    Attributes:
+        most_running: answers that are written at once.
+        most_waiting: answers that wait beyond those.
+        most_places: ids of the batch, rows times the longest of them: the memory of the cache.
+    """
+
+    most_running: int = 16
+    most_waiting: int = 64
+    most_places: int = 1 << 16
+
+    def require_room(self, num_asked: int, *, num_waiting: int, num_running: int) -> None:
+        """Refuse answers that there is no room for.
+
+        Raises:
+            QueueFull: there is none.
+        """
+        room = self.most_waiting + max(self.most_running - num_running, 0)
+        if num_waiting + num_asked > room:
+            raise QueueFull(
+                f"{num_waiting} requests wait already, and at most {self.most_waiting} may. "
+                "Try again later."
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from biddable.data.answer_stream import AnswerStream, StopFinder
+from biddable.models.drawing import Drawing
 from biddable.serving.requests import Chosen, Ended, Piece, Reason, Ticket
 
 _HALF_CHARACTER = "\ufffd"  # what bytes read as that are not a whole character
@@ -35,7 +36,9 @@ class TextStream:
 
     def finish(self) -> str:
         """Give what is left, once nothing more comes."""
-        return self._new_text()
+        text = self._new_text()
+        self._start, self._read = self._read, len(self._ids)
+        return text
 
     def _new_text(self) -> str:
         before = self._decode(self._ids[self._start : self._read])
@@ -50,29 +53,22 @@ class TextStream:
 
 
 class Writing:
-    """Take an answer's ids one by one, and tell its listener the text and the end."""
+    """Take the text of one answer as it is written, and tell its listener the text and the end."""
 
-    def __init__(self, ticket: Ticket, tokenizer: PreTrainedTokenizerBase, *, limit: int) -> None:
+    def __init__(self, ticket: Ticket, *, limit: int) -> None:
         """Start an answer that has at most so many ids, its stop counted."""
-        self.ticket, self._tokenizer, self._limit = ticket, tokenizer, limit
+        self.ticket, self._limit = ticket, limit
         self.num_tokens = 0
         self.has_ended = False
         asked = ticket.asked
-        self._text = TextStream(tokenizer)
         self._answer = None if asked.template is None else AnswerStream(asked.template)
         self._stops = StopFinder(asked.stops)
         self._tokens: list[Chosen] = []  # told with the text that they make
 
-    def take(self, token_id: int, logits: Tensor) -> None:
-        """Take the next id, chosen from logits (V,)."""
-        asked = self.ticket.asked
-        if token_id in asked.stop_ids:
-            self.end("stop")
-            return
-        self.num_tokens += 1
-        if asked.top_logprobs is not None:
-            self._tokens.append(self._chosen(token_id, logits, asked.top_logprobs))
-        text = self._text.push(token_id)
+    def take(self, text: str, tokens: Sequence[Chosen] = (), *, num_tokens: int = 1) -> None:
+        """Take more text, and the ids that it was written by, as far as they are to be told."""
+        self.num_tokens += num_tokens
+        self._tokens += tokens
         if self._answer is not None:
             text = self._answer.push(text)
         self._tell(self._stops.push(text))
@@ -81,11 +77,18 @@ class Writing:
         elif self.num_tokens >= self._limit:
             self.end("length")
 
-    def end(self, reason: Reason, message: str = "") -> None:
-        """Tell the text that was held back, and that the answer has ended."""
+    def end(self, reason: Reason, message: str = "", *, rest: str = "") -> None:
+        """Tell the text that was held back, and that the answer has ended.
+
+        Args:
+            reason: how.
+            message: of an error.
+            rest: text that was not taken yet.
+        """
+        if self.has_ended:
+            return
         self.has_ended = True
         if reason in ("stop", "length"):
-            rest = self._text.finish()
             if self._answer is not None:
                 rest = self._answer.push(rest) + self._answer.finish()
             rest = self._stops.push(rest) + self._stops.finish()
@@ -97,6 +100,33 @@ class Writing:
         if text or (is_last and self._tokens):
             self.ticket.listen(Piece(text, tuple(self._tokens)))
             self._tokens.clear()
+
+
+class Row:
+    """Hold one answer that an engine writes: its ids become text here."""
+
+    def __init__(self, ticket: Ticket, tokenizer: PreTrainedTokenizerBase, *, limit: int) -> None:
+        """Start an answer that has at most so many ids, its stop counted."""
+        asked = ticket.asked
+        self.asked, self.writing = asked, Writing(ticket, limit=limit)
+        self.drawing = Drawing.seeded(
+            asked.temperature, top_p=asked.top_p, seed=asked.seed, number=asked.number
+        )
+        self._tokenizer, self._limit = tokenizer, limit
+        self._text = TextStream(tokenizer)
+
+    def take(self, token_id: int, logits: Tensor) -> None:
+        """Take the next id, chosen from logits (V,)."""
+        if token_id in self.asked.stop_ids:
+            self.writing.end("stop", rest=self._text.finish())
+            return
+        tokens = []
+        if self.asked.top_logprobs is not None:
+            tokens.append(self._chosen(token_id, logits, self.asked.top_logprobs))
+        text = self._text.push(token_id)
+        if self.writing.num_tokens + 1 >= self._limit:
+            text += self._text.finish()
+        self.writing.take(text, tokens)
 
     def _chosen(self, token_id: int, logits: Tensor, num_others: int) -> Chosen:
         scores = torch.log_softmax(logits.float(), dim=-1)
