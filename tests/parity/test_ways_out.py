@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from unittest.mock import patch
@@ -21,6 +22,7 @@ from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.llama_cpp import LlamaCpp
 from biddable.models.loading import load
 from biddable.serving.export import export
+from biddable.serving.gguf_engine import GgufEngine
 from biddable.serving.house import House, ServerSettings
 from biddable.serving.launch import answering, load_served
 from biddable.serving.requests import EngineLimits
@@ -166,9 +168,9 @@ class LlamaCppAlone(OwnIdsUnderLlamaCpp):
 class OverHttp:
     """The server, asked over its protocol; the ids are those that its engine is given and takes."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, place: Path) -> None:
         self.run = run
-        self.model = load_served(str(run.folder), template=None, limits=EngineLimits())
+        self.model = load_served(str(place), template=None, limits=EngineLimits(most_running=2))
         self.app = build_app(House([self.model], ServerSettings()))
 
     def ids(self, said: Said) -> list[int]:
@@ -200,11 +202,24 @@ class OverHttp:
 
     def _post(self, said: Said) -> str:
         asked = {"model": self.model.name, "messages": said, "max_tokens": NUM_TOKENS}
-        with answering([self.model]), TestClient(self.app) as http:
-            reply = http.post("/v1/chat/completions", json=asked)
-            http.app.state.house.is_closing = False  # it is asked again
+        # llama.cpp has threads of its own, which are not started twice
+        is_gguf = isinstance(self.model.engine, GgufEngine)
+        with nullcontext() if is_gguf else answering([self.model]):
+            reply = TestClient(self.app).post("/v1/chat/completions", json=asked)
         text: str = reply.json()["choices"][0]["message"]["content"]
         return text
+
+
+class GgufOverHttp(OverHttp):
+    """The server with a GGUF file, whose text is that of the ids that llama.cpp writes."""
+
+    def answer(self, said: Said) -> list[int]:
+        found = OwnIdsUnderLlamaCpp(self.run).answer(said)
+        decoded = self.run.tokenizer.decode(found, clean_up_tokenization_spaces=False)
+        # llama.cpp keeps half a character at the end to itself
+        wanted = self.run.form.read_answer(decoded).rstrip("\ufffd")
+        assert self._post(said).rstrip("\ufffd") == wanted
+        return found
 
 
 WAYS: dict[str, Callable[[Run], Way]] = {
@@ -213,7 +228,8 @@ WAYS: dict[str, Callable[[Run], Way]] = {
     "merged, transformers": lambda run: Plain(run, is_adapter=False),
     "adapter": lambda run: Ours(run.adapter),
     "adapter, peft": lambda run: Plain(run, is_adapter=True),
-    "http": OverHttp,
+    "http": lambda run: OverHttp(run, run.folder),
+    "http, gguf": lambda run: GgufOverHttp(run, run.gguf),
     "gguf": OwnIdsUnderLlamaCpp,
     "gguf, transformers": lambda run: Ours(run.gguf),
     "gguf, llama.cpp": LlamaCppAlone,
