@@ -37,6 +37,7 @@ ORDER = {
     "cli_export": 10,
     "cli_judge": 10,
     "cli_plan": 10,
+    "cli_serve": 10,
     "cli": 11,
     "__main__": 12,
 }
@@ -51,6 +52,7 @@ MAY_USE_PUBLIC_NAMES = {
     "cli_export",
     "cli_judge",
     "cli_plan",
+    "cli_serve",
     "cli",
     "__main__",
 }

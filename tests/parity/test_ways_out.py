@@ -1,16 +1,16 @@
-"""Every way out of a run is given the same ids for the same messages, and answers the same.
-
-A way that comes later (HTTP) adds its name and maker to WAYS; the matrix does the rest.
-"""
+"""Every way out of a run is given the same ids for the same messages, and answers the same."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from unittest.mock import patch
 
 import pytest
 import torch
+from starlette.testclient import TestClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from biddable.data.conversation import Message
@@ -22,6 +22,12 @@ from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.llama_cpp import LlamaCpp
 from biddable.models.loading import load
 from biddable.serving.export import export
+from biddable.serving.gguf_engine import GgufEngine
+from biddable.serving.house import House, ServerSettings
+from biddable.serving.launch import answering, load_served
+from biddable.serving.requests import EngineLimits
+from biddable.serving.server import build_app
+from biddable.serving.writing import Row
 from tests.runs import write_adapter_run, write_base
 from tests.tiny import END, tiny_model, tiny_tokenizer
 
@@ -159,12 +165,71 @@ class LlamaCppAlone(OwnIdsUnderLlamaCpp):
         return self._written(reply)
 
 
+class OverHttp:
+    """The server, asked over its protocol; the ids are those that its engine is given and takes."""
+
+    def __init__(self, run: Run, place: Path) -> None:
+        self.run = run
+        self.model = load_served(str(place), template=None, limits=EngineLimits(most_running=2))
+        self.app = build_app(House([self.model], ServerSettings()))
+
+    def ids(self, said: Said) -> list[int]:
+        given: list[int] = []
+        real = self.model.engine.submit
+
+        def submit(asked: Any, listen: Any) -> Any:
+            given.extend(asked[0].ids)
+            return real(asked, listen)
+
+        with patch.object(self.model.engine, "submit", submit):
+            self._post(said)
+        return given
+
+    def answer(self, said: Said) -> list[int]:
+        taken: list[int] = []
+        real = Row.take
+
+        def take(row: Row, token_id: int, logits: Any) -> None:
+            taken.append(token_id)
+            real(row, token_id, logits)
+
+        with patch.object(Row, "take", take):
+            text = self._post(said)
+        found = [i for i in taken if i not in self.run.stops]
+        decoded = self.run.tokenizer.decode(found, clean_up_tokenization_spaces=False)
+        assert text == self.run.form.read_answer(decoded)
+        return found
+
+    def _post(self, said: Said) -> str:
+        asked = {"model": self.model.name, "messages": said, "max_tokens": NUM_TOKENS}
+        # llama.cpp has threads of its own, which are not started twice
+        is_gguf = isinstance(self.model.engine, GgufEngine)
+        with nullcontext() if is_gguf else answering([self.model]):
+            reply = TestClient(self.app).post("/v1/chat/completions", json=asked)
+        text: str = reply.json()["choices"][0]["message"]["content"]
+        return text
+
+
+class GgufOverHttp(OverHttp):
+    """The server with a GGUF file, whose text is that of the ids that llama.cpp writes."""
+
+    def answer(self, said: Said) -> list[int]:
+        found = OwnIdsUnderLlamaCpp(self.run).answer(said)
+        decoded = self.run.tokenizer.decode(found, clean_up_tokenization_spaces=False)
+        # llama.cpp keeps half a character at the end to itself
+        wanted = self.run.form.read_answer(decoded).rstrip("\ufffd")
+        assert self._post(said).rstrip("\ufffd") == wanted
+        return found
+
+
 WAYS: dict[str, Callable[[Run], Way]] = {
     "run": lambda run: Ours(run.folder),
     "merged": lambda run: Ours(run.merged),
     "merged, transformers": lambda run: Plain(run, is_adapter=False),
     "adapter": lambda run: Ours(run.adapter),
     "adapter, peft": lambda run: Plain(run, is_adapter=True),
+    "http": lambda run: OverHttp(run, run.folder),
+    "http, gguf": lambda run: GgufOverHttp(run, run.gguf),
     "gguf": OwnIdsUnderLlamaCpp,
     "gguf, transformers": lambda run: Ours(run.gguf),
     "gguf, llama.cpp": LlamaCppAlone,

@@ -22,6 +22,7 @@ CONFIG_KEY = "biddable.config"
 TOKENIZER_KEY = "tokenizer.huggingface.json"
 TOKENIZER_CONFIG_KEY = "biddable.tokenizer_config"
 _CHAT_TEMPLATE_KEY = "tokenizer.chat_template"
+_TOKENS_KEY = "tokenizer.ggml.tokens"
 _KEYS = (MANIFEST_KEY, CONFIG_KEY, TOKENIZER_KEY, TOKENIZER_CONFIG_KEY, _CHAT_TEMPLATE_KEY)
 
 
@@ -35,6 +36,7 @@ class GgufFacts:
         manifest: of the run that made it; None if this package did not write the file.
         tokenizer: the run's own; None if this package did not write the file.
         config: of the model and of its generation, as transformers has them; None likewise.
+        num_ids: how many ids it knows.
     """
 
     context: int | None
@@ -42,6 +44,7 @@ class GgufFacts:
     manifest: dict[str, Any] | None
     tokenizer: PreTrainedTokenizerBase | None
     config: dict[str, Any] | None = None
+    num_ids: int = 0
 
 
 def read_gguf_facts(path: str | Path) -> GgufFacts:
@@ -70,6 +73,7 @@ def read_gguf_facts(path: str | Path) -> GgufFacts:
             manifest=json.loads(said[MANIFEST_KEY]) if MANIFEST_KEY in said else None,
             tokenizer=_tokenizer(said),
             config=json.loads(said[CONFIG_KEY]) if CONFIG_KEY in said else None,
+            num_ids=len(fields[_TOKENS_KEY].data) if _TOKENS_KEY in fields else 0,
         )
     except Exception as error:  # whatever a damaged file makes the reader stumble over
         raise CheckpointError(f"{path}: cannot be read as GGUF: {error}") from error
