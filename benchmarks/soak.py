@@ -33,20 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "soak.json"
 NUM_CLIENTS, NUM_NEW = 16, 48
 KINDS = {"whole": 40, "stream": 30, "leave": 12, "malformed": 8, "too long": 5, "huge": 5}
-PLACES = [
-    "France",
-    "Spain",
-    "Japan",
-    "Peru",
-    "Kenya",
-    "Norway",
-    "Egypt",
-    "India",
-    "Chile",
-    "Cuba",
-    "Mali",
-    "Oman",
-]
+PLACES = ("France", "Spain", "Japan", "Peru", "Kenya", "Norway", "Egypt", "India", "Chile", "Cuba")
 FORMS = ["What is the capital of {}?", "Tell me about {}.", "{} is known for", "In {}, people"]
 PROMPTS = [form.format(place) for form in FORMS for place in PLACES]
 

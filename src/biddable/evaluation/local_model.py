@@ -19,6 +19,7 @@ from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.answer_cache import AnswerCache, fill, hash_weights, key_of
 from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.evaluation.sample import Sample
+from biddable.models import generation
 from biddable.models.cpu_linear import fast_linears
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
@@ -193,8 +194,7 @@ def _check_lengths(
 
 def longest_sequence(loaded: LoadedModel) -> int:
     """Say how many ids the model takes at once."""
-    config = loaded.model.config.get_text_config(decoder=True)
-    return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+    return generation.longest_sequence(loaded.model)
 
 
 @torch.no_grad()

@@ -103,11 +103,10 @@ class RunningRows:
 
         Args:
             others: rows of the same model, not to be used any more.
-            keep: (R,), which rows stay; may be none.
+            keep: (R,), which rows stay; there is one at least.
         """
         kept = self._mask[keep]
-        places = int(max(self._next_position[keep].max(), 0)) if len(keep) else 0
-        places = max(places, others._mask.shape[1])
+        places = max(int(others._mask.shape[1]), int(self._next_position[keep].max()))
         for layer, other in zip(self._growing(), others._growing(), strict=True):
             layer.join(other, keep=keep, places=places)
         masks = [_with_places(mask, places) for mask in (kept, others._mask)]
@@ -115,8 +114,8 @@ class RunningRows:
         self._next_position = torch.cat([self._next_position[keep], others._next_position])
 
     def _growing(self) -> list[_GrowingLayer]:
-        layers = self._cache.layers
-        assert all(isinstance(layer, _GrowingLayer) for layer in layers)  # what callers have asked
+        layers = [layer for layer in self._cache.layers if isinstance(layer, _GrowingLayer)]
+        assert len(layers) == len(self._cache.layers)  # what callers have asked
         return layers
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -182,13 +181,9 @@ class _GrowingLayer(DynamicLayer):
 
     def join(self, other: _GrowingLayer, *, keep: Tensor, places: int) -> None:
         """Keep some rows and put another's behind them, so that all end at the same place."""
-        if not self.is_initialized:
-            self.lazy_initialization(other.keys, other.values)
-            empty = other.keys[:0], other.values[:0]
-        else:
-            empty = self.keys, self.values
-        self._key_store = _joined(empty[0], other.keys, keep=keep, places=places)
-        self._value_store = _joined(empty[1], other.values, keep=keep, places=places)
+        own, new = (each._set_views() for each in (self, other))
+        self._key_store = _joined(own[0], new[0], keep=keep, places=places)
+        self._value_store = _joined(own[1], new[1], keep=keep, places=places)
         self.length = places
         self._set_views()
 

@@ -169,12 +169,12 @@ def _take(chunk: Mapping[str, Any], writing: Writing) -> bool:
     elif reason := writing.ticket.given_up():
         writing.end(reason)
     else:
-        _take_choice(chunk["choices"][0], writing)
+        _take_choice(chunk, writing)
     return writing.has_ended
 
 
-def _take_choice(choice: Mapping[str, Any], writing: Writing) -> None:
-    asked = writing.ticket.asked
+def _take_choice(chunk: Mapping[str, Any], writing: Writing) -> None:
+    asked, choice = writing.ticket.asked, chunk["choices"][0]
     tokens = (choice.get("logprobs") or {}).get("content") or []
     if any(token["id"] in asked.stop_ids for token in tokens):
         writing.end("stop")
@@ -184,8 +184,11 @@ def _take_choice(choice: Mapping[str, Any], writing: Writing) -> None:
         told = [_chosen(token, asked.top_logprobs) for token in tokens]
     if choice["text"] or tokens:
         writing.take(choice["text"], told, num_tokens=len(tokens))
-    if choice["finish_reason"]:
-        writing.end("length" if choice["finish_reason"] == "length" else "stop")
+    if choice["finish_reason"] and not writing.has_ended:
+        # ids that only made half a character were not told one by one
+        by_itself = choice["finish_reason"] != "length"
+        writing.num_tokens = int(chunk["usage"]["completion_tokens"]) - by_itself
+        writing.end("stop" if by_itself else "length")
 
 
 def _chosen(token: Mapping[str, Any], num_others: int) -> Chosen:

@@ -18,6 +18,7 @@ from biddable.errors import ConfigError
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.llama_cpp import MAX_CONTEXT, LlamaCpp
 from biddable.models.loading import load, resolve, template_of
+from biddable.models.rows import matrix
 from biddable.serving.engine import Engine, EngineThread
 from biddable.serving.gguf_engine import GgufEngine, GgufTaught, LlamaPromptWriter
 from biddable.serving.house import House, ServedModel, ServerSettings, WritesPrompts
@@ -125,7 +126,7 @@ def load_served(
         return _load_gguf(name, source.place, template=template, limits=limits, is_base=is_base)
     loaded = load(name)
     form = None if is_base else template or loaded.template
-    vocab_size = int(loaded.model.get_input_embeddings().weight.shape[0])
+    vocab_size = len(matrix(loaded.model.get_input_embeddings()))
     engine = Engine(loaded, limits=limits)
     writer = PromptWriter(loaded, form)
     base = str((loaded.manifest or {}).get("base_model", name))

@@ -32,13 +32,11 @@ class Prompt:
 
 
 class Taught(Protocol):
-    """Say what of a model is needed to write prompts for it, as a `LoadedModel` has it.
+    """Say what of a model is needed to write prompts for it, as a `LoadedModel` has it."""
 
-    Attributes:
-        tokenizer: its own.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Give the model's own."""
 
     @property
     def control_text(self) -> ControlText:

@@ -47,8 +47,8 @@ def build_app(house: House, *, routers: Sequence[APIRouter] = ()) -> FastAPI:
     app.include_router(_watching(house))
     for router in routers:
         app.include_router(router)
-    app.add_middleware(Guard, guarding=house.settings.guarding)  # type: ignore[arg-type]
-    app.add_middleware(house.metrics.middleware)  # type: ignore[arg-type]
+    app.add_middleware(Guard, guarding=house.settings.guarding)
+    app.add_middleware(house.metrics.middleware)
     return app
 
 

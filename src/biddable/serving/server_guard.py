@@ -91,7 +91,8 @@ class Guard:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """Read the whole body; None if the client goes away."""
-        most, size, parts = self._guarding.max_body, 0, []
+        most, size = self._guarding.max_body, 0
+        parts: list[bytes] = []
         try:
             async with asyncio.timeout(self._guarding.body_timeout_s):
                 more = True

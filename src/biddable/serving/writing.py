@@ -44,7 +44,7 @@ class TextStream:
         before = self._decode(self._ids[self._start : self._read])
         return self._decode(self._ids[self._start :])[len(before) :]
 
-    def _decode(self, ids: Sequence[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
         return str(
             self._tokenizer.decode(
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
