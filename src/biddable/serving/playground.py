@@ -6,7 +6,6 @@ The page speaks to the server as any client does, and loads nothing from elsewhe
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
