@@ -91,15 +91,16 @@ class Soak:
         started = time.monotonic()
         await asyncio.gather(*clients)
         code = await asyncio.to_thread(self.process.wait, 60)
-        tenth = max(len(self.memory) // 10, 1)
+        tenths = [
+            self.memory[n * len(self.memory) // 10 :][: len(self.memory) // 10] for n in range(10)
+        ]
         return {
             "seconds": seconds,
             "clients": NUM_CLIENTS,
             "seen": dict(sorted(self.seen.items())),
             "wrong": len(self.wrong),
             "wrong_shown": self.wrong[:5],
-            "memory_mb_first_tenth": statistics.median(self.memory[:tenth]),
-            "memory_mb_last_tenth": statistics.median(self.memory[-tenth:]),
+            "memory_mb_by_tenth": [statistics.median(part) for part in tenths],
             "exit_code": code,
             "seconds_to_end": time.monotonic() - started,
         }

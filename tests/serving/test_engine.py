@@ -116,6 +116,14 @@ def test_draws_are_those_of_generate_whoever_else_is_in_the_batch():
     assert len({h.text for h in several}) == 3
 
 
+def test_a_temperature_that_float32_cannot_hold_is_none_at_all():
+    loaded = tiny_loaded()
+    engine = Engine(loaded)
+    heard = ask(engine, PROMPTS[0], temperature=5e-324)
+    finish(engine)
+    assert heard.text == alone(loaded, PROMPTS[0])[0]
+
+
 def test_the_cache_holds_no_more_places_than_the_longest_row_needs():
     engine = Engine(tiny_loaded())
     ask(engine, PROMPTS[5], max_new_tokens=2)

@@ -5,6 +5,7 @@ import pytest
 import torch
 import yaml
 
+from biddable import whole_folder
 from biddable.errors import CheckpointError
 from biddable.models.loading import load
 from biddable.models.lora import apply_lora
@@ -89,7 +90,8 @@ def test_what_goes_wrong_leaves_nothing(tmp_path, monkeypatch, error, shown, mom
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(checkpoint, moment, fail)
+    place = whole_folder if moment == "_sync" else checkpoint
+    monkeypatch.setattr(place, moment, fail)
     with pytest.raises(shown):
         save(tmp_path / "run")
     assert list(tmp_path.glob("run*")) == []

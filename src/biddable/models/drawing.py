@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_NO_DRAW = 1e-5  # a temperature below takes the likeliest id; float32 would divide by 0 in the end
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
@@ -31,7 +33,7 @@ class Drawing:
             >>> Drawing.seeded(0.0, top_p=1.0, seed=0, number=0) is None
             True
         """
-        if temperature <= 0:
+        if temperature < _NO_DRAW:
             return None
         generator = torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
         return cls(temperature, top_p, generator)

@@ -280,4 +280,5 @@ def _llama3_factors(config: Any) -> NDArray[np.float32]:
     turns = length * frequencies / (2 * math.pi)  # within the length it was first trained on
     share = ((turns - low) / (high - low)).clamp(0, 1)
     scaled = (1 - share) / rope["factor"] + share
-    return (1 / scaled).float().numpy()
+    factors: NDArray[np.float32] = (1 / scaled).float().numpy()
+    return factors

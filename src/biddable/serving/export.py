@@ -22,6 +22,7 @@ from biddable.manifest import write_json
 from biddable.models.gguf_weights import GGUF_KINDS, GgufKind
 from biddable.models.loading import MANIFEST, LoadedModel, ModelSource, load, resolve
 from biddable.serving.folder_export import (
+    bring_to,
     check_merged,
     probe_logits,
     write_adapter,
@@ -170,7 +171,7 @@ def _write_merged(
     shards: str,
 ) -> dict[str, Any]:
     live = probe_logits(loaded.model, make_probes(loaded, form))
-    loaded.model.to(_DTYPES[shown["exported"]["dtype"]])
+    bring_to(loaded.model, _DTYPES[shown["exported"]["dtype"]])
     write_merged(folder, loaded, max_shard_size=shards)
     return check_merged(folder, loaded, form=form, live=live)
 

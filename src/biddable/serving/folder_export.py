@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ExportError
@@ -31,6 +31,13 @@ def write_merged(folder: Path, loaded: LoadedModel, *, max_shard_size: str) -> N
     with no_progress_bars():
         loaded.model.save_pretrained(folder, max_shard_size=max_shard_size)
     loaded.tokenizer.save_pretrained(folder)
+
+
+def bring_to(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Bring a model's weights to a type, in place, and nothing that is computed: rotations stay."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    model.config.dtype = dtype
 
 
 def write_adapter(folder: Path, loaded: LoadedModel, source: Path) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def check_merged(
         ExportError: something differs.
     """
     with no_progress_bars():
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=loaded.model.dtype, local_files_only=True, trust_remote_code=False
         )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -87,10 +94,10 @@ def check_merged(
     def read(probe: Probe) -> list[int]:
         if probe.messages:
             asked = list(probe.messages)
-            found: list[int] = tokenizer.apply_chat_template(
+            found: Any = tokenizer.apply_chat_template(
                 asked, add_generation_prompt=True, return_dict=False
             )
-            return found
+            return list(found)
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return [*start, *tokenizer(probe.text, add_special_tokens=False)["input_ids"]]
 

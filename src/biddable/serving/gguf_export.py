@@ -20,6 +20,7 @@ from biddable.models.gguf_weights import (
 )
 from biddable.models.llama_cpp import LlamaCpp
 from biddable.models.loading import LoadedModel
+from biddable.models.rows import matrix
 from biddable.serving.gguf_vocabulary import add_vocabulary, pre_tokenizer_name
 from biddable.serving.ollama import modelfile
 from biddable.serving.probes import PROBE_TOKENS, Probe, make_probes, require_same_ids
@@ -68,7 +69,7 @@ def write_gguf(
     add_vocabulary(
         writer,
         loaded.tokenizer,
-        num_rows=model.get_input_embeddings().weight.shape[0],
+        num_rows=len(matrix(model.get_input_embeddings())),
         stop_ids=_stops(loaded),
         opens_with_bos=opens_with_bos(loaded, form),
     )
@@ -93,7 +94,7 @@ def write_modelfile(
         file: the GGUF file's name.
         form: the template; None for a model that was taught none.
     """
-    stops = loaded.tokenizer.convert_ids_to_tokens(_stops(loaded))
+    stops = [str(loaded.tokenizer.convert_ids_to_tokens(end)) for end in _stops(loaded)]
     if form is not None and form.answer_suffix.strip():
         stops.append(form.answer_suffix.strip())
     text = modelfile(

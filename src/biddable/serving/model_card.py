@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,13 @@ from biddable.data.conversation import Message
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ExportError
 from biddable.models.loading import LoadedModel, resolve
+from biddable.models.rows import matrix
 
 CARD = "README.md"
 RESULTS = "card.md"
 _LIBRARIES = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
+_LORA_SETTINGS = ("rank", "alpha", "target_modules", "rslora", "dora", "init", "quantize_base")
+_COUNTS = ("num_rows", "num_kept", "num_tokens", "num_loss_tokens")
 _RELATIONS = {"merged": "finetune", "adapter": "adapter", "gguf": "finetune"}
 
 
@@ -103,7 +105,11 @@ def write_card(
     )
     source = resources.files("biddable.serving").joinpath("model_card.md.j2")
     page = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
     ).from_string(source.read_text(encoding="utf-8"))
     text = page.render(
         front=front,
@@ -164,13 +170,20 @@ def _method(manifest: Mapping[str, Any]) -> str:
     method = (manifest.get("config") or {}).get("method") or {}
     if not isinstance(method, Mapping):
         return str(method)
-    said = {k: v for k, v in method.items() if v not in (None, False, [], ())}
-    return json.dumps(said, ensure_ascii=False) if said else str(manifest.get("method"))
+    name = str(method.get("name") or manifest.get("method"))
+    settings = {"lora": _LORA_SETTINGS, "freeze": ("num_frozen_layers",)}.get(name, ())
+    said = [f"{k} {method[k]}" for k in settings if method.get(k) not in (None, False, 1.0)]
+    return ", ".join([name, *said])
 
 
-def _parts(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _parts(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Give each part's counts of rows, kept rows, tokens and learned tokens."""
     found = manifest.get("data") or {}
-    return {part: about for part, about in found.items() if isinstance(about, Mapping)}
+    return {
+        part: [f"{about[key]:,}" if key in about else "?" for key in _COUNTS]
+        for part, about in found.items()
+        if isinstance(about, Mapping)
+    }
 
 
 def _describe_template(loaded: LoadedModel, form: ChatTemplate | None) -> dict[str, Any] | None:
@@ -197,7 +210,7 @@ def _describe_template(loaded: LoadedModel, form: ChatTemplate | None) -> dict[s
 def _use(folder: Path, facts: CardFacts, loaded: LoadedModel) -> dict[str, Any]:
     """Give the names that the examples of use need."""
     files = [path.name for path in folder.glob("*.gguf")]
-    num_rows = loaded.model.get_input_embeddings().weight.shape[0]
+    num_rows = len(matrix(loaded.model.get_input_embeddings()))
     return {
         "file": files[0] if files else None,
         "num_rows": num_rows,

@@ -24,9 +24,7 @@ def push_folder(folder: Path, repo: str) -> str:
         ExportError: the name is none, nobody is logged in, or the hub refuses.
     """
     require_repo(repo)
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or _ENDPOINT)
     try:
@@ -34,8 +32,8 @@ def push_folder(folder: Path, repo: str) -> str:
         commit = api.upload_folder(
             repo_id=repo, folder_path=folder, commit_message="Upload what biddable exported"
         )
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # the client raises what it likes
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(
             f"--push {repo}: {reason} The folder {folder} is whole; log in (hf auth login) and"
             f" upload it: hf upload {repo} {folder}"
