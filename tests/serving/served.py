@@ -13,6 +13,7 @@ from biddable.models.loading import LoadedModel
 from biddable.serving.engine import Engine
 from biddable.serving.house import House, ServedModel, ServerSettings
 from biddable.serving.launch import answering
+from biddable.serving.playground import playground
 from biddable.serving.prompts import PromptWriter
 from biddable.serving.requests import EngineLimits
 from biddable.serving.server import build_app
@@ -34,10 +35,13 @@ def served(
 
 
 @contextmanager
-def running(models: list[ServedModel], settings: ServerSettings | None = None) -> Iterator[str]:
+def running(
+    models: list[ServedModel], settings: ServerSettings | None = None, *, with_page: bool = False
+) -> Iterator[str]:
     """Serve models at a free port of this machine, and give the URL."""
     house = House(models, settings or ServerSettings())
-    config = uvicorn.Config(build_app(house), port=0, log_level="critical")
+    routers = [playground(house)] if with_page else []
+    config = uvicorn.Config(build_app(house, routers=routers), port=0, log_level="critical")
     server = uvicorn.Server(config)
     serving = threading.Thread(target=server.run)
     with answering(models):

@@ -66,6 +66,7 @@ class ServedModel:
         engine: answers.
         writer: turns messages into ids.
         vocab_size: ids that it knows.
+        based_on: the base model that it was made of, where that is known.
         created: when it was loaded, in seconds since 1970.
     """
 
@@ -73,6 +74,7 @@ class ServedModel:
     engine: Answers
     writer: WritesPrompts
     vocab_size: int
+    based_on: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 

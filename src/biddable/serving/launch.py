@@ -22,6 +22,7 @@ from biddable.models.rows import matrix
 from biddable.serving.engine import Engine, EngineThread
 from biddable.serving.gguf_engine import GgufEngine, GgufTaught, LlamaPromptWriter
 from biddable.serving.house import House, ServedModel, ServerSettings, WritesPrompts
+from biddable.serving.playground import playground
 from biddable.serving.prompts import PromptWriter
 from biddable.serving.requests import EngineLimits
 from biddable.serving.server import build_app
@@ -78,7 +79,7 @@ def serve(serving: Serving, *, on_ready: Callable[[str, House], None]) -> None:
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
-            build_app(house),
+            build_app(house, routers=[playground(house)]),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -127,7 +128,9 @@ def load_served(
     form = None if is_base else template or loaded.template
     vocab_size = len(matrix(loaded.model.get_input_embeddings()))
     engine = Engine(loaded, limits=limits)
-    return ServedModel(served_name(name), engine, PromptWriter(loaded, form), vocab_size)
+    writer = PromptWriter(loaded, form)
+    base = str((loaded.manifest or {}).get("base_model", name))
+    return ServedModel(served_name(name), engine, writer, vocab_size, base)
 
 
 def _load_gguf(
