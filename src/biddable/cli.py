@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from biddable import __version__
+from biddable.cli_chat import chat
 from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
@@ -141,6 +142,7 @@ def train(
 
 
 app.command()(plan)
+app.command()(chat)
 
 
 app.command()(compare)

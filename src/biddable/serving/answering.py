@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from biddable.data.conversation import Message
-from biddable.data.encoding import encode_prompt
-from biddable.data.segment_ids import stop_ids
-from biddable.data.templates import get_template
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
+from biddable.serving.prompting import Prompting
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +51,14 @@ def answer(
         TemplateError: the template is unknown, or the tokenizer lacks what it needs.
         DataError: the prompt is longer than the model can read.
     """
-    tokenizer = loaded.tokenizer
-    form = None
-    if template is not None:
-        form = get_template(template, tokenizer, control_text=loaded.control_text)
-    ends = loaded.end_ids()
-    if form is None:
-        ids = tokenizer(prompt, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        prompt_ids = ([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]) + ids
-    else:
-        prompt_ids = encode_prompt([Message("user", prompt)], form, tokenizer)
-        ends |= set(stop_ids(form, tokenizer))
+    asked = Prompting(loaded, template)
     (found,) = generate(
         loaded.model,
-        [prompt_ids],
-        stop_ids=ends,
+        [asked.encode([Message("user", prompt)])],
+        stop_ids=asked.stop_ids,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
     )
-    text = str(tokenizer.decode(found.ids, clean_up_tokenization_spaces=False))
-    return Answer(text if form is None else form.read_answer(text), len(found.ids), found.stopped)
+    return Answer(asked.read(found.ids), len(found.ids), found.stopped)

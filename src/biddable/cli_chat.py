@@ -1,0 +1,93 @@
+"""Offer ``biddable chat``: a conversation with a model, in a terminal or through a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+
+from biddable.cli_options import (
+    AsJson,
+    Model,
+    Seed,
+    TemplateName,
+    console,
+    require_models,
+    say,
+)
+
+System = Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")]
+WithBase = Annotated[
+    bool, typer.Option("--base", help="Show what its base makes of the bare text, beside it.")
+]
+BaseModel = Annotated[
+    str | None,
+    typer.Option(metavar="BASE", help="The base to show; none: the one that the run names."),
+]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer.")]
+Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")]
+TopP = Annotated[float, typer.Option(min=0.01, max=1, help="Share drawn from.")]
+WhenFull = Annotated[
+    Literal["drop", "refuse"],
+    typer.Option(help="Once the model cannot read all: the first turns are left out, or refused."),
+]
+
+
+def chat(
+    model: Model,
+    system: System = "",
+    base: WithBase = False,
+    base_model: BaseModel = None,
+    template: TemplateName = None,
+    max_new_tokens: MaxNewTokens = 256,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seed: Seed = 0,
+    when_full: WhenFull = "drop",
+    as_json: AsJson = False,
+) -> None:
+    """Talk with a model; what is said so far is part of every question.
+
+    /help lists the commands; /save FILE.jsonl adds the conversation to rows to train on. Ctrl-C
+    stops an answer. From a pipe each line is a question, and answers alone are printed.
+    """
+    require_models(model, *([base_model] if base_model else []))
+    from biddable.errors import ConfigError
+    from biddable.models.loading import load
+    from biddable.serving.chat import Chat, Voice, base_of
+    from biddable.serving.chat_terminal import (
+        PipeScreen,
+        Screen,
+        TerminalScreen,
+        converse,
+        lines_of,
+        typed_lines,
+    )
+    from biddable.serving.streaming import Sampling
+
+    loaded = load(model)
+    name = template or loaded.template
+    if name is None:
+        say(f"{model} was taught no template, so each line is bare text by itself (see --template)")
+    beside = None
+    if base or base_model:
+        named = base_model or base_of(loaded)
+        if named is None:
+            raise ConfigError(
+                f"--base: {model} does not say what it was made from; --base-model does."
+            )
+        beside = Voice(load(named), None)
+    drawn = Sampling(max_new_tokens, temperature, top_p, seed)
+    talk = Chat(Voice(loaded, name), sampling=drawn, when_full=when_full)
+    talk.set_system(system)
+    names = (model, beside.name if beside else "")
+    if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
+        shown: Screen = TerminalScreen(console(), (names[0], f"{names[1]}, given the bare text"))
+        shown.note(f"{model}, template {name or 'none'}. /help lists the commands, Ctrl-D leaves.")
+        with typed_lines() as read:
+            converse(talk, base=beside, read=read, screen=shown)
+        return
+    shown = PipeScreen(names, tell=say, as_json=as_json)
+    if not converse(talk, base=beside, read=lines_of(sys.stdin), screen=shown):
+        raise typer.Exit(1)
