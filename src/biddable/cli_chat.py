@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from biddable.cli_complete import model_names
 from biddable.cli_options import (
     AsJson,
     Model,
@@ -23,7 +24,11 @@ WithBase = Annotated[
 ]
 BaseModel = Annotated[
     str | None,
-    typer.Option(metavar="BASE", help="The base to show; none: the one that the run names."),
+    typer.Option(
+        metavar="BASE",
+        help="The base to show; none: the one that the run names.",
+        autocompletion=model_names,
+    ),
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest answer.")]
 Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")]
