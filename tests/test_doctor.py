@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tomllib
 from pathlib import Path
@@ -54,9 +55,9 @@ def test_what_is_missing_is_named_with_what_gets_it(monkeypatch: pytest.MonkeyPa
     assert "(uvicorn not there)" in found["serve"].text
     assert found["datasets"].state == "missing"
     assert found["zstd"] == Finding("zstd", EXTRAS["zstd"].purpose, value=True)
-    console = Console(width=80, record=True, file=open("/dev/null", "w"))
-    console.print(findings_table(examine(measure=False)))
-    shown = console.export_text()
+    out = io.StringIO()
+    Console(width=80, file=out).print(findings_table(examine(measure=False)))
+    shown = out.getvalue()
     assert "pip install 'biddable[quant]'" in shown
     assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
 

@@ -122,8 +122,8 @@ def test_a_model_that_does_not_fit_gets_an_adapter_then_smaller_passes(
 
 
 def test_what_cannot_be_learned_is_refused_with_every_reason(base: Path) -> None:
-    with pytest.raises(DataError, match="rows.jsonl"):
-        Path("rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    Path("rows.jsonl").write_text('{"question": "a", "answer": "b"}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl"):
         propose(str(base), "rows.jsonl", name="run.yaml")
     for model, rows in (("no-such-model", write_rows(30)), (str(base), "nowhere.jsonl")):
         with pytest.raises(BiddableError, match=r"no-such-model|nowhere"):

@@ -35,6 +35,7 @@ from biddable.cli_options import (
     say,
 )
 from biddable.cli_plan import plan
+from biddable.cli_serve import serve
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ app.command()(compare)
 app.command()(evaluate)
 app.command()(judge)
 app.command()(vote)
+app.command()(serve)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from transformers import (
 )
 
 from biddable.errors import DataError
-from biddable.models import generation
+from biddable.models import running_rows
 from biddable.models.generation import Generation, generate
 from biddable.models.tree_prompts import read_as_tree
 from tests.tiny import tiny_model
@@ -43,7 +43,7 @@ def common_ids(model, prompts, num_ids):
 @pytest.mark.parametrize("num_stops", [0, 3])
 @pytest.mark.parametrize("min_tree_ids", [0, 1 << 30], ids=["trees", "padded"])
 def test_batched_is_the_same_as_alone(monkeypatch, min_tree_ids, prompts, batch_size, num_stops):
-    monkeypatch.setattr(generation, "_MIN_TREE_IDS", min_tree_ids)
+    monkeypatch.setattr(running_rows, "MIN_TREE_IDS", min_tree_ids)
     model = tiny_model(seed=3, dtype=torch.float64)
     stop_ids = common_ids(model, prompts, num_stops)
     found = generate(model, prompts, stop_ids=stop_ids, max_new_tokens=20, batch_size=batch_size)
@@ -113,7 +113,7 @@ def tie_gap(model, prompt, found, expected):
 )
 @pytest.mark.parametrize("min_tree_ids", [0, 1 << 30], ids=["trees", "padded"])
 def test_in_float32_only_ties_may_differ_from_transformers_alone(monkeypatch, kind, min_tree_ids):
-    monkeypatch.setattr(generation, "_MIN_TREE_IDS", min_tree_ids)
+    monkeypatch.setattr(running_rows, "MIN_TREE_IDS", min_tree_ids)
     model = made(kind)
     prompts = [*PROMPTS, *SHARED]
     found = generate(model, prompts, stop_ids=[], max_new_tokens=16, batch_size=8)
@@ -140,15 +140,15 @@ def test_prompts_are_read_as_trees_where_that_is_exact_and_pays(monkeypatch):
         read.append(len(prompts))
         return read_as_tree(model, prompts)
 
-    monkeypatch.setattr(generation, "read_as_tree", listen)
+    monkeypatch.setattr(running_rows, "read_as_tree", listen)
     generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2)
     assert read == []  # too few ids to find out first
-    monkeypatch.setattr(generation, "_MIN_TREE_IDS", 0)
+    monkeypatch.setattr(running_rows, "MIN_TREE_IDS", 0)
     generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2, batch_size=4)
     assert read == [4, 2]
     generate(mistral_with_a_window(), SHARED, stop_ids=[], max_new_tokens=2)
     generate(tiny_model(), SHARED[:1], stop_ids=[], max_new_tokens=2)
-    monkeypatch.setattr(generation, "why_not_exact", lambda model: "other logits")
+    monkeypatch.setattr(running_rows, "why_not_exact", lambda model: "other logits")
     generate(tiny_model(), SHARED, stop_ids=[], max_new_tokens=2)
     assert read == [4, 2]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from biddable.models.loading import LoadedModel
-from biddable.serving.chat import Voice, Writing
+from biddable.serving.chat import Speech, Voice
+from biddable.serving.prompts import Prompt
+from biddable.serving.streaming import Sampling
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ENDLESS = "…"  # an answer that ends with this does not stop by itself
@@ -21,16 +22,19 @@ class Scripted(Voice):
         self.answers, self.prompts, self.samplings = list(answers), [], []
         self.tokenizer = tiny_tokenizer()
 
-    def write(self, prompt: Sequence[int], sampling: Any) -> Writing:
-        self.prompts.append(list(prompt))
+    def answer(self, prompt: Prompt, sampling: Sampling) -> Speech:
+        self.prompts.append(prompt.ids)
         self.samplings.append(sampling)
-        return Writing(self._tokens(self.answers.pop(0)), self.asked)
+        return super().answer(prompt, sampling)
+
+    def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
+        return self._spelled(self.answers.pop(0))
 
     def seen(self) -> list[str]:
         return [self.tokenizer.decode(prompt) for prompt in self.prompts]
 
-    def _tokens(self, answer: str) -> Iterator[int]:
-        prefix = self.asked.template.answer_prefix if self.asked.template else ""
+    def _spelled(self, answer: str) -> Iterator[int]:
+        prefix = self.writer.template.answer_prefix if self.writer.template else ""
         text = answer.removesuffix(BROKEN_OFF)
         yield from self.tokenizer(prefix + text, add_special_tokens=False).input_ids
         if answer.endswith(BROKEN_OFF):

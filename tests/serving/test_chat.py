@@ -16,7 +16,7 @@ from biddable.evaluation.asking import Asking
 from biddable.evaluation.local_model import _prepare
 from biddable.evaluation.sample import Sample
 from biddable.models.loading import LoadedModel
-from biddable.serving.chat import Chat, Writing, base_of
+from biddable.serving.chat import Chat, Speech, base_of
 from biddable.serving.streaming import Sampling
 from tests.serving.speakers import BROKEN_OFF, ENDLESS, Scripted
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -24,12 +24,12 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 def ask(chat: Chat, *questions: str) -> None:
     for question in questions:
-        with chat.ask(question) as writing:
-            assert "".join(writing) == writing.text
+        with chat.ask(question) as speech:
+            assert "".join(speech) == speech.text
 
 
-def _fail_after(writing: Writing) -> None:
-    list(writing)
+def _fail_after(speech: Speech) -> None:
+    list(speech)
     raise DataError("the base failed")
 
 
@@ -80,8 +80,8 @@ def test_retry_asks_the_last_question_again_with_another_seed() -> None:
         pass
     ask(chat, "First?")
     for _ in range(2):
-        with chat.retry() as writing:
-            list(writing)
+        with chat.retry() as speech:
+            list(speech)
     assert [turn.answer for turn in chat.turns] == ["Three."]
     assert voice.prompts[0] == voice.prompts[1] == voice.prompts[2]
     assert [sampling.seed for sampling in voice.samplings] == [5, 6, 7]
@@ -90,8 +90,8 @@ def test_retry_asks_the_last_question_again_with_another_seed() -> None:
 def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
     voice = Scripted("One and" + BROKEN_OFF, "Two.", BROKEN_OFF)
     chat = Chat(voice)
-    with pytest.raises(KeyboardInterrupt), chat.ask("First?") as writing:
-        list(writing)
+    with pytest.raises(KeyboardInterrupt), chat.ask("First?") as speech:
+        list(speech)
     ask(chat, "Second?")
     assert [(turn.answer, turn.is_whole) for turn in chat.turns] == [
         ("One and", False),
@@ -105,8 +105,8 @@ def test_an_error_leaves_the_conversation_as_it_was() -> None:
     ask(chat, "First?")
     before = list(chat.turns)
     for asking in (chat.ask("Second?"), chat.retry()):
-        with pytest.raises(DataError), asking as writing:
-            _fail_after(writing)
+        with pytest.raises(DataError), asking as speech:
+            _fail_after(speech)
         assert chat.turns == before
 
 
@@ -143,7 +143,7 @@ def test_a_template_without_a_place_for_it_refuses_a_system_prompt() -> None:
     picky = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('none') }}"
     picky += "{% endif %}{{ m.content }}{{ eos_token }}{% endfor %}"
     Path("picky.jinja").write_text(picky)
-    voice.asked.template = get_template("./picky.jinja", voice.tokenizer)
+    voice.writer.template = get_template("./picky.jinja", voice.tokenizer)
     chat = Chat(voice)
     with pytest.raises(TemplateError, match="none"):
         chat.set_system("Be brief.")

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from biddable.errors import BiddableError, DataError
-from biddable.serving.chat import Chat, Writing
+from biddable.serving.chat import Chat, Speech
 from biddable.serving.chat_commands import COMMANDS, obey
 from biddable.serving.chat_terminal import (
     PipeScreen,
@@ -23,6 +23,7 @@ from biddable.serving.chat_terminal import (
     WordWrap,
     converse,
     lines_of,
+    printable,
 )
 from biddable.serving.streaming import Sampling
 from tests.serving.speakers import BROKEN_OFF, ENDLESS, Scripted
@@ -34,8 +35,8 @@ class Shown(Screen):
     def __init__(self, *, is_terminal: bool = True) -> None:
         self.is_terminal, self.said = is_terminal, []
 
-    def answer(self, question: str, writing: Writing, beside: Writing | None) -> None:
-        self.said.append(["".join(writing), *(["".join(beside)] if beside else [])])
+    def answer(self, question: str, speech: Speech, beside: Speech | None) -> None:
+        self.said.append(["".join(speech), *(["".join(beside)] if beside else [])])
 
     def note(self, text: str) -> None:
         self.said.append(text)
@@ -188,6 +189,10 @@ def test_lines_break_between_words_and_nothing_is_lost(parts: list[str]) -> None
         assert cell_len(line) <= 12 or " " not in line.strip() or max(map(cell_len, parts)) > 12
 
 
+def test_what_steers_a_terminal_is_not_shown() -> None:
+    assert printable("a\x1b]0;title\x07b\r\n\tc\x9b2J") == "a]0;titleb\n\tc2J"
+
+
 @pytest.mark.parametrize(
     ("line", "sampling"),
     [
@@ -228,8 +233,8 @@ def test_a_command_that_cannot_be_done_says_why(line: str, message: str) -> None
 def test_help_names_every_command_and_every_command_is_done() -> None:
     chat = Chat(Scripted("One."))
     told = obey(chat, "/help").said
-    with chat.ask("First?") as writing:
-        list(writing)
+    with chat.ask("First?") as speech:
+        list(speech)
     for command in COMMANDS:
         assert command in told
         obey(chat, command.split()[0] + (" talks.jsonl" if "FILE" in command else ""))

@@ -153,7 +153,7 @@ class ChatTemplate(ABC):
                 f'a text spells {found[0]!r}, a mark of template "{self.name}" that is ordinary'
                 ' text; reword it, or set data.control_text to "escape".'
             )
-        return self._marker_pattern.sub(r"\\\g<0>", text)
+        return self.marker_pattern.sub(r"\\\g<0>", text)
 
     def read_answer(self, output: str) -> str:
         """Take out of generated text what the template adds to an answer.
@@ -165,8 +165,12 @@ class ChatTemplate(ABC):
             The answer as a row would have it.
         """
         output = output.removeprefix(self.answer_prefix).removesuffix(self.answer_suffix)
-        pattern = self._marker_pattern
-        return pattern.sub(lambda m: m[0].removeprefix("\\"), output) if self.markers else output
+        return self.unescape(output)
+
+    def unescape(self, text: str) -> str:
+        """Take away the backslash that ``escape`` has put before each marker."""
+        pattern = self.marker_pattern
+        return pattern.sub(lambda m: m[0].removeprefix("\\"), text) if self.markers else text
 
     def _said(self, message: Message) -> str:
         return message.content
@@ -191,7 +195,8 @@ class ChatTemplate(ABC):
         return any_of(self.markers)
 
     @cached_property
-    def _marker_pattern(self) -> re.Pattern[str]:
+    def marker_pattern(self) -> re.Pattern[str]:
+        """Match a marker with all backslashes before it."""
         return re.compile(rf"\\*(?:{self._any_marker.pattern})")
 
     @cached_property

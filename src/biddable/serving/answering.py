@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from biddable.data.conversation import Message
 from biddable.models.generation import generate
 from biddable.models.loading import LoadedModel
-from biddable.serving.prompting import Prompting
+from biddable.serving.prompts import PromptWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,18 @@ def answer(
         TemplateError: the template is unknown, or the tokenizer lacks what it needs.
         DataError: the prompt is longer than the model can read.
     """
-    asked = Prompting(loaded, template)
+    writer = PromptWriter(loaded, template)
+    given = writer.text(prompt) if template is None else writer.chat([Message("user", prompt)])
     (found,) = generate(
         loaded.model,
-        [asked.encode([Message("user", prompt)])],
-        stop_ids=asked.stop_ids,
+        [given.ids],
+        stop_ids=given.stop_ids,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
     )
-    return Answer(asked.read(found.ids), len(found.ids), found.stopped)
+    text = str(loaded.tokenizer.decode(found.ids, clean_up_tokenization_spaces=False))
+    if given.template is not None:
+        text = given.template.read_answer(text)
+    return Answer(text, len(found.ids), found.stopped)

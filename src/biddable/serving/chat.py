@@ -6,26 +6,29 @@ Nothing here prints or reads a key; chat_terminal.py does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from biddable.data.answer_stream import AnswerStream
 from biddable.data.conversation import Conversation, Message
 from biddable.data.problems import Problem
 from biddable.data.row_writing import write_row
 from biddable.data.writing import rows_as_text, write_files
 from biddable.errors import DataError
 from biddable.models.adapter import ADAPTER_CONFIG, read_adapter_config
+from biddable.models.generation import longest_sequence
 from biddable.models.loading import LoadedModel
-from biddable.serving.prompting import Prompting
+from biddable.serving.prompts import Prompt, PromptWriter
 from biddable.serving.streaming import Sampling, TokenStream
+from biddable.serving.writing import TextStream
 
 WhenFull = Literal["drop", "refuse"]
 
 
-class Writing:
+class Speech:
     """An answer while it is written: iterate over it for the pieces of its text.
 
     Attributes:
@@ -33,37 +36,44 @@ class Writing:
         stopped: whether it ended by itself.
     """
 
-    def __init__(self, tokens: Iterator[int], asked: Prompting) -> None:
-        """Take the ids as they come, and what reads them."""
-        self._tokens, self._asked, self._shown = tokens, asked, ""
+    def __init__(
+        self, tokens: Iterator[int], writer: PromptWriter, *, stop_ids: Collection[int]
+    ) -> None:
+        """Take the ids as they come, and what they answer."""
+        self._tokens, self._writer, self._stop_ids = tokens, writer, stop_ids
         self.ids: list[int] = []
         self.stopped = False
 
     @property
     def text(self) -> str:
         """What is written so far."""
-        return self._asked.read(self.ids)
+        text = str(self._writer.tokenizer.decode(self.ids, clean_up_tokenization_spaces=False))
+        form = self._writer.template
+        return text if form is None else form.read_answer(text)
 
     def __iter__(self) -> Iterator[str]:
         """Give what each token adds, which may be nothing; joined, it is the text."""
+        read, form = TextStream(self._writer.tokenizer), self._writer.template
+        answer = None if form is None else AnswerStream(form)
         for token_id in self._tokens:
-            if token_id in self._asked.stop_ids:
+            if token_id in self._stop_ids:
                 self.stopped = True
                 break
             self.ids.append(token_id)
-            yield self._added(self._asked.read_unfinished(self.ids))
-        yield self._added(self.text)
-
-    def _added(self, text: str) -> str:
-        if not text.startswith(self._shown):  # a decoder that changes its mind: say nothing twice
-            return ""
-        added = text[len(self._shown) :]
-        self._shown = text
-        return added
+            text = read.push(token_id)
+            yield text if answer is None else answer.push(text)
+        text = read.finish()
+        yield text if answer is None else answer.push(text) + answer.finish()
 
 
 class Voice:
-    """A loaded model that answers prompts in one form."""
+    """A loaded model that answers messages in one form.
+
+    Attributes:
+        name: of the model.
+        writer: writes its prompts.
+        longest: ids that it reads at once, those of its answer counted.
+    """
 
     def __init__(self, loaded: LoadedModel, template: str | None) -> None:
         """Take the model.
@@ -73,13 +83,32 @@ class Voice:
             template: how turns are written; None gives it the bare text of the last message.
         """
         self.name = loaded.name
-        self.asked = Prompting(loaded, template)
+        self.writer = PromptWriter(loaded, template)
+        self.longest = longest_sequence(loaded.model)
         self._stream = TokenStream(loaded.model)
 
-    def write(self, prompt: Sequence[int], sampling: Sampling) -> Writing:
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is given bare text, of the last message alone."""
+        return self.writer.template is None
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        """Write the prompt of an answer.
+
+        Raises:
+            TemplateError: the template cannot show one of the messages.
+        """
+        if self.is_bare:
+            return self.writer.text(messages[-1].text)
+        return self.writer.chat(messages)
+
+    def answer(self, prompt: Prompt, sampling: Sampling) -> Speech:
         """Answer a prompt, token by token."""
-        tokens = self._stream.write(prompt, stop_ids=self.asked.stop_ids, sampling=sampling)
-        return Writing(tokens, self.asked)
+        tokens = self._tokens(prompt, sampling)
+        return Speech(tokens, self.writer, stop_ids=prompt.stop_ids)
+
+    def _tokens(self, prompt: Prompt, sampling: Sampling) -> Iterator[int]:
+        return self._stream.write(prompt.ids, stop_ids=prompt.stop_ids, sampling=sampling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +158,8 @@ class Chat:
         self._num_retries = 0
         self._written_as: dict[Path, str] = {}  # what of this conversation a file has
 
-    def prompt(self, question: str) -> list[int]:
-        """Make the ids that the model is given for the next question.
+    def prompt(self, question: str) -> Prompt:
+        """Write what the model is given for the next question.
 
         Turns that do not fit are forgotten, or refused.
 
@@ -138,27 +167,26 @@ class Chat:
             TemplateError: the template cannot show the messages.
             DataError: it does not fit, and that is to be refused or nothing is left to forget.
         """
-        limit, forgotten = self._voice.asked.longest, self.num_forgotten
+        limit, forgotten = self._voice.longest, self.num_forgotten
+        # half of what the model reads is enough for any answer
+        room = min(self.sampling.max_new_tokens, limit // 2)
         while True:
-            ids = self._voice.asked.encode(self._messages(question, start=forgotten))
-            # half of what the model reads is enough for any answer
-            if limit is None or len(ids) + min(self.sampling.max_new_tokens, limit // 2) <= limit:
-                break
-            last_hope = forgotten == len(self.turns) or self._voice.asked.template is None
-            if last_hope and len(ids) < limit:
-                break  # a shorter answer
-            if last_hope or self._when_full == "refuse":
-                do = "shorten it" if last_hope else "/reset begins anew"
+            prompt = self._voice.prompt(self._messages(question, start=forgotten))
+            num_ids, is_alone = len(prompt.ids), forgotten == len(self.turns) or self._voice.is_bare
+            if num_ids + room <= limit or (is_alone and num_ids < limit):
+                self.num_forgotten = forgotten
+                return prompt
+            if is_alone or self._when_full == "refuse":
+                what = "question" if is_alone else "conversation"
+                advice = "shorten it" if is_alone else "/reset begins anew"
                 raise DataError(
-                    f"{'the question' if last_hope else 'the conversation'} has {len(ids):,} tokens"
-                    f" as it is sent; the model reads {limit:,}, its answer counted: {do}."
+                    f"the {what} has {num_ids:,} tokens as it is sent; the model reads {limit:,},"
+                    f" its answer counted: {advice}."
                 )
             forgotten += 1
-        self.num_forgotten = forgotten
-        return ids
 
     @contextmanager
-    def ask(self, question: str) -> Iterator[Writing]:
+    def ask(self, question: str) -> Iterator[Speech]:
         """Ask something; iterate over what this gives.
 
         However it is left, as by Ctrl-C, what was written by then stays in the conversation;
@@ -170,11 +198,11 @@ class Chat:
         """
         prompt = self.prompt(question)
         self._num_retries = 0
-        with self._noting(question, self._voice.write(prompt, self.sampling)) as writing:
-            yield writing
+        with self._noting(question, self._voice.answer(prompt, self.sampling)) as speech:
+            yield speech
 
     @contextmanager
-    def retry(self) -> Iterator[Writing]:
+    def retry(self) -> Iterator[Speech]:
         """Ask the last question again, drawing otherwise.
 
         Raises:
@@ -191,9 +219,9 @@ class Chat:
             raise
         self._num_retries += 1
         sampling = replace(self.sampling, seed=self.sampling.seed + self._num_retries)
-        writing = self._voice.write(prompt, sampling)
-        with self._noting(last.question, writing, otherwise=last):
-            yield writing
+        speech = self._voice.answer(prompt, sampling)
+        with self._noting(last.question, speech, otherwise=last):
+            yield speech
 
     def set_system(self, text: str) -> None:
         """Change the system prompt, for all of the conversation; empty takes it away.
@@ -202,14 +230,13 @@ class Chat:
             TemplateError: the template has no place for it.
             DataError: the model is given bare text.
         """
-        asked = self._voice.asked
-        if text and asked.template is None:
+        if text and self._voice.is_bare:
             raise DataError(
                 f"{self._voice.name} is given bare text, where a system prompt has no place;"
                 " --template names a form that has one."
             )
         if text:
-            asked.encode([Message("system", text), Message("user", "?")])
+            self._voice.prompt([Message("system", text), Message("user", "?")])
         self.system = text
 
     def reset(self) -> None:
@@ -262,18 +289,18 @@ class Chat:
 
     @contextmanager
     def _noting(
-        self, question: str, writing: Writing, *, otherwise: Turn | None = None
-    ) -> Iterator[Writing]:
+        self, question: str, speech: Speech, *, otherwise: Turn | None = None
+    ) -> Iterator[Speech]:
         """Put the turn into the conversation once its answer is over."""
         kept = otherwise
         try:
-            yield writing
+            yield speech
         except Exception:
-            writing.ids, writing.stopped = [], False  # an error's answer is none
+            speech.ids, speech.stopped = [], False  # an error's answer is none
             raise
         finally:
-            if writing.ids or writing.stopped:
-                kept = Turn(question, writing.text, writing.stopped)
+            if speech.ids or speech.stopped:
+                kept = Turn(question, speech.text, speech.stopped)
             if kept is not None:
                 self.turns.append(kept)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -20,13 +21,13 @@ from rich.text import Text
 from biddable.data.conversation import Message
 from biddable.errors import BiddableError, DataError
 from biddable.models.smollm2 import cache_root
-from biddable.serving.chat import Chat, Voice, Writing
+from biddable.serving.chat import Chat, Speech, Voice
 from biddable.serving.chat_commands import COMMANDS, as_message, is_command, obey
-from biddable.serving.prompting import printable
 
 _TWO_COLUMNS = 100  # a terminal as wide as this shows base and model beside each other
 _HISTORY = 1_000  # lines kept of what was typed
 _GAP = 3
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 ReadLine = Callable[[], str | None]
 
@@ -37,7 +38,7 @@ class Screen(ABC):
     is_terminal = False
 
     @abstractmethod
-    def answer(self, question: str, writing: Writing, beside: Writing | None) -> None:
+    def answer(self, question: str, speech: Speech, beside: Speech | None) -> None:
         """Show an answer as it is written, and that of the base if there is one."""
 
     @abstractmethod
@@ -54,23 +55,23 @@ class PipeScreen(Screen):
         """Take the names of model and base, told where both answer, and where notes go."""
         self._names, self._tell, self._as_json = names, tell, as_json
 
-    def answer(self, question: str, writing: Writing, beside: Writing | None) -> None:
+    def answer(self, question: str, speech: Speech, beside: Speech | None) -> None:
         """Print the answer, and that of the base under it."""
         streams = not self._as_json and beside is None
-        for text in writing:
+        for text in speech:
             if streams:
                 self._print(text)
         if beside is not None:
             for _ in beside:
                 pass
         if self._as_json:
-            facts = {"prompt": question, **_facts(writing)}
+            facts = {"prompt": question, **_facts(speech)}
             facts |= {} if beside is None else {"base": _facts(beside)}
             self._print(json.dumps(facts, ensure_ascii=False) + "\n")
         elif beside is None:
             self._print("\n")
         else:
-            for name, made in zip(self._names, (writing, beside), strict=True):
+            for name, made in zip(self._names, (speech, beside), strict=True):
                 self._print(f"{name}: {made.text}\n")
 
     def note(self, text: str) -> None:
@@ -92,12 +93,12 @@ class TerminalScreen(Screen):
         """Take the terminal, and the names of model and base."""
         self._console, self._names = console, names
 
-    def answer(self, question: str, writing: Writing, beside: Writing | None) -> None:
+    def answer(self, question: str, speech: Speech, beside: Speech | None) -> None:
         """Show the answer, and that of the base in a second column or below."""
         if beside is not None and self._console.width >= _TWO_COLUMNS:
-            self._show_columns(writing, beside)
+            self._show_columns(speech, beside)
         else:
-            for name, made in zip(self._names, (writing, beside), strict=True):
+            for name, made in zip(self._names, (speech, beside), strict=True):
                 if made is None:
                     continue
                 if beside is not None:
@@ -109,10 +110,10 @@ class TerminalScreen(Screen):
         """Say something that is no answer."""
         self._console.print(text, style="dim", highlight=False, markup=False, end="\n\n")
 
-    def _show_words(self, writing: Writing) -> None:
+    def _show_words(self, speech: Speech) -> None:
         words = WordWrap(self._console.width)
         try:
-            for text in writing:
+            for text in speech:
                 self._write(words.add(printable(text)))
         finally:
             self._write(words.rest() + "\n")
@@ -121,11 +122,11 @@ class TerminalScreen(Screen):
         self._console.file.write(text)
         self._console.file.flush()
 
-    def _show_columns(self, writing: Writing, beside: Writing) -> None:
+    def _show_columns(self, speech: Speech, beside: Speech) -> None:
         # Live draws over what it drew, so it shows as many last lines as the screen has; the whole
         # is printed once it stands
         height = max(self._console.height - 4, 1)
-        sides = (writing, beside)
+        sides = (speech, beside)
         try:
             with Live(console=self._console, transient=True, auto_refresh=False) as live:
                 for _ in _in_turn(*sides):
@@ -133,7 +134,7 @@ class TerminalScreen(Screen):
         finally:
             self._console.print(self._columns(sides))
 
-    def _columns(self, sides: tuple[Writing, Writing], *, last: int | None = None) -> Table:
+    def _columns(self, sides: tuple[Speech, Speech], *, last: int | None = None) -> Table:
         """Lay two texts beside each other; of long ones only the last lines, if that is asked."""
         width = (self._console.width - _GAP) // 2
         table = Table.grid(padding=(0, _GAP, 0, 0))
@@ -251,21 +252,21 @@ def _answer(chat: Chat, question: str | None, *, base: Voice | None, screen: Scr
     asking = chat.retry() if question is None else chat.ask(question)
     asked = chat.turns[-1].question if question is None and chat.turns else question or ""
     try:
-        with asking as writing:
+        with asking as speech:
             if chat.num_forgotten > forgotten:
                 screen.note(_forgetting(chat))
             beside = None
             if base is not None:
-                prompt = base.asked.encode([Message("user", asked)])
-                beside = base.write(prompt, chat.sampling)
-            screen.answer(asked, writing, beside)
+                prompt = base.prompt([Message("user", asked)])
+                beside = base.answer(prompt, chat.sampling)
+            screen.answer(asked, speech, beside)
     except KeyboardInterrupt:
         if not screen.is_terminal:
             raise
         screen.note("stopped; what is written stays in the conversation, /retry asks again")
         return
-    if not writing.stopped:
-        num = len(writing.ids)
+    if not speech.stopped:
+        num = len(speech.ids)
         advice = "/set max_new_tokens allows more" if screen.is_terminal else "--max-new-tokens"
         screen.note(f"cut after {num:,} tokens: the model did not stop by itself ({advice})")
 
@@ -275,7 +276,7 @@ def _forgetting(chat: Chat) -> str:
     return f"the first {chat.num_forgotten} {turns} what the model can read; it answers without"
 
 
-def _in_turn(*sides: Writing) -> Iterator[None]:
+def _in_turn(*sides: Speech) -> Iterator[None]:
     """Let each side write one token after the other until all are done."""
     running = [iter(side) for side in sides]
     while running:
@@ -285,12 +286,22 @@ def _in_turn(*sides: Writing) -> Iterator[None]:
             yield
 
 
-def _facts(writing: Writing) -> dict[str, object]:
+def _facts(speech: Speech) -> dict[str, object]:
     return {
-        "text": writing.text,
-        "num_tokens": len(writing.ids),
-        "stopped": writing.stopped,
+        "text": speech.text,
+        "num_tokens": len(speech.ids),
+        "stopped": speech.stopped,
     }
+
+
+def printable(text: str) -> str:
+    r"""Take out what would steer a terminal rather than be read in it.
+
+    Example:
+        >>> printable("a\x1b[31mb\tc\n")
+        'a[31mb\tc\n'
+    """
+    return _CONTROLS.sub("", text)
 
 
 def lines_of(stream: TextIO) -> ReadLine:

@@ -17,6 +17,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from biddable.errors import DataError
+from biddable.models.drawing import Drawing, choose
+from biddable.models.generation import longest_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,7 @@ class TokenStream:
         self._model = model
         self._device = next(model.parameters()).device
         self._accepts = set(inspect.signature(model.forward).parameters)
-        config = model.config.get_text_config(decoder=True)
-        self._longest = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self._longest = longest_sequence(model)
         self._cache: DynamicCache | None = None
         self._read: list[int] = []  # ids whose states are in the cache
         self.num_reused = 0  # ids of the last prompt that were not read again
@@ -74,11 +75,13 @@ class TokenStream:
                 f"the prompt has {len(prompt)} tokens; the model takes 1 to {self._longest - 1} and"
                 " still has room to answer. Shorten it, or give it some text."
             )
-        draw = torch.Generator().manual_seed(sampling.seed * 1_000_003)  # as generate's first
+        drawing = Drawing.seeded(
+            sampling.temperature, top_p=sampling.top_p, seed=sampling.seed, number=0
+        )
         logits = self._read_prompt(prompt)
         room = min(sampling.max_new_tokens, self._longest - len(prompt))
         for number in range(room):
-            token_id = _choose(logits, sampling, draw)
+            token_id = int(choose(logits[None], [drawing]))
             yield token_id
             if token_id in stop_ids or number + 1 == room:
                 return
@@ -118,17 +121,3 @@ class TokenStream:
         logits: Tensor = self._model(**known).logits
         self._cache, self._read = cache, [*before, *ids]
         return logits[0, -1]
-
-
-def _choose(logits: Tensor, sampling: Sampling, draw: torch.Generator) -> int:
-    """Choose the next id from logits (V,): the likeliest, or a draw."""
-    if sampling.temperature == 0:
-        return int(logits.argmax())
-    probs, order = (logits.float() / sampling.temperature).softmax(-1).sort(descending=True)
-    before = probs.cumsum(-1) - probs
-    probs = probs.masked_fill(before >= sampling.top_p, 0.0)
-    probs[0] = probs[0].clamp(min=torch.finfo(probs.dtype).tiny)  # the likeliest always stays
-    reached = probs.cumsum(-1)
-    level = torch.rand((), generator=draw).to(reached.device) * reached[-1]
-    choice = torch.searchsorted(reached, level, right=True)
-    return int(order[torch.minimum(choice, (probs > 0).sum() - 1)])
