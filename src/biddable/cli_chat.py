@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +18,11 @@ from biddable.cli_options import (
     require_models,
     say,
 )
+from biddable.errors import ConfigError
+
+if TYPE_CHECKING:
+    from biddable.models.loading import LoadedModel
+    from biddable.serving.chat import Chat, Voice
 
 System = Annotated[str, typer.Option(metavar="TEXT", help="System prompt.")]
 WithBase = Annotated[
@@ -58,41 +64,56 @@ def chat(
     stops an answer. From a pipe each line is a question, and answers alone are printed.
     """
     require_models(model, *([base_model] if base_model else []))
-    from biddable.errors import ConfigError
+    from biddable.models.cpu_linear import fast_linears
     from biddable.models.loading import load
-    from biddable.serving.chat import Chat, Voice, base_of
-    from biddable.serving.chat_terminal import (
-        PipeScreen,
-        Screen,
-        TerminalScreen,
-        converse,
-        lines_of,
-        typed_lines,
-    )
+    from biddable.serving.chat import Chat, Voice
     from biddable.serving.streaming import Sampling
 
     loaded = load(model)
     name = template or loaded.template
     if name is None:
-        say(f"{model} was taught no template, so each line is bare text by itself (see --template)")
-    beside = None
-    if base or base_model:
-        named = base_model or base_of(loaded)
-        if named is None:
-            raise ConfigError(
-                f"--base: {model} does not say what it was made from; --base-model does."
-            )
-        beside = Voice(load(named), None)
+        say(f"{model} was taught no template: each line is bare text by itself (see --template)")
     drawn = Sampling(max_new_tokens, temperature, top_p, seed)
     talk = Chat(Voice(loaded, name), sampling=drawn, when_full=when_full)
     talk.set_system(system)
-    names = (model, beside.name if beside else "")
+    with ExitStack() as stack:
+        stack.enter_context(fast_linears(loaded.model))
+        beside = None
+        if base or base_model:
+            beside = Voice(load(base_model or _base_of(loaded)), None)
+            stack.enter_context(fast_linears(beside.model))
+        _converse(talk, beside, name=name, as_json=as_json)
+
+
+def _base_of(loaded: LoadedModel) -> str:
+    from biddable.serving.chat import base_of
+
+    named = base_of(loaded)
+    if named is None:
+        raise ConfigError(
+            f"--base: {loaded.name} does not say what it was made from; name it with --base-model."
+        )
+    return named
+
+
+def _converse(talk: Chat, beside: Voice | None, *, name: str | None, as_json: bool) -> None:
+    """Lead the conversation where it is typed, or through pipes."""
+    from biddable.serving.chat_terminal import (
+        PipeScreen,
+        TerminalScreen,
+        converse,
+        lines_of,
+        typed_lines,
+    )
+
+    model, base = talk.model_name, beside.name if beside else ""
     if sys.stdin.isatty() and sys.stdout.isatty() and not as_json:
-        shown: Screen = TerminalScreen(console(), (names[0], f"{names[1]}, given the bare text"))
-        shown.note(f"{model}, template {name or 'none'}. /help lists the commands, Ctrl-D leaves.")
+        screen = TerminalScreen(console(), (model, f"{base}, given the bare text"))
+        form = "bare text" if name is None else f"template {name}"
+        screen.note(f"{model}, {form}. /help lists the commands, Ctrl-D leaves.")
         with typed_lines() as read:
-            converse(talk, base=beside, read=read, screen=shown)
+            converse(talk, base=beside, read=read, screen=screen)
         return
-    shown = PipeScreen(names, tell=say, as_json=as_json)
-    if not converse(talk, base=beside, read=lines_of(sys.stdin), screen=shown):
+    piped = PipeScreen((model, base), tell=say, as_json=as_json)
+    if not converse(talk, base=beside, read=lines_of(sys.stdin), screen=piped):
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -183,7 +184,9 @@ def _speed() -> Iterator[Finding]:
     speeds = {}
     for dtype in (torch.float32, torch.bfloat16):
         left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-        speeds[str(dtype).removeprefix("torch.")] = _speed_of(lambda a=left, b=right: a @ b.T, size)
+        speeds[str(dtype).removeprefix("torch.")] = _speed_of(
+            partial(torch.matmul, left, right.T), size
+        )
     best = max(speeds, key=lambda name: speeds[name])
     for name, speed in speeds.items():
         text = f"{speed / 1e9:,.0f} GFLOP/s in matrix products on {device.type}"
@@ -199,8 +202,8 @@ def _onednn(size: int) -> Finding:
         return Finding("oneDNN", "not for this processor; torch's own products are used", "note")
     left, right = torch.ones(size, size), torch.ones(size, size)
     with torch.no_grad():
-        ours = _speed_of(lambda: linear(left, right), size)
-        torchs = _speed_of(lambda: F.linear(left, right), size)
+        ours = _speed_of(partial(linear, left, right), size)
+        torchs = _speed_of(partial(F.linear, left, right), size)
     text = f"{ours / 1e9:,.0f} GFLOP/s, {ours / torchs:.1f} times torch's choice; biddable uses it"
     return Finding("oneDNN", text, value=ours)
 

@@ -236,7 +236,7 @@ def _scalar(value: Any) -> str:
 
     Example:
         >>> _scalar("rows: mine.jsonl"), _scalar(0.001), _scalar(["What is it?"])
-        ("'rows: mine.jsonl'", '0.001', '[What is it?]')
+        ("'rows: mine.jsonl'", '0.001', "['What is it?']")
     """
     if isinstance(value, float):
         return f"{value:g}"

@@ -38,6 +38,7 @@ def test_ids_sent_are_those_of_evaluation(template: str) -> None:
     voice = Scripted(
         "It is <|endoftext|> Paris.", "Ça va: [/INST] 日本.", "Bye.", template=template
     )
+    voice.longest = 1_000  # so that nothing is forgotten
     chat = Chat(voice)
     chat.set_system("Be brief.")
     questions = ["What is [INST] it?", "Et <|im_end|> là ?", "### Response: bye"]
@@ -232,7 +233,8 @@ def test_nothing_is_saved_of_a_conversation_without_an_answer() -> None:
 def test_a_base_is_named_by_the_run_or_by_the_adapter() -> None:
     made = LoadedModel(tiny_model(), tiny_tokenizer(), "run", "nowhere")
     assert base_of(made) is None
-    Path("adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    adapter = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, "base_model_name_or_path": "org/base"}
+    Path("adapter_config.json").write_text(json.dumps(adapter))
     assert base_of(LoadedModel(made.model, made.tokenizer, "run", ".")) == "org/base"
     made.manifest = {"model": {"name": "mimic"}}
     assert base_of(made) == "mimic"

@@ -230,12 +230,11 @@ def test_a_command_that_cannot_be_done_says_why(line: str, message: str) -> None
     assert chat.sampling == Sampling()
 
 
-def test_help_names_every_command_and_every_command_is_done() -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_every_command_and_every_command_is_done(command: str) -> None:
     chat = Chat(Scripted("One."))
-    told = obey(chat, "/help").said
+    assert command in obey(chat, "/help").said
     with chat.ask("First?") as speech:
         list(speech)
-    for command in COMMANDS:
-        assert command in told
-        obey(chat, command.split()[0] + (" talks.jsonl" if "FILE" in command else ""))
-    assert Path("talks.jsonl").is_file()
+    obey(chat, command.split()[0] + (" talks.jsonl" if "FILE" in command else ""))
+    assert Path("talks.jsonl").is_file() == ("FILE" in command)

@@ -71,6 +71,7 @@ class Voice:
 
     Attributes:
         name: of the model.
+        model: itself.
         writer: writes its prompts.
         longest: ids that it reads at once, those of its answer counted.
     """
@@ -82,7 +83,7 @@ class Voice:
             loaded: the model.
             template: how turns are written; None gives it the bare text of the last message.
         """
-        self.name = loaded.name
+        self.name, self.model = loaded.name, loaded.model
         self.writer = PromptWriter(loaded, template)
         self.longest = longest_sequence(loaded.model)
         self._stream = TokenStream(loaded.model)
@@ -157,6 +158,11 @@ class Chat:
         self.num_forgotten = 0
         self._num_retries = 0
         self._written_as: dict[Path, str] = {}  # what of this conversation a file has
+
+    @property
+    def model_name(self) -> str:
+        """Name who answers."""
+        return self._voice.name
 
     def prompt(self, question: str) -> Prompt:
         """Write what the model is given for the next question.

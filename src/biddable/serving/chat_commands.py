@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from biddable.errors import DataError, nearest
 from biddable.serving.chat import Chat
@@ -115,7 +115,8 @@ def _set(chat: Chat, rest: str) -> Obeyed:
     if name and name not in known:
         raise DataError(f'no setting "{name}"; there are {", ".join(known)}.{nearest(name, known)}')
     if name:
-        chat.sampling = replace(chat.sampling, **{name: _number(name, value.strip())})
+        changed: dict[str, Any] = {name: _number(name, value.strip())}
+        chat.sampling = replace(chat.sampling, **changed)
     shown = [name] if name else known
     return Obeyed(", ".join(f"{key} {getattr(chat.sampling, key):g}" for key in shown))
 

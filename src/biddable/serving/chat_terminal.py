@@ -213,11 +213,6 @@ def converse(chat: Chat, *, base: Voice | None, read: ReadLine, screen: Screen) 
     while True:
         try:
             line = read()
-            if line is None:
-                return went_well
-            was_interrupted = False
-            if line.strip() and not _respond(chat, line.strip(), base=base, screen=screen):
-                return went_well
         except KeyboardInterrupt:
             if not screen.is_terminal:
                 raise
@@ -225,6 +220,13 @@ def converse(chat: Chat, *, base: Voice | None, read: ReadLine, screen: Screen) 
                 return went_well
             was_interrupted = True
             screen.note("Ctrl-C once more leaves, as does Ctrl-D; /save FILE keeps what was said")
+            continue
+        was_interrupted = False
+        if line is None:
+            return went_well
+        try:
+            if line.strip() and not _respond(chat, line.strip(), base=base, screen=screen):
+                return went_well
         except BiddableError as error:
             went_well = False
             screen.note(str(error))

@@ -15,7 +15,7 @@ from biddable import doctor
 from biddable.doctor import EXTRAS, Finding, examine, findings_table
 from tests.cli.conftest import Cli
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def by_name(found: dict[str, list[Finding]]) -> dict[str, Finding]:
