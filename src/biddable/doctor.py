@@ -151,7 +151,8 @@ def _installation() -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     cores = _usable_cores()
     threads = torch.get_num_threads()
-    text = f"{cores} of {os.cpu_count()} cores may be used, torch uses {threads} threads"
+    used = "1 thread" if threads == 1 else f"{threads} threads"
+    text = f"{cores} of {os.cpu_count()} cores may be used, torch uses {used}"
     fewer = threads < cores
     advice = f"OMP_NUM_THREADS={cores} uses all of them" if fewer else ""
     system = f"{platform.system()} {platform.machine()}"
@@ -229,11 +230,14 @@ def _extras() -> Iterator[Finding]:
 def _caches() -> Iterator[Finding]:
     root = cache_root()
     yield from _folder_sizes("biddable's", root)
-    try:
-        from huggingface_hub.constants import HF_HUB_CACHE
-    except ImportError:
-        return
-    yield _folder_size("hub", Path(HF_HUB_CACHE), "models and data sets of the hub")
+    yield _folder_size("hub", _hub_cache(), "models and data sets of the hub")
+
+
+def _hub_cache() -> Path:
+    """Say where huggingface_hub keeps what it downloads, as its documentation does."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _folder_sizes(name: str, root: Path) -> Iterator[Finding]:

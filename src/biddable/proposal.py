@@ -128,8 +128,8 @@ def _hold_out(
     training["batch_size"] = small
     num_steps = -(-num_train // small)
     reasons["training.batch_size"] = f"{num_steps:,} steps an epoch from {num_train:,} rows"
-    many = "rows are many enough to be seen twice"
-    seen = "answers of so few rows want more than one look; more is learned by heart"
+    many = "rows are many enough for two passes"
+    seen = "so few rows want three passes; more would be learned by heart"
     reasons["training.epochs"] = many if training["epochs"] == 2 else seen
     if "held_out" in data or num_held_out:
         training["keep"] = "best"
@@ -193,7 +193,7 @@ def _describe(values: dict[str, Any], reasons: dict[str, str], plan: Plan, wishe
     values["template"] = wishes.template or readiness.template
     brings = {"tokenizer": "the tokenizer's own", "inst": "the tokenizer brings none"}
     why = "as asked" if wishes.template else brings.get(readiness.template, "fits the base")
-    state = "trains" if readiness.stop_trains else "the base knows"
+    state = "can be learned" if readiness.stop_trains else "the base knows"
     reasons["template"] = f"{why}; an answer ends with {readiness.stop_text}, which {state}"
     values["training"]["learning_rate"] = plan.learning_rate
     reasons["training.learning_rate"] = plan.learning_rate_reason.partition(" for ")[2]

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ import yaml
 
 from tests.cli.conftest import Cli
 
+CTRL_C = "\x03"
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
@@ -93,7 +95,10 @@ def typed(base: Path) -> Iterator[Callable[[str, str], str]]:
     os.close(theirs)
 
     def turn(text: str, until: str) -> str:
-        os.write(ours, text.encode())
+        if text == CTRL_C:  # the terminal is not one that controls the process
+            process.send_signal(signal.SIGINT)
+        else:
+            os.write(ours, text.encode())
         seen, end = "", time.monotonic() + 60
         while until not in seen and time.monotonic() < end:
             if select.select([ours], [], [], 0.2)[0]:
@@ -117,7 +122,7 @@ def test_a_terminal_is_shown_notes_and_leaves_at_ctrl_d(
     assert "/help lists the commands" in typed("", "\n> ")
     assert "/save FILE.jsonl" in typed("/help\n", "\n> ")
     assert "temperature 0.5\r\n" in typed("/set temperature 0.5\n", "\n> ")
-    assert "Ctrl-C once more leaves" in typed("\x03", "\n> ")
+    assert "Ctrl-C once more leaves" in typed(CTRL_C, "\n> ")
     typed("\x04", "it leaves")
     history = Path(os.environ["XDG_CACHE_HOME"], "biddable", "chat_history")
     assert "/set temperature 0.5" in history.read_text()
