@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from biddable import __version__
+from biddable.cli_chat import chat
 from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
 from biddable.cli_export import export
+from biddable.cli_init import doctor, init
 from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
     AsJson,
@@ -46,7 +48,6 @@ app = typer.Typer(
     "\n\nMODEL is everywhere the same: an embedded name (mimic, smollm2), a run folder, an adapter"
     " folder, a transformers folder, a .gguf file or a hub id.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -142,7 +143,10 @@ def train(
         console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
 
 
+app.command()(init)
+app.command()(doctor)
 app.command()(plan)
+app.command()(chat)
 
 
 app.command()(compare)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from biddable.cli_complete import model_names
 from biddable.cli_options import (
     AsJson,
     ForgettingText,
@@ -54,10 +55,20 @@ BaseForm = Annotated[
 
 
 Base = Annotated[
-    str, typer.Argument(metavar="BASE", help="MODEL before training, or evaluate's folder.")
+    str,
+    typer.Argument(
+        metavar="BASE",
+        help="MODEL before training, or evaluate's folder.",
+        autocompletion=model_names,
+    ),
 ]
 Instruct = Annotated[
-    str, typer.Argument(metavar="INSTRUCT", help="MODEL after it, or evaluate's folder.")
+    str,
+    typer.Argument(
+        metavar="INSTRUCT",
+        help="MODEL after it, or evaluate's folder.",
+        autocompletion=model_names,
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from biddable.cli_complete import model_names
 from biddable.cli_options import (
     AsJson,
     MaxNewTokens,
@@ -32,7 +33,11 @@ _MAX_NAMED = 5
 
 Evaluated = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="The model, or http://HOST:PORT/v1 of a server."),
+    typer.Argument(
+        metavar="MODEL",
+        help="The model, or http://HOST:PORT/v1 of a server.",
+        autocompletion=model_names,
+    ),
 ]
 Responses = Annotated[
     str | None,

@@ -9,22 +9,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biddable.cli_complete import model_names, suite_names, template_names
 from biddable.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The model.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The model.", autocompletion=model_names)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 Suite = Annotated[
     str | None,
     typer.Option(
         help="formatting, general, mimic, refusal, starter, a file of items or instructions, or "
-        "KIND:FILE of ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out."
+        "KIND:FILE of ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out.",
+        autocompletion=suite_names,
     ),
 ]
 TemplateName = Annotated[
-    str | None, typer.Option(help="How turns are written; none: as the model was trained.")
+    str | None,
+    typer.Option(
+        help="How turns are written; none: as the model was trained.",
+        autocompletion=template_names,
+    ),
 ]
 MaxNewTokens = Annotated[
     int | None, typer.Option(min=1, help="Longest answer; none: 128 on mimic, 256 elsewhere.")
