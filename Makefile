@@ -50,7 +50,7 @@ docs: $(READY) ## write the generated reference pages
 	$(BIN)/python scripts/reference.py
 
 site: $(READY) docs ## build the documentation into site/; it opens from the disk
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pictures: $(READY) ## draw the documentation's pictures again; RUN=runs/demo for the README's
 	$(BIN)/python scripts/pictures.py $(if $(RUN),--run $(RUN))

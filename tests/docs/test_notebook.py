@@ -26,7 +26,7 @@ def _run(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_it_runs_on_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = _run(16, monkeypatch)
-    assert "What is the capital of" in printed  # the base asks on
+    assert "s the capital of the" in printed  # the base asks on
     assert "3 steps" in printed
 
 
