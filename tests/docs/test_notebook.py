@@ -21,7 +21,8 @@ def _run(num_rows: int, monkeypatch: pytest.MonkeyPatch) -> str:
     first.source = f"NUM_ROWS = {num_rows}"
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return "".join(output.get("text", "") for output in outputs)
+    tables = [output.get("data", {}).get("text/plain", "") for output in outputs]
+    return "".join([*(output.get("text", "") for output in outputs), *tables])
 
 
 def test_it_runs_on_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
