@@ -16,9 +16,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-_PLAIN = "".join(re.findall(r"^```\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
-COMMANDS = re.findall(r"^(?:echo (.*) \| )?biddable (.*)$", _PLAIN, re.MULTILINE)
-SHOWN = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+_TYPED = "".join(text for language, text in _BLOCKS if not language)
+COMMANDS = re.findall(r"^(?:echo (.*) \| )?biddable (.*)$", _TYPED, re.MULTILINE)
+SHOWN = [text for language, text in _BLOCKS if language == "text"]
 
 
 def _run(commands: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
