@@ -118,6 +118,16 @@ def _entries(body: str) -> list[str]:
     return [f"- `{entry[1]}`: {entry[2]}" for entry in found if entry]
 
 
+def decisions_page() -> str:
+    """List what was decided, by the pages' own titles."""
+    lines = []
+    for path in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        lines.append(f"- [{title}](../decisions/{path.name})")
+    intro = "What was decided, why, and what was rejected, each in half a page.\n\n"
+    return NOTE + "# Decisions\n\n" + intro + "\n".join(lines) + "\n"
+
+
 def release_problems() -> list[str]:
     """Hold the three places that tell the version against each other."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -209,6 +219,7 @@ PAGE_WRITERS = {
     "api.md": api_page,
     "cli.md": cli_page,
     "config.md": config_page,
+    "decisions.md": decisions_page,
     "errors.md": errors_page,
 }
 
