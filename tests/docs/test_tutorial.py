@@ -19,6 +19,7 @@ PAGE = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 _BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 _TYPED = "".join(text for language, text in _BLOCKS if not language)
 COMMANDS = re.findall(r"^(?:echo (.*) \| )?biddable (.*)$", _TYPED, re.MULTILINE)
+SLOW = ("compare", "serve")
 SHOWN = [text for language, text in _BLOCKS if language == "text"]
 
 
@@ -36,8 +37,8 @@ def test_commands_run_in_the_order_given(
 ) -> None:
     pytest.importorskip("gguf")
     assert len(COMMANDS) == 10
-    _run(COMMANDS[:-1], monkeypatch)
-    assert Path("runs/mimic-lora-compare/report.html").exists()
+    # the README's test compares on few rows, and the slow test below does all of it
+    _run([pair for pair in COMMANDS if pair[1].split()[0] not in SLOW], monkeypatch)
     assert list(Path("runs/mimic-lora-gguf").glob("*.gguf"))
     said = capsys.readouterr().out
     assert SHOWN[0].strip() in said  # the base's own words
