@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PACKAGE := src/biddable
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check fix docs bench
+.PHONY: help setup demo test test-all check fix docs site pictures bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -48,3 +48,9 @@ bench: $(READY) ## every benchmark beside its rivals, results into benchmarks/re
 
 docs: $(READY) ## write the generated reference pages
 	$(BIN)/python scripts/reference.py
+
+site: $(READY) docs ## build the documentation into site/; it opens from the disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: $(READY) ## draw the documentation's pictures again; RUN=runs/demo for the README's
+	$(BIN)/python scripts/pictures.py $(if $(RUN),--run $(RUN))

@@ -1,4 +1,3 @@
-# ruff: noqa: T201
 """The same job in Python: a base that mimics, the examples, the training, the difference.
 
 Run it with ``python examples/api.py``; it takes a few minutes on a CPU and writes nothing.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from biddable.config_data import SourceConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "docs" / "reference"
+_SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example", "Yields")
+_WIDTH = 80
 NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
 
 
@@ -79,14 +82,50 @@ def errors_page() -> str:
 
 
 def api_page() -> str:
-    """List the public names with their signatures and first sentences."""
+    """List the public names with their signatures and docstrings."""
     parts = []
     for name in biddable.__all__:
         if name.startswith("__"):
             continue
         thing = getattr(biddable, name)
-        parts.append(f"## `{name}{_signature(thing)}`\n\n{_prose(thing.__doc__)}\n")
+        signature = _signature(thing)
+        shown = f"```python\n{name}{signature}\n```\n\n" if signature else ""
+        parts.append(f"## `{name}`\n\n{shown}{_docstring(thing)}")
     return NOTE + "# The Python API\n\n`from biddable import ...`\n\n" + "\n".join(parts)
+
+
+def _docstring(thing: object) -> str:
+    """Turn a docstring's paragraphs and Google sections into Markdown."""
+    text = inspect.cleandoc(thing.__doc__ or "").replace("\b", "")
+    parts = []
+    for block in re.split(r"\n\n(?=\S)", text):
+        title, _, body = block.partition(":\n")
+        if title not in _SECTIONS:
+            parts.append(" ".join(block.split()))
+        elif title == "Example":
+            parts.append(f"**Example**\n\n```python\n{textwrap.dedent(body).strip()}\n```")
+        else:
+            parts.append(f"**{title}**\n\n" + "\n".join(_entries(textwrap.dedent(body))))
+    return re.sub(r"(?<!`)``(?!`)", "`", "\n\n".join(parts)) + "\n"
+
+
+def _entries(body: str) -> list[str]:
+    """List a section's ``name: meaning`` entries; what is no such list is one paragraph."""
+    entries = [" ".join(entry.split()) for entry in re.split(r"\n(?=\S)", body.strip())]
+    found = [re.fullmatch(r"([*\w]+(?: \([^)]*\))?): (.*)", entry) for entry in entries]
+    if not all(found):
+        return [" ".join(body.split())]
+    return [f"- `{entry[1]}`: {entry[2]}" for entry in found if entry]
+
+
+def decisions_page() -> str:
+    """List what was decided, by the pages' own titles."""
+    lines = []
+    for path in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        lines.append(f"- [{title}](../decisions/{path.name})")
+    intro = "What was decided, why, and what was rejected, each in half a page.\n\n"
+    return NOTE + "# Decisions\n\n" + intro + "\n".join(lines) + "\n"
 
 
 def release_problems() -> list[str]:
@@ -159,14 +198,28 @@ def _signature(thing: object) -> str:
         return ""
     if not callable(thing):
         return ""
-    # Annotations are strings here; their quotes say nothing to a reader.
-    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(thing)))
+    whole = inspect.signature(thing)
+    if len(str(whole)) <= _WIDTH:
+        return _unquoted(str(whole))
+    # One parameter a line; the marks for keyword-only and positional ones stand where they do.
+    parts = [str(parameter) for parameter in whole.parameters.values()]
+    kinds = [parameter.kind for parameter in whole.parameters.values()]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        parts.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    ending = str(whole)[str(whole).rindex(") -> ") :] if ") -> " in str(whole) else ")"
+    return _unquoted("(\n    " + ",\n    ".join(parts) + ",\n" + ending)
+
+
+def _unquoted(signature: str) -> str:
+    """Take the quotes off annotations, which are strings here; they say nothing to a reader."""
+    return re.sub(r"(: |-> )'([^']*)'", r"\1\2", signature)
 
 
 PAGE_WRITERS = {
     "api.md": api_page,
     "cli.md": cli_page,
     "config.md": config_page,
+    "decisions.md": decisions_page,
     "errors.md": errors_page,
 }
 

@@ -36,7 +36,7 @@ def test_changelog_of_another_version_is_noticed(
     ]
 
 
-@pytest.mark.parametrize("page", ["api.md", "cli.md", "config.md", "errors.md"])
+@pytest.mark.parametrize("page", ["api.md", "cli.md", "config.md", "decisions.md", "errors.md"])
 def test_pages_equal_the_generated_ones(reference: ModuleType, page: str) -> None:
     assert (reference.PAGES / page).read_text(encoding="utf-8") == reference.PAGE_WRITERS[page]()
 
