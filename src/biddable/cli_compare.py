@@ -18,6 +18,7 @@ from biddable.cli_options import (
     RunCode,
     Suite,
     TemplateName,
+    command_of,
     console,
     print_json,
     require_models,
@@ -27,7 +28,7 @@ from biddable.cli_options import (
 )
 from biddable.errors import EvaluationError
 
-COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
+COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html", "report.md", "card.md")
 
 Also = Annotated[
     list[str] | None,
@@ -62,6 +63,7 @@ Instruct = Annotated[
 
 
 def compare(
+    context: typer.Context,
     base: Base,
     instruct: Instruct,
     also: Also = None,
@@ -96,7 +98,9 @@ def compare(
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     with console(stderr=True).status("loading") as status:
         if is_done:
-            result = finished.compare_finished(base, instruct, also=further, out=folder)
+            result = finished.compare_finished(
+                base, instruct, also=further, command=command_of(context), out=folder
+            )
         else:
             result = comparison.compare(
                 base,
@@ -109,6 +113,7 @@ def compare(
                 run_code=run_code,
                 forgetting_text=text,
                 cache=None if no_cache else AnswerCache(),
+                command=command_of(context),
                 out=folder,
                 on_event=lambda event: status.update(stage_of(event)),
             )

@@ -15,6 +15,7 @@ from biddable.cli_options import (
     RunCode,
     Suite,
     TemplateName,
+    command_of,
     console,
     print_json,
     require_models,
@@ -56,6 +57,7 @@ LmEval = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     model: Evaluated = None,
     responses: Responses = None,
     suite: Suite = None,
@@ -92,6 +94,7 @@ def evaluate(
                 template=template,
                 max_new_tokens=max_new_tokens,
                 run_code=run_code,
+                command=command_of(context),
                 out=folder,
                 on_event=lambda event: status.update(stage_of(event)),
             )

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from biddable.curves import read_losses
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.asking import AnswerSource, PromptForm
+from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.pairing import (
     count_changes,
     describe_means,
@@ -52,6 +54,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     run_code: bool = False,
     forgetting_text: str | Path | None = BUILT_IN,
     cache: AnswerCache | None = None,
+    command: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +71,9 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         run_code: whether Python that differs from its reference is run, in a limited process.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
-        out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
+        command: what was typed, to be told in the report; None for a call from Python.
+        out: a folder for comparison.json, samples.jsonl, report.html, report.md and card.md; None
+            writes nothing.
         on_event: told about each stage.
 
     Returns:
@@ -91,14 +96,24 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         named = template_of_side(asked, asked if name in models else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
         outcomes = evaluate(asked, samples, prompt_form=form, **told)
-        return Side(asked.name, form, decoding, outcomes)
+        # the base in its other forms is the base
+        identity = identity_of(asked) if name in {"base", "instruct", *models} else None
+        return Side(asked.name, form, decoding, outcomes, identity)
 
     sides, notes = _ask_all(ask, source, tuned, models, base_form)
-    result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
+    result = build_comparison(
+        sides,
+        suite=str(suite),
+        manifest=tuned.manifest,
+        command=command,
+        notes=notes,
+    )
+    if result["training"] is not None:
+        result["training"]["losses"] = read_losses(tuned.source)
     tell({"side": "instruct", "stage": "cost of tuning"})
     result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
     if out is not None:
-        write_comparison(result, sides, out=out, run_folder=tuned.source)
+        write_comparison(result, sides, out=out)
     return result
 
 
@@ -150,6 +165,7 @@ def build_comparison(
     *,
     suite: str,
     manifest: dict[str, Any] | None = None,
+    command: str | None = None,
     notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Put together what comparison.json says.
@@ -159,6 +175,7 @@ def build_comparison(
             other name is that of a further model.
         suite: its name.
         manifest: of the run that made the instruct model.
+        command: what was typed; None for a call from Python.
         notes: what a reader should know.
 
     Raises:
@@ -193,6 +210,11 @@ def build_comparison(
         "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
         "training": _training_of(manifest),
+        "measured": how_measured(
+            [outcome.sample for outcome in base.outcomes],
+            {name: side.identity for name, side in sides.items()},
+            command=command,
+        ),
         "notes": list(notes),
     }
 

@@ -31,6 +31,7 @@ SIDES = (
     ("instruct", "instruct"),
 )
 _MAX_CHARS = 160
+_SIDES_IN_A_LINE = 4
 
 
 def summary_table(comparison: Mapping[str, Any]) -> Table:
@@ -48,12 +49,15 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
+        show_edge=False,  # four sides fit 80 columns, and what does not fit is cut off
         padding=(0, 1, 0, 0),
     )
-    table.add_column("%, and its 95 % interval", min_width=20)
+    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
+    table.add_column("%, and its 95 % interval", min_width=20 if is_whole else 12)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
-        table.add_column(label.replace(", ", ",\n"), justify="right", style=style, no_wrap=True)
+        heading = label.replace(", ", ",\n")
+        table.add_column(heading, justify="right", style=style, no_wrap=is_whole, overflow="fold")
     for figure, label in FIGURES:
         rates = [block.get(figure) for _, block in sides]
         if any(rates):
