@@ -89,7 +89,8 @@ def test_what_models_wrote_stays_in_its_block(evil: str) -> None:
             outside.append(line)
     assert fence == ""
     left = "\n".join(outside)
-    assert [part for part in ("<img", "<h1", "](http", "# Heading\n") if part in left] == []
+    assert [part for part in ("<img", "<h1", "# Heading\n") if part in left] == []
+    assert not re.search(r"(?<!\\)\[.*\]\(http", left)
 
 
 def test_names_and_figures_are_escaped() -> None:

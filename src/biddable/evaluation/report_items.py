@@ -6,6 +6,7 @@ out. Long outputs are cut so that the page stays small, and it says where all of
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX
         sides: in the page's order.
         max_bytes: of all items together, in UTF-8.
     """
-    limit = next((n for n in _LIMITS if _size(rows, sides, n) <= max_bytes), _LIMITS[-1])
+    place = bisect_left(_LIMITS, True, key=lambda n: _size(rows, sides, n) <= max_bytes)
+    limit = _LIMITS[min(place, len(_LIMITS) - 1)]
     order: list[str | None] = [*CHANGES, None]
     ranked = sorted(rows, key=lambda row: order.index(row["change"]))
     shown, room = [], max_bytes

@@ -181,5 +181,7 @@ def _example(row: Row) -> str:
 
 
 def _details(heading: str, text: str) -> str:
+    # no backslash escapes in HTML, and some readers take Markdown in it
     shown = html.escape(" ".join(heading.split()), quote=False)
+    shown = shown.replace("[", "&#91;").replace("`", "&#96;")
     return f"<details><summary>{shown}</summary>\n\n{text}\n\n</details>"

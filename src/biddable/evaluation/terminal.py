@@ -43,8 +43,12 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
     sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
     sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
+    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
+    if not is_whole:
+        sides = [side for side in sides if not side[0].startswith("base,")]
+    left = "" if is_whole else " (the base with other prompts: report.html)"
     table = Table(
-        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items",
+        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
@@ -52,7 +56,6 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         show_edge=False,  # four sides fit 80 columns, and what does not fit is cut off
         padding=(0, 1, 0, 0),
     )
-    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
     table.add_column("%, and its 95 % interval", min_width=20 if is_whole else 12)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
