@@ -152,7 +152,7 @@ def render_report(
         ring_names=sorted({str(row["ring"]) for row in rows}),
         behaviours=BEHAVIOURS,
         counts=_as_script(_counts_by_place(rows, sides)),
-        models=models_measured(comparison, sides),
+        models=models_measured(comparison, [s for s in sides if not s.key.startswith("base_")]),
         measured=list(measured_lines(comparison)),
         command=(comparison.get("measured") or {}).get("command"),
         limits=limits_of(comparison),
