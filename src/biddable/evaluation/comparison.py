@@ -72,18 +72,15 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
         command: what was typed, to be told in the report; None for a call from Python.
-        out: a folder for comparison.json, samples.jsonl, report.html, report.md and card.md; None
-            writes nothing.
+        out: a folder for all that `write_comparison` writes; None writes nothing.
         on_event: told about each stage.
 
     Returns:
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError, DataError, ConfigError: an item is malformed, or too long for a model; the
-            suite cannot be read; a model name leads nowhere.
+        EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    check_names(also or {})
     samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
     models = {"base": base, "instruct": instruct, **(also or {})}
     source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
@@ -96,24 +93,14 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         named = template_of_side(asked, asked if name in models else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
         outcomes = evaluate(asked, samples, prompt_form=form, **told)
-        # the base in its other forms is the base
-        identity = identity_of(asked) if name in {"base", "instruct", *models} else None
-        return Side(asked.name, form, decoding, outcomes, identity)
+        return Side(asked.name, form, decoding, outcomes, identity_of(asked))
 
     sides, notes = _ask_all(ask, source, tuned, models, base_form)
-    result = build_comparison(
-        sides,
-        suite=str(suite),
-        manifest=tuned.manifest,
-        command=command,
-        notes=notes,
-    )
-    if result["training"] is not None:
-        result["training"]["losses"] = read_losses(tuned.source)
+    facts: dict[str, Any] = {"suite": str(suite), "command": command, "run_folder": tuned.source}
+    result = build_comparison(sides, manifest=tuned.manifest, notes=notes, **facts)
     tell({"side": "instruct", "stage": "cost of tuning"})
     result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
-    if out is not None:
-        write_comparison(result, sides, out=out)
+    write_comparison(result, sides, out=out)
     return result
 
 
@@ -140,6 +127,7 @@ def _ask_all(
     base_form: PromptForm,
 ) -> tuple[dict[str, Side], list[str]]:
     """Ask the base in all forms and the others in their own; say what had to be left out."""
+    check_names(also)
     sides, notes = {"base": ask("base", base, base_form)}, []
     forms: tuple[PromptForm, ...] = () if base.is_ready else ("template", "fewshot")
     for form in forms:
@@ -165,6 +153,7 @@ def build_comparison(
     *,
     suite: str,
     manifest: dict[str, Any] | None = None,
+    run_folder: str | Path = "",
     command: str | None = None,
     notes: Iterable[str] = (),
 ) -> dict[str, Any]:
@@ -175,6 +164,7 @@ def build_comparison(
             other name is that of a further model.
         suite: its name.
         manifest: of the run that made the instruct model.
+        run_folder: where its log lies, if it left one.
         command: what was typed; None for a call from Python.
         notes: what a reader should know.
 
@@ -209,10 +199,11 @@ def build_comparison(
         **_set_against(base, instruct),
         "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
-        "training": _training_of(manifest),
+        "training": _training_of(manifest, run_folder),
         "measured": how_measured(
             [outcome.sample for outcome in base.outcomes],
-            {name: side.identity for name, side in sides.items()},
+            {"base": base.identity, "instruct": instruct.identity}
+            | {name: side.identity for name, side in extras.items()},
             command=command,
         ),
         "notes": list(notes),
@@ -238,7 +229,9 @@ def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
     }
 
 
-def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _training_of(
+    manifest: Mapping[str, Any] | None, run_folder: str | Path
+) -> dict[str, Any] | None:
     if manifest is None:
         return None
     results = manifest.get("results", {})
@@ -247,4 +240,5 @@ def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "method": manifest.get("method"),
         "seed": manifest.get("seed"),
         **{key: results.get(key) for key in facts},
+        "losses": read_losses(run_folder),
     }

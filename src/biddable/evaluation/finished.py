@@ -91,8 +91,7 @@ def compare_finished(
     notes = [f"{name} is the finished evaluation {place}." for name, place in places.items()]
     suite = found["base"][1]["suite"]
     result = build_comparison(sides, suite=suite, command=command, notes=notes)
-    if out is not None:
-        write_comparison(result, sides, out=out)
+    write_comparison(result, sides, out=out)
     return result
 
 

@@ -73,18 +73,22 @@ def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: 
     )
 
 
-def write_comparison(result: dict[str, Any], sides: dict[str, Side], *, out: str | Path) -> None:
+def write_comparison(
+    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path | None
+) -> None:
     """Write comparison.json, samples.jsonl and the reports of them into a folder.
 
     Args:
         result: of ``build_comparison``.
         sides: what it was built from.
-        out: the folder; made if it is not there.
+        out: the folder, made if it is not there; None writes nothing.
 
     Raises:
         EvaluationError: the folder cannot be written.
         CheckpointError: likewise.
     """
+    if out is None:
+        return
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

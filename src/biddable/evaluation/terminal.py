@@ -56,7 +56,8 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         show_edge=False,  # four sides fit 80 columns, and what does not fit is cut off
         padding=(0, 1, 0, 0),
     )
-    table.add_column("%, and its 95 % interval", min_width=20 if is_whole else None)
+    width: dict[str, Any] = {"min_width": 20} if is_whole else {"width": 12}  # a whole word
+    table.add_column("%, and its 95 % interval", **width)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
         heading = label.replace(", ", ",\n")
