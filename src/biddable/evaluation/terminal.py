@@ -43,10 +43,11 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
     sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
     sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
-    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
-    if not is_whole:
+    left = ""
+    if len(sides) > _SIDES_IN_A_LINE:
         sides = [side for side in sides if not side[0].startswith("base,")]
-    left = "" if is_whole else " (the base with other prompts: report.html)"
+        left = " (the base with other prompts: report.html)"
+    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
     table = Table(
         title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
         caption=caption(comparison),
