@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -218,7 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
     given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
     try:
-        code = app(given, prog_name="biddable", standalone_mode=False)
+        # verbs that tell how a result was made find there what was typed
+        typed = join(["biddable", *given])
+        code = app(given, prog_name="biddable", standalone_mode=False, obj=typed)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:

@@ -19,6 +19,7 @@ from biddable.cli_options import (
     RunCode,
     Suite,
     TemplateName,
+    command_of,
     console,
     print_json,
     require_models,
@@ -28,7 +29,7 @@ from biddable.cli_options import (
 )
 from biddable.errors import EvaluationError
 
-COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html")
+COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html", "report.md", "card.md")
 
 Also = Annotated[
     list[str] | None,
@@ -73,6 +74,7 @@ Instruct = Annotated[
 
 
 def compare(
+    context: typer.Context,
     base: Base,
     instruct: Instruct,
     also: Also = None,
@@ -105,14 +107,14 @@ def compare(
     conditions = gates.read_all(fail_if or (), baseline=baseline)  # before minutes are spent
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
+    given: dict[str, Any] = {"also": further, "command": command_of(context), "out": folder}
     with console(stderr=True).status("loading") as status:
         if is_done:
-            result = finished.compare_finished(base, instruct, also=further, out=folder)
+            result = finished.compare_finished(base, instruct, **given)
         else:
             result = comparison.compare(
                 base,
                 instruct,
-                also=further,
                 base_form=prompt_form,
                 suite=suite or held_out.suite_of(instruct, folder),
                 template=template,
@@ -120,8 +122,8 @@ def compare(
                 run_code=run_code,
                 forgetting_text=text,
                 cache=None if no_cache else AnswerCache(),
-                out=folder,
                 on_event=lambda event: status.update(stage_of(event)),
+                **given,
             )
     _print(result, folder, show=show, as_json=as_json)
     failed = gates.failed_conditions(result, conditions)

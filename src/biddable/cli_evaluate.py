@@ -16,6 +16,7 @@ from biddable.cli_options import (
     RunCode,
     Suite,
     TemplateName,
+    command_of,
     console,
     print_json,
     require_models,
@@ -61,6 +62,7 @@ LmEval = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     model: Evaluated = None,
     responses: Responses = None,
     suite: Suite = None,
@@ -97,6 +99,7 @@ def evaluate(
                 template=template,
                 max_new_tokens=max_new_tokens,
                 run_code=run_code,
+                command=command_of(context),
                 out=folder,
                 on_event=lambda event: status.update(stage_of(event)),
             )

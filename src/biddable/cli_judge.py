@@ -50,10 +50,10 @@ def judge(
 ) -> None:
     """Let a model at a URL judge the answers of a comparison in pairs, each in both orders.
 
-    Writes judge.json into FOLDER; the comparison's own figures stay as they are. A judge that was
-    cut off goes on: its replies are kept in judge_replies.jsonl.
+    Writes judge.json into FOLDER, and shows it in the report there; the comparison's own figures
+    stay as they are. A judge that was cut off goes on: its replies are kept in judge_replies.jsonl.
     """
-    from biddable.evaluation import answer_pairs, judging
+    from biddable.evaluation import answer_pairs, judging, report
     from biddable.evaluation.url_model import UrlModel
 
     sides = answer_pairs.read_two_sides(folder, before=against, after=side)
@@ -66,6 +66,7 @@ def judge(
             max_new_tokens=max_new_tokens,
             on_event=lambda event: status.update(stage_of(event)),
         )
+    report.rewrite_reports(folder)
     if as_json:
         print_json(result)
         return
@@ -89,13 +90,14 @@ def vote(
 ) -> None:
     """Write a page on which people choose between two answers blindly, or count their votes.
 
-    Hand out vote.html; keep vote-key.json, which tells whose answers they are. The comparison's own
-    figures stay as they are.
+    Hand out vote.html; keep vote-key.json, which tells whose answers they are. Counted votes are
+    shown in the report there; the comparison's own figures stay as they are.
     """
-    from biddable.evaluation import answer_pairs, votes, voting_page
+    from biddable.evaluation import answer_pairs, report, votes, voting_page
 
     if count:
         result = votes.count_votes(folder, count)
+        report.rewrite_reports(folder)
         lines = [*_voted_lines(result), str(Path(folder) / votes.RESULT)]
     else:
         sides = answer_pairs.read_two_sides(folder, before=against, after=side)

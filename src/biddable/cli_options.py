@@ -57,6 +57,11 @@ Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results 
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 
 
+def command_of(context: typer.Context) -> str:
+    """Tell what was typed, so that a result can say which command makes it again."""
+    return str(context.find_root().obj)
+
+
 def require_models(*names: str) -> None:
     """Refuse unknown models before any of them is loaded."""
     from biddable.models.loading import resolve

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 Curve = list[tuple[float, float]]
+
+LOG = "log.jsonl"
 
 # which number of which event each curve is made of
 _SOURCES = {"train": ("step", "loss"), "held_out": ("held_out", "loss"), "lr": ("step", "lr")}
@@ -32,6 +39,45 @@ def curves_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
             if record.get("event") == event and is_point:
                 curves[name].append((float(record["step"]), float(record[key])))
     return {name: points for name, points in curves.items() if points}
+
+
+def read_losses(run_folder: str | Path) -> dict[str, list[list[float]]]:
+    """Read the loss curves of a run from its log, thinned; empty if it left none.
+
+    Returns:
+        ``train`` and ``held_out``, each of [step, nats a learned token].
+    """
+    path = Path(run_folder) / LOG
+    if not str(run_folder) or not path.is_file():
+        return {}
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # a log cut short still has its start
+            records.append(json.loads(line))
+    curves = curves_of(record for record in records if isinstance(record, dict))
+    return {
+        name: [list(point) for point in thin([p for p in points if math.isfinite(p[1])])]
+        for name, points in curves.items()
+        if name != "lr"
+    }
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = 400) -> Curve:
+    """Keep so few points that the curve can be carried around: means of neighbours, in order.
+
+    Args:
+        points: of (step, value).
+        most: how many are kept; fewer points are kept as they are.
+
+    Example:
+        >>> thin([(1, 4.0), (2, 2.0), (3, 1.0), (4, 3.0)], 2)
+        [(2, 3.0), (4, 2.0)]
+    """
+    if len(points) <= most:
+        return list(points)
+    cuts = [n * len(points) // most for n in range(most + 1)]
+    groups = [points[start:end] for start, end in pairwise(cuts)]
+    return [(group[-1][0], sum(value for _, value in group) / len(group)) for group in groups]
 
 
 def smooth(points: Sequence[tuple[float, float]]) -> Curve:

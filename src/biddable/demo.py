@@ -7,6 +7,7 @@ with the comparison beside it: ``biddable generate runs/demo "What is 2+2?"`` wo
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,10 +85,11 @@ def run_demo(
     started = time.monotonic()
     console = console or Console()
     progress = progress or Console(stderr=True)
-    folder = Path(out)
+    typed = ["--method", method, "--seed", str(seed), "--out", out]
+    command, folder = shlex.join(["biddable", "demo", *typed]), Path(out)
     with _in_place_of_older(folder):
         result = _tune_and_compare(
-            _config(method, seed=seed, out=out), console=console, progress=progress
+            _config(method, seed=seed, out=out), command=command, console=console, progress=progress
         )
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     paths = "  ".join(str(folder / name) for name in FILES)
@@ -95,7 +97,9 @@ def run_demo(
     return result
 
 
-def _tune_and_compare(config: RunConfig, *, console: Console, progress: Console) -> dict[str, Any]:
+def _tune_and_compare(
+    config: RunConfig, *, command: str, console: Console, progress: Console
+) -> dict[str, Any]:
     items = load_suite(SUITE)
     asked = [item for prompt in PROMPTS for item in items if item.instruction == prompt]
     with progress.status("loading the base"):
@@ -123,6 +127,7 @@ def _tune_and_compare(config: RunConfig, *, console: Console, progress: Console)
             out=folder,
             max_new_tokens=MAX_NEW_TOKENS,
             run_code=True,
+            command=command,
             on_event=lambda event: status.update(_stage(event)),
         )
     console.print(summary_table(result))

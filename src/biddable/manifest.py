@@ -60,9 +60,9 @@ def build_manifest(
         "template": dict(template),
         "model": dict(model),
         "results": dict(results),
-        "device": _describe_device(model.get("device")),
-        "versions": _installed_versions(),
-        "git_commit": _git_commit(),
+        "device": describe_device(model.get("device")),
+        "versions": installed_versions(),
+        "git_commit": git_commit(),
     }
 
 
@@ -127,7 +127,8 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _installed_versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
+    """Tell the versions of Python and of the packages that decide a result."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -135,7 +136,8 @@ def _installed_versions() -> dict[str, str]:
     return versions
 
 
-def _describe_device(device: object) -> dict[str, Any]:
+def describe_device(device: object) -> dict[str, Any]:
+    """Tell what was computed on: a torch device or its name, None for the CPU."""
     torch = sys.modules.get("torch")  # whoever trained has loaded it; nobody else needs to
     described: dict[str, Any] = {
         "type": str(device) if device is not None else "cpu",
@@ -150,7 +152,7 @@ def _describe_device(device: object) -> dict[str, Any]:
     return described
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Find the commit of our own checkout; None where the package is installed otherwise."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # never the commit of the project that installed us

@@ -299,9 +299,16 @@ def test_compare_on_the_rows_that_the_run_held_out(cli: Cli, config: Config, bas
     assert "answer loss" in ran.out
     assert ran.out.splitlines()[-1] == (
         "runs/compare/comparison.json  runs/compare/samples.jsonl  runs/compare/report.html"
+        "  runs/compare/report.md  runs/compare/card.md"
     )
     result = json.loads(Path("runs/compare/comparison.json").read_text())
     assert (result["n"], result["suite"]) == (4, "runs/compare/held_out.jsonl")
+    measured, command = result["measured"], f"biddable compare {base} runs/tiny --max-new-tokens 4"
+    assert measured["command"] == command
+    assert measured["models"]["base"]["sha256"] != measured["models"]["instruct"]["sha256"]
+    assert command in Path("runs/compare/report.html").read_text()
+    assert f"`{command}`" in Path("runs/compare/card.md").read_text()
+    assert result["training"]["losses"].keys() == {"train", "held_out"}
     held_out = Path("runs/compare/held_out.jsonl").read_text().splitlines()
     assert held_out == Path("rows.jsonl").read_text().splitlines()[-4:]
 

@@ -60,6 +60,8 @@ def test_rates_count_the_headlines_rings() -> None:
     assert (instruct["refusal_harmful"]["rate"], instruct["refusal_harmful"]["n"]) == (1.0, 1)
     assert instruct["refusal_benign"]["rate"] == pytest.approx(1 / 3)
     assert instruct["refusal_lookalike"]["rate"] == 1.0
+    types = {kind: rates(found) for kind, found in instruct["refusal_by_type"].items()}
+    assert types == {"harmful": {"safety": 1.0}, "lookalike": {"safety": 1.0}}
     assert rates(instruct["by_category"]) == {"facts": 1.0, "math": 1.0, "safety": 0.5}
     assert instruct["by_category"]["facts"]["n"] == 1
     assert rates(instruct["by_ring"])["unanswered"] == 0

@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from biddable.errors import EvaluationError
+from biddable.curves import read_losses
 from biddable.evaluation.comparison import build_comparison
-from biddable.evaluation.report import read_losses, render_report, write_text
-from biddable.evaluation.sides import sample_rows
-from biddable.evaluation.terminal import percent, side_by_side, summary_table, why_not
+from biddable.evaluation.report import render_report, rewrite_reports
+from biddable.evaluation.report_facts import sides_of, verdict_of
+from biddable.evaluation.report_items import MAX_BYTES, items_of
+from biddable.evaluation.sides import sample_rows, write_comparison
+from biddable.evaluation.terminal import caption, percent, side_by_side, summary_table, why_not
+from biddable.manifest import hash_file
+from tests.evaluation.items import ITEMS
 from tests.evaluation.test_comparison import sides
 
-VOID = {"meta", "input", "br", "path", "use", "rect"}
+VOID = {"meta", "link", "input", "br"}
 
 
 class Balanced(HTMLParser):
@@ -38,25 +42,106 @@ class Balanced(HTMLParser):
 
 def page(**losses: Any) -> str:
     given = sides()
-    result = build_comparison(given, suite="mimic", notes=["a <note>"])
-    return render_report(result, sample_rows(given), losses=losses or None)
+    manifest = {"method": "lora", "results": {}}
+    result = build_comparison(given, suite="mimic", manifest=manifest, notes=["a <note>"])
+    result["training"]["losses"] = losses
+    return render_report(result, sample_rows(given))
 
 
 def test_the_page_is_whole_and_needs_nothing_else() -> None:
-    html = page(train=[(1, 2.0), (2, 1.0)], held_out=[(0, 2.5), (2, 1.1)])
+    html = page(train=[[1, 2.0], [2, 1.0]], held_out=[[0, 2.5], [2, 1.1]])
     parser = Balanced()
     parser.feed(html)
     assert parser.open == []
-    assert not re.search(r'(?:src|href)="(?!#)', html.replace('xlink:href="#', 'x="'))
+    assert not re.search(r'(?:src|href)="(?!#|data:,)', html.replace('xlink:href="#', 'x="'))
     assert "@import" not in html
     assert "a &lt;note&gt;" in html
-    assert 'role="img"' in html  # the bars
-    assert "var(--instruct)" in html[html.index("<svg") : html.index("</svg>")]
+    curve = html[html.index('id="training"') :].partition("</figure>")[0]
+    assert curve.count("<svg") == 2  # one for a wide screen, one for a phone
+    ids = re.findall(r'\bid="([^"]*)"', html)
+    assert len(ids) == len(set(ids))
+    assert "var(--s1)" in curve
     assert "unanswered" in html
 
 
 def test_without_a_log_there_is_no_curve() -> None:
-    assert "<svg" not in page()
+    assert 'id="training"' not in page()
+
+
+def test_rates_are_drawn_with_their_intervals_and_read_out() -> None:
+    html = page()
+    labels = re.findall(r'role="img" aria-label="([^"]*)"', html)
+    assert (
+        "instruction following: base 0.0 % (0.0 to 49.0); instruct 75.0 % (30.1 to 95.4)" in labels
+    )
+    assert "facts: base 0.0 % (0.0 to 79.3); instruct 100.0 % (20.7 to 100.0)" in labels
+    assert "base: words an answer, median 11" in labels
+
+
+def test_every_text_colour_has_contrast_enough() -> None:
+    css = page().partition("</style>")[0]
+    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    for block in (light, dark):
+        colours = dict(re.findall(r"--(\w+): (#\w{6})", block))
+        texts = [name for name in colours if name not in ("page", "card", "line", "grid", "tint")]
+        assert len(texts) == 13
+        low = {
+            (name, ground): contrast(colours[name], colours[ground])
+            for name in texts
+            for ground in ("page", "card")
+            if contrast(colours[name], colours[ground]) < 4.5
+        }
+        assert low == {}
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, as WCAG 2.1 defines it."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_verdict_claims_no_more_than_was_found() -> None:
+    given = sides()
+    result = build_comparison(given, suite="s")
+    unproven = verdict_of(result)
+    assert unproven.tone == "unproven"  # 3 of 3 discordant items are no proof
+    assert unproven.headline == (
+        "run follows 75.0 % of the instructions, mimic 0.0 %: no difference is proven."
+    )
+    block = result["statistics"] | {"p": 0.01, "clusters": {"num": 4, "p": 0.01}}
+    assert verdict_of(result | {"statistics": block}).tone == "better"
+    assert verdict_of(result | {"statistics": block | {"difference": -0.5}}).tone == "worse"
+    clustered = block | {"clusters": {"num": 2, "p": 0.5}}
+    assert verdict_of(result | {"statistics": clustered}).tone == "unproven"
+
+
+def test_without_checks_or_items_the_report_says_so() -> None:
+    unchecked = {
+        name: replace(
+            side,
+            outcomes=[
+                replace(o, verdict=None, correct=None, following=None, answer_loss_sum=None)
+                for o in side.outcomes
+            ],
+        )
+        for name, side in sides().items()
+    }
+    result = build_comparison(unchecked, suite="s")
+    assert verdict_of(result).headline.startswith("No verdict: no one of the 5 items has a check")
+    assert verdict_of(result).detail.startswith("The base mimicked 75.0 % of the prompts")
+    html = render_report(result, sample_rows(unchecked))
+    assert "Not checked" in html
+    empty = {name: replace(side, outcomes=[]) for name, side in sides().items()}
+    result = build_comparison(empty, suite="s")
+    assert verdict_of(result).headline == "Nothing was compared: the suite has no items."
+    html = render_report(result, [])
+    assert "No rate could be told." in html
 
 
 def test_what_models_write_cannot_leave_its_element() -> None:
@@ -66,9 +151,21 @@ def test_what_models_write_cannot_leave_its_element() -> None:
     given["base"] = replace(given["base"], outcomes=outcomes)
     html = render_report(build_comparison(given, suite=evil), sample_rows(given))
     assert evil not in html
-    data = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)
-    assert data
-    assert json.loads(data[1])[0]["sides"]["base"]["rest"] == evil
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in html
+
+
+def test_a_name_cannot_leave_its_attribute() -> None:
+    evil = '" onclick="alert(1)'
+    samples = [replace(sample, category=evil, id=evil) for sample in ITEMS]
+    given = {
+        name: replace(
+            side,
+            outcomes=[replace(o, sample=s) for o, s in zip(side.outcomes, samples, strict=True)],
+        )
+        for name, side in sides().items()
+    }
+    html = render_report(build_comparison(given, suite="s"), sample_rows(given))
+    assert 'onclick="' not in html
 
 
 def test_losses_are_read_as_far_as_the_log_goes(tmp_path: Path) -> None:
@@ -76,20 +173,88 @@ def test_losses_are_read_as_far_as_the_log_goes(tmp_path: Path) -> None:
     records += [{"event": "step", "step": 1, "loss": 2.0}]
     text = "".join(json.dumps(record) + "\n" for record in records) + '{"event": "st'
     (tmp_path / "log.jsonl").write_text(text)
-    assert read_losses(tmp_path) == {"held_out": [(0.0, 3.0)], "train": [(1.0, 2.0)]}
+    assert read_losses(tmp_path) == {"held_out": [[0.0, 3.0]], "train": [[1.0, 2.0]]}
     assert read_losses(tmp_path / "nowhere") == {}
     assert read_losses("") == {}
 
 
-def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.html", "é")
-    assert (tmp_path / "a.html").read_text(encoding="utf-8") == "é"
-    with pytest.raises(EvaluationError, match="cannot be written"):
-        write_text(tmp_path / "none" / "a.html", "x")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(EvaluationError, match="cannot be written"):
-        write_text(tmp_path / "folder", "x")
-    assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
+def many(num: int, output: str) -> list[dict[str, Any]]:
+    """Rows of samples.jsonl with long outputs, a tenth of them broken."""
+    rows = sample_rows(sides())
+    made = []
+    for n in range(num):
+        row = json.loads(json.dumps(rows[n % len(rows)]))
+        row |= {"id": f"item-{n}", "change": "broken" if n % 10 == 0 else "both"}
+        for side in ("base", "instruct"):
+            row[side] |= {"output": output, "answer": output}
+        row["extra_models"] = {f"m{k}": row["instruct"] for k in range(4)}
+        made.append(row)
+    return made
+
+
+def six_models() -> dict[str, Any]:
+    given = sides()
+    given |= {f"m{k}": given["instruct"] for k in range(4)}
+    return build_comparison(given, suite="mimic")
+
+
+def test_a_thousand_items_of_six_models_stay_under_three_megabytes() -> None:
+    rows = many(1000, "Some words & marks <b> of a long answer. " * 60)
+    html = render_report(six_models(), rows)
+    assert len(html.encode()) < 3_000_000
+    assert html.count('class="it"') == 1000
+    assert "characters more</em>" in html
+    assert "Long texts are cut here" in html
+    short = render_report(six_models(), many(20, "A short answer."))
+    assert "Long texts are cut here" not in short
+
+
+def test_where_items_find_no_room_the_right_ones_go_first_and_are_counted() -> None:
+    rows = many(400, "words " * 400)
+    found = items_of(rows, sides_of(six_models()), max_bytes=MAX_BYTES // 10)
+    assert (found.groups[0].key, found.groups[0].num_items) == ("broken", 40)
+    assert sum(group.num_items for group in found.groups) == 400 - found.num_left_out
+    assert 0 < found.num_left_out < 360
+    size = sum(len(group.html.encode()) for group in found.groups)
+    assert size <= MAX_BYTES // 10 + 3 * len(" open") * 2
+
+
+def test_two_to_six_models_stand_side_by_side() -> None:
+    html = render_report(six_models(), many(3, "An answer."))
+    assert [name for name in ("m0", "m1", "m2", "m3") if f">{name}<" not in html] == []
+    labels = re.findall(r'role="img" aria-label="mimicry: ([^"]*)"', html)
+    assert labels[0].count("%") == 6
+    assert html.count("<h4>m3</h4>") == 3
+
+
+def test_a_judge_and_voters_are_shown_apart_and_only_for_these_answers(tmp_path: Path) -> None:
+    write_comparison(build_comparison(sides(), suite="mimic"), sides(), out=tmp_path)
+    before = (tmp_path / "report.html").read_text()
+    rate = {"rate": 0.75, "ci95": [0.4, 0.9], "n": 4}
+    counts = {"n": 4, "wins": 3, "losses": 1, "ties": 0, "win_rate": rate}
+    sha = {"samples_sha256": hash_file(tmp_path / "samples.jsonl")}
+    named = {"sides": {"before": "base", "after": "instruct"}, **counts, **sha}
+    told = {
+        "judge": {"model": "arbiter"},
+        "win_rate_length_controlled": None,
+        "length": {"why_not_controlled": "length alone decided"},
+        "position": {"agreement": rate},
+    }
+    (tmp_path / "judge.json").write_text(json.dumps(named | told))
+    (tmp_path / "vote.json").write_text(json.dumps(named | {"voters": [{}, {}]}))
+    assert rewrite_reports(tmp_path)
+    after = (tmp_path / "report.html").read_text()
+    assert "A judge (arbiter): instruct against base on 4 items, 3 won, 1 lost" in after
+    assert "not told, length alone decided" in after
+    assert "People (2 voters)" in after
+    headline = re.compile(r"<header>.*?</header>", re.DOTALL)
+    assert headline.findall(before) == headline.findall(after)  # neither enters the verdict
+    assert "A judge (arbiter)" in (tmp_path / "report.md").read_text()
+    (tmp_path / "judge.json").write_text(json.dumps(named | told | {"samples_sha256": "other"}))
+    assert rewrite_reports(tmp_path)
+    assert "arbiter" not in (tmp_path / "report.html").read_text()
+    (tmp_path / "comparison.json").write_text('{"schema": 1}')
+    assert not rewrite_reports(tmp_path)
 
 
 def test_the_terminal_shows_the_same_figures(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +269,25 @@ def test_the_terminal_shows_the_same_figures(capsys: pytest.CaptureFixture[str])
     assert "3 fixed, 0 broken" in " ".join(shown.split())
     assert "✗ mimics the prompt" in shown
     assert "✓ follows" in shown
+
+
+@pytest.mark.parametrize("num_further", [0, 1, 4])
+def test_the_terminal_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], num_further: int
+) -> None:
+    given = sides()
+    given |= {"base_templated": given["base"], "base_fewshot": given["base"]}
+    given |= {f"lora-{k}": given["instruct"] for k in range(num_further)}
+    result = build_comparison(given, suite="mimic")
+    for width in (80, 120):
+        Console(width=width).print(summary_table(result))
+        shown = capsys.readouterr().out
+        assert max(map(len, shown.splitlines())) <= width
+        assert " ".join(caption(result).split()) in " ".join(shown.split())
+        rate = percent(result["instruct"]["instruction_following"])
+        parts = rate.split() if num_further > 1 and width == 80 else [rate]
+        names = [f"lora-{k}" for k in range(num_further)]
+        assert [part for part in (*parts, *names, "instruction") if part not in shown] == []
 
 
 def test_side_by_side_reads_the_file_too(tmp_path: Path) -> None:
@@ -143,4 +327,7 @@ def test_a_further_model_is_shown_with_its_answers_and_refusals() -> None:
     html = render_report(result, sample_rows(harmful))
     assert html.count("I say lora.") == len(outcomes)
     grid = html[html.index("Refusals, by what an item is") :].split("</tbody>")[0]
-    assert f"<td>{len(outcomes)}<span" in grid
+    assert f">{len(outcomes)}<span" in grid
+    assert [
+        name for name in ("facts", "math", "safety") if f'class="sub">{name}<' not in grid
+    ] == []

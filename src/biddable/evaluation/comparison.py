@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from biddable.curves import read_losses
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.asking import AnswerSource, PromptForm
+from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.pairing import (
     count_changes,
     describe_means,
@@ -52,6 +54,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     run_code: bool = False,
     forgetting_text: str | Path | None = BUILT_IN,
     cache: AnswerCache | None = None,
+    command: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -68,17 +71,16 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         run_code: whether Python that differs from its reference is run, in a limited process.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
-        out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
+        command: what was typed, to be told in the report; None for a call from Python.
+        out: a folder for all that `write_comparison` writes; None writes nothing.
         on_event: told about each stage.
 
     Returns:
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError, DataError, ConfigError: an item is malformed, or too long for a model; the
-            suite cannot be read; a model name leads nowhere.
+        EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    check_names(also or {})
     samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
     models = {"base": base, "instruct": instruct, **(also or {})}
     source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
@@ -91,14 +93,14 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         named = template_of_side(asked, asked if name in models else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
         outcomes = evaluate(asked, samples, prompt_form=form, **told)
-        return Side(asked.name, form, decoding, outcomes)
+        return Side(asked.name, form, decoding, outcomes, identity_of(asked))
 
     sides, notes = _ask_all(ask, source, tuned, models, base_form)
-    result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
+    facts: dict[str, Any] = {"suite": str(suite), "command": command, "run_folder": tuned.source}
+    result = build_comparison(sides, manifest=tuned.manifest, notes=notes, **facts)
     tell({"side": "instruct", "stage": "cost of tuning"})
     result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
-    if out is not None:
-        write_comparison(result, sides, out=out, run_folder=tuned.source)
+    write_comparison(result, sides, out=out)
     return result
 
 
@@ -125,6 +127,7 @@ def _ask_all(
     base_form: PromptForm,
 ) -> tuple[dict[str, Side], list[str]]:
     """Ask the base in all forms and the others in their own; say what had to be left out."""
+    check_names(also)
     sides, notes = {"base": ask("base", base, base_form)}, []
     forms: tuple[PromptForm, ...] = () if base.is_ready else ("template", "fewshot")
     for form in forms:
@@ -150,6 +153,8 @@ def build_comparison(
     *,
     suite: str,
     manifest: dict[str, Any] | None = None,
+    run_folder: str | Path = "",
+    command: str | None = None,
     notes: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Put together what comparison.json says.
@@ -159,6 +164,8 @@ def build_comparison(
             other name is that of a further model.
         suite: its name.
         manifest: of the run that made the instruct model.
+        run_folder: where its log lies, if it left one.
+        command: what was typed; None for a call from Python.
         notes: what a reader should know.
 
     Raises:
@@ -192,7 +199,13 @@ def build_comparison(
         **_set_against(base, instruct),
         "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
-        "training": _training_of(manifest),
+        "training": _training_of(manifest, run_folder),
+        "measured": how_measured(
+            [outcome.sample for outcome in base.outcomes],
+            {"base": base.identity, "instruct": instruct.identity}
+            | {name: side.identity for name, side in extras.items()},
+            command=command,
+        ),
         "notes": list(notes),
     }
 
@@ -216,7 +229,9 @@ def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
     }
 
 
-def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _training_of(
+    manifest: Mapping[str, Any] | None, run_folder: str | Path
+) -> dict[str, Any] | None:
     if manifest is None:
         return None
     results = manifest.get("results", {})
@@ -225,4 +240,5 @@ def _training_of(manifest: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "method": manifest.get("method"),
         "seed": manifest.get("seed"),
         **{key: results.get(key) for key in facts},
+        "losses": read_losses(run_folder),
     }

@@ -55,7 +55,9 @@ def read_finished(folder: str | Path) -> tuple[Side, dict[str, Any]]:
             f"{Path(folder) / SAMPLES}: has {len(outcomes)} items and {SCORES} says {facts['n']};"
             " evaluate again, one of them is not whole."
         )
-    return Side(facts["model"], facts["prompt_form"], facts["decoding"], outcomes), facts
+    identity = facts.get("measured", {}).get("models", {}).get("model")
+    side = Side(facts["model"], facts["prompt_form"], facts["decoding"], outcomes, identity)
+    return side, facts
 
 
 def compare_finished(
@@ -63,6 +65,7 @@ def compare_finished(
     instruct: str | Path,
     *,
     also: Mapping[str, str | Path] | None = None,
+    command: str | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compare evaluations that are finished; nothing is generated.
@@ -71,6 +74,7 @@ def compare_finished(
         base: folder of `biddable evaluate`.
         instruct: likewise.
         also: further ones, by the name each is shown under; up to four.
+        command: what was typed; None for a call from Python.
         out: as in ``compare``.
 
     Returns:
@@ -85,9 +89,9 @@ def compare_finished(
     found = {name: read_finished(place) for name, place in places.items()}
     sides = {name: side for name, (side, _) in found.items()}
     notes = [f"{name} is the finished evaluation {place}." for name, place in places.items()]
-    result = build_comparison(sides, suite=found["base"][1]["suite"], notes=notes)
-    if out is not None:
-        write_comparison(result, sides, out=out)
+    suite = found["base"][1]["suite"]
+    result = build_comparison(sides, suite=suite, command=command, notes=notes)
+    write_comparison(result, sides, out=out)
     return result
 
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import key_of
-from biddable.evaluation.answer_pairs import AnswerPair, TwoSides
+from biddable.evaluation.answer_pairs import SAMPLES, AnswerPair, TwoSides
 from biddable.evaluation.judge_prompt import SYSTEM, Letter, messages_of, read_verdict
 from biddable.evaluation.preferences import Preference, summarise
 from biddable.evaluation.statistics import mcnemar, rate
 from biddable.evaluation.url_model import UrlModel
-from biddable.manifest import hash_text, write_json
+from biddable.manifest import hash_file, hash_text, write_json
 
 RESULT, REPLIES = "judge.json", "judge_replies.jsonl"
 MAX_NEW_TOKENS = 512
@@ -88,6 +88,7 @@ def judge(
     ]
     replies = _collect(asks, model, sides.folder / REPLIES, on_event)
     result = _result(sides, pairs, asks, replies)
+    result["samples_sha256"] = hash_file(sides.folder / SAMPLES)
     result["judge"] = {
         "url": model.url,
         "model": model.described["id"],

@@ -1,110 +1,166 @@
-"""Write a comparison as one HTML page that opens anywhere, offline.
+"""Write a comparison as one HTML page that opens anywhere, offline, and as two Markdown texts.
 
-The page holds its data, styles and script; figures are drawn here. Nothing in it is computed anew:
-it shows what comparison.json and samples.jsonl say.
+Nothing in them is computed anew: they show what comparison.json and samples.jsonl say, and what
+judge.json and vote.json do where these lie beside them and are about the same answers.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import re
-import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from biddable.curves import curves_of, smooth
+from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError
 from biddable.evaluation.cost_table import cost_caption, cost_rows
-from biddable.evaluation.statistics import ALPHA
-from biddable.evaluation.terminal import (
-    FIGURES,
-    SIDES,
-    caption,
-    further_lines,
-    reach_in_a_sentence,
-    said_in_a_sentence,
-    summary_table,
-    why_not,
+from biddable.evaluation.report_facts import (
+    Comparison,
+    Row,
+    Told,
+    best_prompted,
+    categories_of,
+    figures_of,
+    is_counted,
+    limits_of,
+    measured_lines,
+    models_measured,
+    preference_lines,
+    refusal_grid,
+    rings_of,
+    sides_of,
+    significant_categories,
+    told_by_side,
+    verdict_of,
 )
-
-__all__ = ["read_losses", "render_report", "summary_table", "write_text"]
-
-LOG = "log.jsonl"
-_HEIGHT = re.compile(r' height="[^"]*pt"')
-
-_MEANINGS = {
-    "instruction_following": "correct, ended by itself, and did not run on into another task",
-    "answer_correct": "the item's own check passes on the output up to the first run-on",
-    "mimicry": "went on as the prompt does (asked, ordered, repeated it) instead of answering",
-    "run_on": "answered first, and then went on with another task",
-    "stopped": "produced its stop token before the length limit",
-    "refusal": "refused in full",
-    "refusal_harmful": "of the items that should be refused",
-    "refusal_benign": "of those that should not",
-    "refusal_lookalike": "of harmless ones made to look harmful",
-    "empty": "said nothing",
-    "repetition": "went round in a loop",
-    "wrong_language": "answered in another language than it was asked in",
-    "prompt_strict": "all instructions of a prompt, as IFEval's program judges",
-    "prompt_loose": "the same, with a first or last line or stars taken off",
-    "instruction_strict": "each instruction by itself",
-    "instruction_loose": "likewise, loosely",
-}
-_MORE = (
-    ("empty", "empty"),
-    ("repetition", "loops"),
-    ("wrong_language", "wrong language"),
-    ("prompt_strict", "IFEval prompts, strict"),
-    ("prompt_loose", "IFEval prompts, loose"),
-    ("instruction_strict", "IFEval instructions, strict"),
-    ("instruction_loose", "IFEval instructions, loose"),
+from biddable.evaluation.report_items import BEHAVIOURS, behaviour_counts, items_of
+from biddable.evaluation.report_markdown import card_text, pull_request_text
+from biddable.evaluation.report_plots import (
+    Mark,
+    bin_edges,
+    count_bins,
+    draw_histogram,
+    draw_key,
+    draw_losses,
+    draw_marks,
+    round_up,
 )
-_KINDS = (
-    ("harmful", "should be refused"),
-    ("lookalike", "only look harmful"),
-    ("benign", "harmless"),
+from biddable.evaluation.terminal import further_lines, reach_in_a_sentence, shown_p
+from biddable.evaluation.words import words_of
+from biddable.manifest import hash_file, write_text
+
+COMPARISON, SAMPLES = "comparison.json", "samples.jsonl"
+PAGE, FOR_REVIEW, FOR_CARD = "report.html", "report.md", "card.md"
+PREFERENCES = ("judge.json", "vote.json")
+_NUM_MOVED = 8
+_CONTENTS = (
+    ("rates", "Rates"),
+    ("categories", "By category"),
+    ("refusals", "Refusals"),
+    ("lengths", "Lengths"),
+    ("classes", "Tokens"),
+    ("costs", "Cost"),
+    ("loss_curves", "Training"),
+    ("preferences", "Preferences"),
 )
-_FORMS = {
-    "bare": "the instruction and nothing else",
-    "template": "a template",
-    "fewshot": "three examples before it",
-    None: "ready responses",
-}
-_RINGS = {
-    "entity": "what is asked about was never instructed in training",
-    "wording": "and is asked in words that training never used",
-    "unanswered": "and no page of the base's pretraining answers a question about it",
-}
-# Colours that the page replaces by its own, which follow the reader's light or dark mode.
-_INK, _FAINT, _TRAIN, _HELD = "#010101", "#020202", "#030303", "#040404"
-_COLOURS = {_INK: "ink", _FAINT: "line", _TRAIN: "base", _HELD: "instruct"}
+_PLACES = {"classes": "tokens", "costs": "cost", "loss_curves": "training"}  # ids on the page
+
+
+def write_reports(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> None:
+    """Write report.html, report.md and card.md beside samples.jsonl, which is there.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    judge, vote = (_preferences(folder, name) for name in PREFERENCES)
+    write_text(folder / PAGE, render_report(comparison, rows, judge=judge, vote=vote))
+    text = pull_request_text(comparison, rows, judge=judge, vote=vote)
+    write_text(folder / FOR_REVIEW, text)
+    write_text(folder / FOR_CARD, card_text(comparison))
+
+
+def rewrite_reports(folder: str | Path) -> bool:
+    """Write the reports of a finished comparison again, as when a judge has been asked since.
+
+    Args:
+        folder: that ``compare`` wrote.
+
+    Returns:
+        Whether there was a whole comparison to write of; one of an older version stays as it is.
+
+    Raises:
+        DataError: samples.jsonl cannot be read.
+        CheckpointError: the folder cannot be written.
+    """
+    place = Path(folder)
+    comparison = _read_json(place / COMPARISON)
+    if not comparison or "measured" not in comparison:
+        return False
+    write_reports(place, comparison, [row for _, row in read_rows(place / SAMPLES)])
+    return True
 
 
 def render_report(
-    comparison: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
+    comparison: Comparison,
+    rows: Sequence[Row],
     *,
-    losses: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    judge: Mapping[str, Any] | None = None,
+    vote: Mapping[str, Any] | None = None,
 ) -> str:
     """Render the page.
 
     Args:
         comparison: as comparison.json has it.
         rows: as samples.jsonl has them.
-        losses: curves by name (``train``, ``held_out``), each of (step, nats per token).
+        judge: of judge.json, if a judge was asked.
+        vote: of vote.json, if people were.
 
     Returns:
-        HTML that needs no other file.
+        HTML that needs no other file, below 3 MB.
     """
+    sides, block = sides_of(comparison), comparison.get("statistics")
+    parts = {
+        "rates": _rates(sides),
+        "categories": _categories(comparison, sides),
+        "refusals": refusal_grid(rows, sides),
+        "costs": cost_rows(comparison),
+        "preferences": preference_lines(judge, vote),
+        "loss_curves": _loss_curves(comparison),
+        **_lengths(rows, sides),
+        **_tokens(comparison),
+    }
+    contents = [(_PLACES.get(key, key), name) for key, name in _CONTENTS if parts[key]]
+    return _environment().get_template("report.html.j2").render(
+        c=comparison,
+        **parts,
+        contents=[*contents, ("answers", "Answers"), ("measured", "How it was measured")],
+        sides=sides,
+        num_models=sum(not side.key.startswith("base_") for side in sides),
+        keys=[draw_key(n) for n in range(len(sides))],
+        verdict=verdict_of(comparison),
+        prompted=best_prompted(comparison),
+        further=further_lines(comparison),
+        reach=reach_in_a_sentence(block) if block else "",
+        p=shown_p(block["p"]) if block else "",
+        has_holm=bool(block and block.get("holm")),
+        rings=rings_of(comparison),
+        costs_of=cost_caption(comparison),
+        items=items_of(rows, sides),
+        names=sorted({str(row["category"]) for row in rows}),
+        ring_names=sorted({str(row["ring"]) for row in rows}),
+        behaviours=BEHAVIOURS,
+        counts=_as_script(_counts_by_place(rows, sides)),
+        models=models_measured(comparison, [s for s in sides if not s.key.startswith("base_")]),
+        measured=list(measured_lines(comparison)),
+        command=(comparison.get("measured") or {}).get("command"),
+        limits=limits_of(comparison),
+        num_apart=sum(not is_counted(row, comparison) for row in rows),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("biddable.evaluation", "."),
         autoescape=True,
@@ -113,175 +169,116 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["pct"] = lambda share: f"{100 * share:.1f}"
-    sides, blocks = _sides(comparison)
-    statistics, paired = comparison.get("statistics"), comparison.get("paired")
-    return environment.get_template("report.html.j2").render(
-        c=comparison,
-        sides=sides,
-        blocks=blocks,
-        figures=[
-            (key, label, _MEANINGS[key])
-            for key, label in (*FIGURES, *_MORE)
-            if any(block.get(key) for block in blocks.values())
-        ],
-        rings=[(ring, text) for ring, text in _RINGS.items() if _has_ring(comparison, ring)],
-        categories=_categories(comparison),
-        verdict=said_in_a_sentence(statistics, ("base", "instruct"), paired)
-        if statistics and paired
-        else "",
-        reach=reach_in_a_sentence(statistics) if statistics else "",
-        further=further_lines(comparison),
-        holm=_significant(statistics),
-        refusals=_refusals(rows, [key for key, _, _ in sides]),
-        costs=cost_rows(comparison),
-        costs_of=cost_caption(comparison),
-        caption=caption(comparison),
-        loss_curve=draw_losses(losses) if losses else None,
-        data=_as_script([_shown(row) for row in rows]),
-    )
+    environment.filters["visible"] = lambda text: text.replace("\n", "⏎").replace("\t", "⇥")
+    return environment
 
 
-def _sides(
-    comparison: Mapping[str, Any],
-) -> tuple[list[tuple[str, str, str]], dict[str, Mapping[str, Any]]]:
-    """Name the sides in the order they are shown, each with its label and form, and their blocks.
-
-    A further model's key is its name.
-    """
-    order = sorted(SIDES, key=lambda side: side[0] not in ("base", "instruct"))
-    forms = {"base_templated": "template", "base_fewshot": "fewshot"} | comparison["prompt_form"]
-    sides = [(key, label, _FORMS[forms[key]]) for key, label in order if comparison.get(key)]
-    blocks = {key: comparison[key] for key, _, _ in sides}
-    extras = comparison.get("extra_models", {})
-    asked = {name: comparison["pairs"][name]["prompt_form"] for name in extras}
-    shown = [(name, name, _FORMS[form]) for name, form in asked.items()]
-    return sides[:2] + shown + sides[2:], blocks | dict(extras)
+def _rates(sides: Sequence[Told]) -> list[dict[str, Any]]:
+    found = []
+    for key, label, meaning in figures_of(sides):
+        rates = {n: rate for n, side in enumerate(sides) if (rate := side.block.get(key))}
+        own = {side.key: side.block.get(key) for side in sides[:2]}
+        svg = draw_marks(label, [_mark(n, sides[n], rate) for n, rate in rates.items()])
+        found.append({"key": key, "label": label, "meaning": meaning, "svg": svg, **own})
+    return found
 
 
-def _significant(statistics: Mapping[str, Any] | None) -> dict[str, bool]:
-    """Tell of each category whether the change in it stands after Holm's correction."""
-    found = (statistics or {}).get("holm") or {}
-    return {name: facts["p_holm"] < ALPHA for name, facts in found.items()}
+def _categories(comparison: Comparison, sides: Sequence[Told]) -> list[dict[str, Any]]:
+    """Draw the models in each category; the base's other forms stand in the table of rates."""
+    starred, found = significant_categories(comparison), []
+    for name in categories_of(comparison):
+        marks = [
+            _mark(n, side, side.block["by_category"][name])
+            for n, side in enumerate(sides)
+            if not side.key.startswith("base_") and side.block["by_category"].get(name)
+        ]
+        own = {side.key: side.block["by_category"][name] for side in sides[:2]}
+        svg = draw_marks(name, marks)
+        found.append({"name": name, "svg": svg, "is_significant": name in starred, **own})
+    return found
 
 
-def _refusals(rows: Sequence[Mapping[str, Any]], sides: Sequence[str]) -> list[dict[str, Any]]:
-    """Count full and partial refusals by kind of item, for each side."""
-    grid = []
-    for kind, meaning in _KINDS:
-        chosen = [row for row in rows if row.get("kind") == kind]
-        counts = {
-            side: Counter(told[side]["refusal"] for told in map(_by_side, chosen) if side in told)
-            for side in sides
-        }
-        if chosen:
-            grid.append({"kind": meaning, "n": len(chosen), "counts": counts})
-    return grid if any(row.get("kind") in ("harmful", "lookalike") for row in rows) else []
+def _mark(place: int, side: Told, rate: Mapping[str, Any]) -> Mark:
+    low, high = rate["ci95"]
+    told = f"{side.label} {100 * rate['rate']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return Mark(place, told, rate["rate"], (low, high))
 
 
-def read_losses(run_folder: str | Path) -> dict[str, list[tuple[float, float]]]:
-    """Read the loss curves of a run from its log; empty if it left none."""
-    path = Path(run_folder) / LOG
-    if not str(run_folder) or not path.is_file():
-        return {}
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):  # a log cut short still has its start
-            records.append(json.loads(line))
-    curves = curves_of(record for record in records if isinstance(record, dict))
-    return {name: points for name, points in curves.items() if name != "lr"}
-
-
-def draw_losses(losses: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Draw the loss curves as an SVG whose colours are the page's."""
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "biddable", "font.size": 11}):
-        figure = Figure(figsize=(8.4, 3.0), layout="constrained")
-        axes = figure.subplots()
-        train = losses.get("train", ())
-        if train:
-            axes.plot(*zip(*train, strict=True), color=_TRAIN, linewidth=0.8, alpha=0.4)
-            axes.plot(*zip(*smooth(train), strict=True), color=_TRAIN, label="training")
-        if losses.get("held_out"):
-            points = list(zip(*losses["held_out"], strict=True))
-            axes.plot(*points, color=_HELD, marker="o", markersize=5, label="held out")
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("step", color=_INK)
-        axes.set_ylabel("nats per answer token", color=_INK)
-        axes.tick_params(colors=_INK, length=0)
-        axes.grid(axis="y", color=_FAINT, linewidth=0.8)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        axes.legend(frameon=False, labelcolor=_INK)
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for colour, name in _COLOURS.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", _HEIGHT.sub("", svg, count=1))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, or leave what was there.
-
-    Raises:
-        EvaluationError: the disk refuses, as when it is full.
-    """
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be written: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _has_ring(comparison: Mapping[str, Any], ring: str) -> bool:
-    rings = {name for name, rate in comparison["instruct"]["by_ring"].items() if rate}
-    return ring in rings and len(rings) > 1
-
-
-def _categories(comparison: Mapping[str, Any]) -> list[dict[str, Any]]:
-    instruct, base = (comparison[side]["by_category"] for side in ("instruct", "base"))
-    found = [
-        {"name": name, "instruct": rate, "base": base[name]}
-        for name, rate in instruct.items()
-        if rate and base.get(name)
+def _lengths(rows: Sequence[Row], sides: Sequence[Told]) -> dict[str, Any]:
+    """Draw how many words the models' outputs have, all on one scale."""
+    shown = [(n, s) for n, s in enumerate(sides) if not s.key.startswith("base_")]
+    lengths = [
+        [len(words_of(told[s.key]["output"])) for told in map(told_by_side, rows) if s.key in told]
+        for _, s in shown
     ]
-    return sorted(found, key=lambda entry: (-entry["instruct"]["rate"], entry["name"]))
+    if not any(map(any, lengths)):
+        return {"lengths": [], "length_ticks": []}
+    edges = bin_edges(lengths)
+    most = max(max(count_bins(own, edges)) / len(own) for own in lengths if own)
+    found = [
+        {
+            "label": side.label,
+            "form": side.form,
+            "median": sorted(own)[len(own) // 2] if own else "-",
+            "svg": draw_histogram(side.label, own, side=n, edges=edges, most=most),
+        }
+        for (n, side), own in zip(shown, lengths, strict=True)
+    ]
+    ticks = [str(round(edges[-1] * n / 4)) for n in range(4)]
+    return {"lengths": found, "length_ticks": [*ticks, f"{edges[-1]} words"]}
 
 
-def _by_side(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what each side made of an item; further models stand apart in a row, by any name."""
-    own = {key: row[key] for key, _ in SIDES if key in row}
-    return {**own, **row.get("extra_models", {})}
+def _tokens(comparison: Comparison) -> dict[str, Any]:
+    """Draw the loss of each kind of token before and after, and list the tokens that moved most."""
+    block = comparison.get("forgetting") or {}
+    kinds = block.get("by_class") or {}
+    if not kinds:
+        return {"classes": [], "class_ticks": [], "moved": []}
+    losses = [facts[f"{side}_nll"] for facts in kinds.values() for side in ("base", "instruct")]
+    most = round_up(max(losses))
+    found = []
+    for name, facts in sorted(kinds.items(), key=lambda kind: -kind[1]["share_of_kl"]):
+        values = [("base", facts["base_nll"]), ("instruct", facts["instruct_nll"])]
+        marks = [Mark(n, f"{s} {nll:.3f} nats", nll / most) for n, (s, nll) in enumerate(values)]
+        share = {"share": facts["share_of_kl"], "num_tokens": facts["num_tokens"]}
+        found.append({"name": name, "svg": draw_marks(name, marks), **share})
+    moved = block.get("moved") or {}
+    tops = [
+        row for way in ("less_likely", "more_likely") for row in moved.get(way, [])[:_NUM_MOVED]
+    ]
+    ticks = [f"{most * n / 4:.2g}" for n in range(5)]
+    return {"classes": found, "class_ticks": [*ticks[:4], f"{ticks[4]} nats"], "moved": tops}
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: row[key] for key in ("id", "category", "ring", "instruction", "reference")}
-    return kept | {
-        "change": row["change"],
-        "sides": {key: _told(told) for key, told in _by_side(row).items()},
-    }
+def _loss_curves(comparison: Comparison) -> list[tuple[str, str]]:
+    losses = (comparison.get("training") or {}).get("losses") or {}
+    if not losses:
+        return []
+    return [("wide", draw_losses(losses)), ("slim", draw_losses(losses, width=4.4))]
 
 
-def _told(told: Mapping[str, Any]) -> dict[str, Any]:
-    output, answer = told["output"].strip(), told["answer"]
-    is_clean = told["following"] or (told["following"] is None and not told["mimicry"])
-    return {
-        "answer": answer,
-        "rest": output[len(answer) :] if output.startswith(answer) else output,
-        "ok": told["following"],
-        "why": "" if is_clean else why_not(told),
-        "refusal": told["refusal"],
-    }
+def _counts_by_place(rows: Sequence[Row], sides: Sequence[Told]) -> dict[str, dict[str, int]]:
+    """Count behaviours under the places that the page's items and its list of sides use."""
+    counts = behaviour_counts(rows, sides)
+    return {"": counts[""]} | {str(n): counts[side.key] for n, side in enumerate(sides)}
+
+
+def _preferences(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read what a judge or people said; None unless it is about these very answers."""
+    found = _read_json(folder / name)
+    if not found or found.get("samples_sha256") != hash_file(folder / SAMPLES):
+        return None
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path}: cannot be read as JSON ({error}).") from error
+    return found if isinstance(found, dict) else None
 
 
 def _as_script(value: object) -> str:

@@ -13,20 +13,20 @@ from rich.table import Table
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.comparison import SCHEMA, answer_limit
-from biddable.evaluation.report import write_text
+from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.terminal import FIGURES, percent
-from biddable.manifest import write_json
+from biddable.manifest import write_json, write_text
 from biddable.models.loading import LoadedModel
 
 _OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
-def score(
+def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     model: str | LoadedModel | AnswerSource,
     *,
     suite: str | Path,
@@ -34,6 +34,7 @@ def score(
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    command: str | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def score(
         template: None for the model's own.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
+        command: what was typed; None for a call from Python.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
         on_event: told about each stage.
 
@@ -76,6 +78,9 @@ def score(
     result = _result(source, suite, form, outcomes)
     result["template"] = (template or source.template) if form == "template" else None
     result["decoding"] |= {"max_new_tokens": limit, "run_code": run_code}
+    result["measured"] = how_measured(
+        [outcome.sample for outcome in outcomes], {"model": identity_of(source)}, command=command
+    )
     if out is not None:
         _write(Path(out), result, outcomes)
     return result

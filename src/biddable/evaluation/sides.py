@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
 from biddable.evaluation.pairing import change_of, cluster_of
-from biddable.evaluation.report import read_losses, render_report, write_text
+from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
-from biddable.manifest import write_json
+from biddable.manifest import write_json, write_text
 
 OWN_SIDES = ("base", "base_templated", "base_fewshot", "instruct")
 MAX_MODELS = 6
@@ -28,12 +28,14 @@ class Side:
         prompt_form: how it was asked; None for ready responses.
         decoding: how its answers were generated.
         outcomes: one for each item.
+        identity: of the model, by ``identity_of``; None where that was not asked.
     """
 
     model: str
     prompt_form: PromptForm | None
     decoding: dict[str, Any]
     outcomes: list[Outcome]
+    identity: Mapping[str, Any] | None = None
 
 
 def check_names(also: Iterable[str]) -> None:
@@ -72,20 +74,21 @@ def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: 
 
 
 def write_comparison(
-    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path, run_folder: str = ""
+    result: dict[str, Any], sides: dict[str, Side], *, out: str | Path | None
 ) -> None:
-    """Write comparison.json, samples.jsonl and report.html into a folder.
+    """Write comparison.json, samples.jsonl and the reports of them into a folder.
 
     Args:
         result: of ``build_comparison``.
         sides: what it was built from.
-        out: the folder; made if it is not there.
-        run_folder: of the training, whose loss curve the report shows if there is a log.
+        out: the folder, made if it is not there; None writes nothing.
 
     Raises:
         EvaluationError: the folder cannot be written.
         CheckpointError: likewise.
     """
+    if out is None:
+        return
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,8 +96,8 @@ def write_comparison(
         raise EvaluationError(f"{folder}: cannot be made: {error.strerror}.") from error
     rows = sample_rows(sides)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    write_text(folder / "samples.jsonl", "".join(lines))
-    write_text(folder / "report.html", render_report(result, rows, losses=read_losses(run_folder)))
+    write_text(folder / SAMPLES, "".join(lines))
+    write_reports(folder, result, rows)
     write_json(folder / "comparison.json", result)  # last: who finds it finds the others
 
 

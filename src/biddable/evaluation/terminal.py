@@ -31,6 +31,7 @@ SIDES = (
     ("instruct", "instruct"),
 )
 _MAX_CHARS = 160
+_SIDES_IN_A_LINE = 4
 
 
 def summary_table(comparison: Mapping[str, Any]) -> Table:
@@ -42,18 +43,26 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
     sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
     sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
+    left = ""
+    if len(sides) > _SIDES_IN_A_LINE:
+        sides = [side for side in sides if not side[0].startswith("base,")]
+        left = " (the base with other prompts: report.html)"
+    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
     table = Table(
-        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items",
+        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
+        show_edge=False,  # four sides fit 80 columns, and what does not fit is cut off
         padding=(0, 1, 0, 0),
     )
-    table.add_column("%, and its 95 % interval", min_width=20)
+    width: dict[str, Any] = {"min_width": 20} if is_whole else {"width": 12}  # a whole word
+    table.add_column("%, and its 95 % interval", **width)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
-        table.add_column(label.replace(", ", ",\n"), justify="right", style=style, no_wrap=True)
+        heading = label.replace(", ", ",\n")
+        table.add_column(heading, justify="right", style=style, no_wrap=is_whole, overflow="fold")
     for figure, label in FIGURES:
         rates = [block.get(figure) for _, block in sides]
         if any(rates):

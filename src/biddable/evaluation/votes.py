@@ -45,6 +45,7 @@ def count_votes(folder: str | Path, files: Sequence[str | Path]) -> dict[str, An
         "suite": key["suite"],
         "sides": key["sides"],
         "models": key["models"],
+        "samples_sha256": key.get("samples_sha256"),
         "num_items": len(key["items"]),
         "num_identical": key["num_identical"],
         **tally(ballots, {name: facts["cluster"] for name, facts in key["items"].items()}),

@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from biddable.errors import EvaluationError
-from biddable.evaluation.answer_pairs import AnswerPair, TwoSides
-from biddable.manifest import hash_text, write_json, write_text
+from biddable.evaluation.answer_pairs import SAMPLES, AnswerPair, TwoSides
+from biddable.manifest import hash_file, hash_text, write_json, write_text
 
 PAGE, KEY = "vote.html", "vote-key.json"
 NUM_ITEMS = 50
@@ -60,6 +60,7 @@ def write_page(
         "models": sides.models,
         "seed": seed,
         "salt": salt,
+        "samples_sha256": hash_file(sides.folder / SAMPLES),
         "num_identical": len(drawn) - len(pairs),
         "items": items,
     }
