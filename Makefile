@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## base -> instruct -> comparison, in minutes on a CPU; ARGS="--method lora --seed 1"
 	$(BIN)/biddable demo $(ARGS)
 
-test: $(READY) ## the quick tests, offline; ARGS="-k masks"
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## the quick tests, offline, on two cores; ARGS="-k masks"
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-all: $(READY) ## the slow tests too, and the coverage gates
 	$(BIN)/python -m pytest -m "not network and not gpu" --cov --cov-report= --cov-fail-under=90 $(ARGS)

