@@ -14,14 +14,19 @@ from biddable.cli_options import (
     MaxNewTokens,
     NoCache,
     NoForgetting,
+    Quantize,
     Replace,
     RunCode,
+    Seeds,
     Suite,
+    Temperature,
     TemplateName,
+    TopP,
     console,
     print_json,
     require_models,
     result_folder,
+    sampling_of,
     say,
     stage_of,
 )
@@ -51,8 +56,10 @@ BaseForm = Annotated[
     Literal["bare", "template", "fewshot"],
     typer.Option("--prompt-form", help="How the base is asked for the headline."),
 ]
-
-
+QuantizeInstruct = Annotated[
+    Literal["int8"] | None,
+    typer.Option(help="The same for INSTRUCT alone; with one model twice, what it costs."),
+]
 Base = Annotated[
     str, typer.Argument(metavar="BASE", help="MODEL before training, or evaluate's folder.")
 ]
@@ -69,6 +76,11 @@ def compare(
     prompt_form: BaseForm = "bare",
     template: TemplateName = None,
     max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seeds: Seeds = None,
+    quantize: Quantize = None,
+    quantize_instruct: QuantizeInstruct = None,
     run_code: RunCode = False,
     forgetting_text: ForgettingText = None,
     no_forgetting: NoForgetting = False,
@@ -85,7 +97,10 @@ def compare(
     Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
     """
     further = _further(also or ())
+    sampling = sampling_of(temperature, top_p, seeds)
+    small = _small(quantize, quantize_instruct, ["base", "instruct", *further])
     is_set = suite or template or max_new_tokens or run_code or prompt_form != "bare"
+    is_set = is_set or sampling or any(small.values())
     is_done = _are_finished([base, instruct, *further.values()], is_set=bool(is_set))
     from biddable.evaluation import comparison, finished, gates, held_out, sides
     from biddable.evaluation.answer_cache import AnswerCache
@@ -107,6 +122,8 @@ def compare(
                 template=template,
                 max_new_tokens=max_new_tokens,
                 run_code=run_code,
+                sampling=sampling,
+                quantize=small,
                 forgetting_text=text,
                 cache=None if no_cache else AnswerCache(),
                 out=folder,
@@ -165,6 +182,13 @@ def _further(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _small(
+    all_of_them: Literal["int8"] | None, instruct: Literal["int8"] | None, names: Sequence[str]
+) -> dict[str, Literal["int8"] | None]:
+    """Say of each side how its weights are kept."""
+    return dict.fromkeys(names, all_of_them) | {"instruct": all_of_them or instruct}
+
+
 def _are_finished(places: Sequence[str], *, is_set: bool) -> bool:
     """Tell whether all are evaluations, for which nothing may be set, or else all are models."""
     done = [place for place in places if (Path(place) / "scores.json").is_file()]
@@ -179,7 +203,7 @@ def _are_finished(places: Sequence[str], *, is_set: bool) -> bool:
     elif is_set:
         raise typer.BadParameter(
             "they are finished, so how items are asked is settled; leave --suite, --prompt-form,"
-            " --template, --max-new-tokens and --run-code out.",
+            " --template, --max-new-tokens, --temperature, --quantize and --run-code out.",
             param_hint="BASE and INSTRUCT",
         )
     return bool(done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
@@ -20,6 +20,7 @@ from biddable.evaluation.pairing import (
     pairs_of,
 )
 from biddable.evaluation.runner import Event, evaluate
+from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import (
     OWN_SIDES,
@@ -37,6 +38,10 @@ Model = str | LoadedModel | AnswerSource
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
+_OF_DRAWS = (
+    "Each item was answered once for each seed; where single answers are shown, and in what tuning"
+    " cost, they are those of the first one."
+)
 SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on mimic, and elsewhere
 
 
@@ -50,6 +55,8 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    sampling: Sampling | None = None,
+    quantize: Mapping[str, Literal["int8"] | None] | None = None,
     forgetting_text: str | Path | None = BUILT_IN,
     cache: AnswerCache | None = None,
     out: str | Path | None = None,
@@ -66,6 +73,9 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         template: how all are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
+        sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
+        quantize: how a side's weights are kept, as ``load`` takes it; by name as in ``also``, or
+            ``base`` and ``instruct``. One model on both sides then shows what that costs.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
@@ -79,14 +89,19 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
             suite cannot be read; a model name leads nowhere.
     """
     check_names(also or {})
-    samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
+    samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code, sampling)
     models = {"base": base, "instruct": instruct, **(also or {})}
-    source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
-    decoding["template"] = template or tuned.template
+    small = quantize or {}
+    source, tuned = (
+        as_source(models.pop(name), quantize=small.get(name), cache=cache)
+        for name in ("base", "instruct")
+    )
+    told_apart = {key: limits[key] for key in ("max_new_tokens", "run_code")}
+    decoding = {**decoding_facts(sampling), **told_apart, "template": template or tuned.template}
     tell = on_event or (lambda event: None)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
-        asked = as_source(model, cache=cache)
+        asked = as_source(model, quantize=small.get(name) if name in models else None, cache=cache)
         form = None if asked.is_ready else form
         named = template_of_side(asked, asked if name in models else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
@@ -103,13 +118,12 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
 
 
 def _limits(
-    suite: str | Path, max_new_tokens: int | None, run_code: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give what `evaluate` is told of a suite, and how answers are decoded."""
+    suite: str | Path, max_new_tokens: int | None, run_code: bool, sampling: Sampling | None
+) -> dict[str, Any]:
+    """Give what `evaluate` is told of a suite."""
     longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
-    limits = {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
-    return limits, {**decoding, "run_code": run_code}
+    decoding = {"max_new_tokens": longest, "run_code": run_code, "sampling": sampling}
+    return {**decoding, "shots": shots}
 
 
 def answer_limit(suite: str | Path) -> int:
@@ -173,12 +187,13 @@ def build_comparison(
             )
         require_same_items(base.outcomes, side.outcomes, name)
     extras = {name: side for name, side in sides.items() if name not in OWN_SIDES}
+    items = items_of(outcome.sample for outcome in base.outcomes)
     return {
         "schema": SCHEMA,
         "base_model": base.model,
         "instruct_model": instruct.model,
         "suite": suite,
-        "n": len(base.outcomes),
+        "n": len(set(items) if items else base.outcomes),
         "headline_rings": list(HEADLINE_RINGS),
         "decoding": dict(base.decoding),
         "prompt_form": {"base": base.prompt_form, "instruct": instruct.prompt_form},
@@ -193,7 +208,7 @@ def build_comparison(
         "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
         "training": _training_of(manifest),
-        "notes": list(notes),
+        "notes": [*notes, *([_OF_DRAWS] if items else [])],
     }
 
 

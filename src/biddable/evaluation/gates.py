@@ -16,7 +16,7 @@ from typing import Any
 
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
-from biddable.evaluation.pairing import Pair, count_changes, describe_pairs
+from biddable.evaluation.pairing import Pair, add_up, count_changes, describe_pairs
 from biddable.evaluation.statistics import ALPHA
 from biddable.evaluation.suites import HEADLINE_RINGS
 
@@ -171,10 +171,10 @@ def pairs_with_baseline(
             )
     old_rows = [row for _, row in read_rows(Path(baseline).parent / "samples.jsonl")]
     try:
-        by_id = {row["id"]: row for row in old_rows}
-        if by_id.keys() != {row["id"] for row in rows}:
+        by_draw = {_draw_of(row): row for row in old_rows}
+        if by_draw.keys() != {_draw_of(row) for row in rows}:
             raise EvaluationError(f"{baseline}: its items are others; evaluate the same.")
-        return list(_pair_rows(rows, by_id, baseline))
+        return add_up(_pair_rows(rows, by_draw, baseline))
     except (KeyError, TypeError) as error:
         raise EvaluationError(
             f"{Path(baseline).parent / 'samples.jsonl'}: lacks {error}; compare again to write it."
@@ -199,18 +199,24 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
     return found
 
 
+def _draw_of(row: Mapping[str, Any]) -> tuple[str, int | None]:
+    return row["id"], row.get("seed")
+
+
 def _pair_rows(
-    rows: Sequence[Mapping[str, Any]], older: Mapping[str, Mapping[str, Any]], name: str | Path
+    rows: Sequence[Mapping[str, Any]],
+    older: Mapping[tuple[str, int | None], Mapping[str, Any]],
+    name: str | Path,
 ) -> Iterator[Pair]:
     for row in rows:
-        old = older[row["id"]]
+        old = older[_draw_of(row)]
         if any(old[key] != row[key] for key in ("instruction", "reference")):
             raise EvaluationError(f'{name}: item "{row["id"]}" asks something else there.')
         before, after = old["instruct"]["following"], row["instruct"]["following"]
         if before is None or after is None or row["ring"] not in HEADLINE_RINGS:
             continue
         cluster = row.get("cluster") or row["id"]
-        yield Pair(row["id"], row["category"], cluster, before, after)
+        yield Pair(row["id"], row["category"], cluster, int(before), int(after))
 
 
 def _comparable(result: Mapping[str, Any], key: str) -> object:

@@ -95,11 +95,12 @@ class GgufModel:
             )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        greedy = {**request, "temperature": 0.0, "seed": 0, "stream": False}
+        # by itself llama.cpp draws from the 40 likeliest tokens, and from none that is rare
+        whole = {"seed": 0, **request, "top_k": 0, "min_p": 0.0}
         is_chat = "messages" in request
         server = self._started()
         call = server.handle_chat_completions if is_chat else server.handle_completions
-        reply: dict[str, Any] = call(greedy)
+        reply: dict[str, Any] = call(whole)
         return reply
 
     def _started(self) -> Any:

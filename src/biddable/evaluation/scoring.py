@@ -16,6 +16,7 @@ from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.report import write_text
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate
+from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
@@ -26,7 +27,7 @@ from biddable.models.loading import LoadedModel
 _OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
-def score(
+def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     model: str | LoadedModel | AnswerSource,
     *,
     suite: str | Path,
@@ -34,6 +35,7 @@ def score(
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    sampling: Sampling | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def score(
         template: None for the model's own.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
+        sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
         on_event: told about each stage.
 
@@ -60,6 +63,10 @@ def score(
     samples = load_suite(suite)
     source = as_source(model)
     form = choose_form(source, prompt_form, template)
+    if sampling is not None and source.is_ready:
+        raise EvaluationError(
+            f"{source.name}: responses are ready, so none is drawn; leave --temperature out."
+        )
     if isinstance(source, ReadyResponses):
         source.refuse_strangers(samples)
     limit = None if source.is_ready else max_new_tokens or answer_limit(suite)
@@ -71,11 +78,14 @@ def score(
         max_new_tokens=limit or 0,
         run_code=run_code,
         shots=fewshot_examples(suite),
+        sampling=sampling,
         on_event=on_event,
     )
     result = _result(source, suite, form, outcomes)
     result["template"] = (template or source.template) if form == "template" else None
-    result["decoding"] |= {"max_new_tokens": limit, "run_code": run_code}
+    # of ready responses it is not known
+    drawn = {"method": None, "temperature": None} if source.is_ready else decoding_facts(sampling)
+    result["decoding"] = {**drawn, "max_new_tokens": limit, "run_code": run_code}
     if out is not None:
         _write(Path(out), result, outcomes)
     return result
@@ -84,17 +94,17 @@ def score(
 def _result(
     source: AnswerSource, suite: str | Path, form: PromptForm | None, outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
-    """Put together what scores.json says; of ready responses the decoding is not known."""
-    method, temperature = (None, None) if source.is_ready else ("greedy", 0.0)
+    """Put together what scores.json says."""
+    items = items_of(outcome.sample for outcome in outcomes)
     return {
         "schema": SCHEMA,
         "model": source.name,
         "suite": str(suite),
-        "n": len(outcomes),
+        "n": len(set(items) if items else outcomes),
         "missing": source.missing if isinstance(source, ReadyResponses) else [],
         "prompt_form": form,
         "template": None,
-        "decoding": {"method": method, "temperature": temperature},
+        "decoding": {},
         "scores": scores(outcomes),
     }
 

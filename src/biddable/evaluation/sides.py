@@ -13,6 +13,7 @@ from biddable.evaluation.asking import PromptForm
 from biddable.evaluation.pairing import change_of, cluster_of
 from biddable.evaluation.report import read_losses, render_report, write_text
 from biddable.evaluation.runner import Outcome
+from biddable.evaluation.sampling import first_draws
 from biddable.manifest import write_json
 
 OWN_SIDES = ("base", "base_templated", "base_fewshot", "instruct")
@@ -27,7 +28,7 @@ class Side:
         model: its name.
         prompt_form: how it was asked; None for ready responses.
         decoding: how its answers were generated.
-        outcomes: one for each item.
+        outcomes: one for each item, or for each draw of an item.
     """
 
     model: str
@@ -94,17 +95,19 @@ def write_comparison(
     rows = sample_rows(sides)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     write_text(folder / "samples.jsonl", "".join(lines))
-    write_text(folder / "report.html", render_report(result, rows, losses=read_losses(run_folder)))
+    page = render_report(result, first_draws(rows), losses=read_losses(run_folder))
+    write_text(folder / "report.html", page)
     write_json(folder / "comparison.json", result)  # last: who finds it finds the others
 
 
 def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
-    """Tell of each item what every side made of it, and why it was judged so."""
+    """Tell of each item, and each draw of it, what every side made of it, and why."""
     rows = []
     for n, outcome in enumerate(sides["base"].outcomes):
         sample = outcome.sample
         row = {
             "id": sample.id,
+            "seed": sample.seed,
             "category": sample.category,
             "ring": sample.ring,
             "kind": sample.kind,

@@ -58,7 +58,7 @@ def generate(
     batch_size: int = 64,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> list[Generation]:
     """Continue every prompt until a stop id or the length limit.
 
@@ -73,7 +73,8 @@ def generate(
         batch_size: prompts that are run together.
         temperature: 0 takes the likeliest token; else tokens are drawn.
         top_p: when drawing, the share of probability that is drawn from.
-        seed: the same seed draws the same answers.
+        seed: the same seed draws the same answers to the same prompts; or one for each prompt,
+            whose answer is then the same whatever stands beside it.
 
     Returns:
         One generation per prompt, in the order given.
@@ -85,7 +86,9 @@ def generate(
     _check_prompts(prompts, longest)
     sampling = None
     if temperature > 0:
-        draws = [torch.Generator().manual_seed(seed * 1_000_003 + n) for n in range(len(prompts))]
+        places = range(len(prompts))
+        seeds = [seed * 1_000_003 + n for n in places] if isinstance(seed, int) else seed
+        draws = [torch.Generator().manual_seed(seeds[n]) for n in places]
         sampling = _Sampling(temperature, top_p, draws)
 
     answers: list[Generation] = [Generation([], False)] * len(prompts)
