@@ -97,11 +97,11 @@ def compare(
     Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
     """
     further = _further(also or ())
-    sampling = sampling_of(temperature, top_p, seeds)
     small = _small(quantize, quantize_instruct, ["base", "instruct", *further])
-    is_set = suite or template or max_new_tokens or run_code or prompt_form != "bare"
-    is_set = is_set or sampling or any(small.values())
-    is_done = _are_finished([base, instruct, *further.values()], is_set=bool(is_set))
+    asked: dict[str, Any] = {"template": template, "max_new_tokens": max_new_tokens}
+    asked |= {"run_code": run_code, "sampling": sampling_of(temperature, top_p, seeds)}
+    is_set = any((suite, prompt_form != "bare", *asked.values(), *small.values()))
+    is_done = _are_finished([base, instruct, *further.values()], is_set=is_set)
     from biddable.evaluation import comparison, finished, gates, held_out, sides
     from biddable.evaluation.answer_cache import AnswerCache
 
@@ -119,10 +119,7 @@ def compare(
                 also=further,
                 base_form=prompt_form,
                 suite=suite or held_out.suite_of(instruct, folder),
-                template=template,
-                max_new_tokens=max_new_tokens,
-                run_code=run_code,
-                sampling=sampling,
+                **asked,
                 quantize=small,
                 forgetting_text=text,
                 cache=None if no_cache else AnswerCache(),
@@ -130,9 +127,10 @@ def compare(
                 on_event=lambda event: status.update(stage_of(event)),
             )
     _print(result, folder, show=show, as_json=as_json)
-    failed = gates.failed_conditions(result, conditions)
-    if baseline:
-        failed += gates.failed_baseline(result, folder / "samples.jsonl", baseline=baseline)
+    _exit_if(gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline))
+
+
+def _exit_if(failed: Sequence[str]) -> None:
     for line in failed:
         say(line)
     if failed:

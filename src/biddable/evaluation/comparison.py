@@ -6,7 +6,7 @@ brings; the headline sets the bare base against the instruct model with its temp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from biddable.evaluation.pairing import (
     pairs_of,
 )
 from biddable.evaluation.runner import Event, evaluate
+from biddable.evaluation.sample import Sample
 from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import (
@@ -35,6 +36,7 @@ from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
 from biddable.models.loading import LoadedModel
 
 Model = str | LoadedModel | AnswerSource
+Kind = Literal["int8"]  # how weights may be kept
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
@@ -56,7 +58,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     max_new_tokens: int | None = None,
     run_code: bool = False,
     sampling: Sampling | None = None,
-    quantize: Mapping[str, Literal["int8"] | None] | None = None,
+    quantize: Mapping[str, Kind | None] | None = None,
     forgetting_text: str | Path | None = BUILT_IN,
     cache: AnswerCache | None = None,
     out: str | Path | None = None,
@@ -74,8 +76,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
         sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
-        quantize: how a side's weights are kept, as ``load`` takes it; by name as in ``also``, or
-            ``base`` and ``instruct``. One model on both sides then shows what that costs.
+        quantize: how weights are kept, as ``load`` takes it, by the name of a side.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
         out: a folder for comparison.json, samples.jsonl and report.html; None writes nothing.
@@ -85,28 +86,19 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError, DataError, ConfigError: an item is malformed, or too long for a model; the
-            suite cannot be read; a model name leads nowhere.
+        EvaluationError, DataError, ConfigError: as ``load_suite``, ``evaluate``, ``open_source``.
     """
     check_names(also or {})
     samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code, sampling)
     models = {"base": base, "instruct": instruct, **(also or {})}
-    small = quantize or {}
-    source, tuned = (
-        as_source(models.pop(name), quantize=small.get(name), cache=cache)
-        for name in ("base", "instruct")
-    )
-    told_apart = {key: limits[key] for key in ("max_new_tokens", "run_code")}
-    decoding = {**decoding_facts(sampling), **told_apart, "template": template or tuned.template}
-    tell = on_event or (lambda event: None)
+    kinds, tell = dict(quantize or {}), on_event or (lambda event: None)
+    source, tuned = _open_both(models, kinds, cache)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
-        asked = as_source(model, quantize=small.get(name) if name in models else None, cache=cache)
-        form = None if asked.is_ready else form
+        asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
         named = template_of_side(asked, asked if name in models else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
-        outcomes = evaluate(asked, samples, prompt_form=form, **told)
-        return Side(asked.name, form, decoding, outcomes)
+        return _side(asked, samples, form, _decoding(limits, template or tuned.template), told)
 
     sides, notes = _ask_all(ask, source, tuned, models, base_form)
     result = build_comparison(sides, suite=str(suite), manifest=tuned.manifest, notes=notes)
@@ -117,6 +109,28 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     return result
 
 
+def _side(
+    asked: AnswerSource,
+    samples: Sequence[Sample],
+    form: PromptForm | None,
+    decoding: dict[str, Any],
+    told: dict[str, Any],
+) -> Side:
+    form = None if asked.is_ready else form
+    return Side(asked.name, form, decoding, evaluate(asked, samples, prompt_form=form, **told))
+
+
+def _open_both(
+    models: dict[str, Model], kinds: dict[str, Kind | None], cache: AnswerCache | None
+) -> tuple[AnswerSource, AnswerSource]:
+    """Open base and instruct model, and take them out of what is still to be opened."""
+    base, instruct = (
+        as_source(models.pop(name), quantize=kinds.pop(name, None), cache=cache)
+        for name in ("base", "instruct")
+    )
+    return base, instruct
+
+
 def _limits(
     suite: str | Path, max_new_tokens: int | None, run_code: bool, sampling: Sampling | None
 ) -> dict[str, Any]:
@@ -124,6 +138,12 @@ def _limits(
     longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
     decoding = {"max_new_tokens": longest, "run_code": run_code, "sampling": sampling}
     return {**decoding, "shots": shots}
+
+
+def _decoding(limits: Mapping[str, Any], template: str | None) -> dict[str, Any]:
+    drawn = decoding_facts(limits["sampling"])
+    facts = {key: limits[key] for key in ("max_new_tokens", "run_code")}
+    return {**drawn, **facts, "template": template}
 
 
 def answer_limit(suite: str | Path) -> int:

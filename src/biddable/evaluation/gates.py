@@ -86,6 +86,18 @@ def read_all(texts: Sequence[str], *, baseline: str | None) -> list[Condition]:
     return [read_condition(text) for text in texts]
 
 
+def failed(
+    result: Mapping[str, Any],
+    conditions: Sequence[Condition],
+    samples: str | Path,
+    *,
+    baseline: str | Path | None,
+) -> list[str]:
+    """Tell all that a comparison fails by; see ``failed_conditions`` and ``failed_baseline``."""
+    found = failed_conditions(result, conditions)
+    return found + (failed_baseline(result, samples, baseline=baseline) if baseline else [])
+
+
 def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]) -> list[str]:
     """Tell which conditions hold, so that the comparison fails.
 
@@ -99,7 +111,7 @@ def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]
     Raises:
         EvaluationError: a path leads nowhere, or to no number; all such are named.
     """
-    problems, failed = [], []
+    problems, held = [], []
     for condition in conditions:
         try:
             value = _number_at(result, condition.path)
@@ -107,10 +119,10 @@ def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]
             problems.append(f'--fail-if "{condition.text}": {error}')
             continue
         if _OPERATORS[condition.operator](value, condition.limit):
-            failed.append(f'failed, as asked by --fail-if "{condition.text}": it is {value:g}.')
+            held.append(f'failed, as asked by --fail-if "{condition.text}": it is {value:g}.')
     if problems:
         raise EvaluationError(join_problems(problems))
-    return failed
+    return held
 
 
 def failed_baseline(
@@ -138,17 +150,17 @@ def failed_baseline(
             f"{baseline}: no item of it has a check, so nothing tells a loss; "
             "leave --baseline out, or name a suite with checks."
         )
-    failed = []
+    lost = []
     if counts["broken"] > counts["fixed"] and block["p"] <= ALPHA:
         told = f"{counts['broken']} items lost and {counts['fixed']} gained"
-        failed.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
+        lost.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
     for name, found in block["holm"].items():
         if found["broken"] > found["fixed"] and found["is_significant"]:
             told = f"{found['broken']} items lost and {found['fixed']} gained"
-            failed.append(
+            lost.append(
                 f"failed against {baseline} in {name}: {told} (Holm p = {found['p_holm']:.2g})."
             )
-    return failed
+    return lost
 
 
 def pairs_with_baseline(

@@ -79,8 +79,7 @@ def evaluate(  # noqa: PLR0913  (what is asked, and how, is one decision)
         on_event: told ``{"stage", "prompt_form", "num_samples"}`` before each stage.
 
     Returns:
-        An outcome each, in order, those of an item's seeds side by side; none for an item that a
-        file of responses lacks.
+        An outcome each, in order, an item's seeds side by side; none where responses lack an item.
 
     Raises:
         EvaluationError: a check is malformed, or prompts are too long for the model; all are named.

@@ -62,11 +62,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     """
     samples = load_suite(suite)
     source = as_source(model)
-    form = choose_form(source, prompt_form, template)
-    if sampling is not None and source.is_ready:
-        raise EvaluationError(
-            f"{source.name}: responses are ready, so none is drawn; leave --temperature out."
-        )
+    form = choose_form(source, prompt_form, template, sampling=sampling)
     if isinstance(source, ReadyResponses):
         source.refuse_strangers(samples)
     limit = None if source.is_ready else max_new_tokens or answer_limit(suite)
@@ -110,7 +106,11 @@ def _result(
 
 
 def choose_form(
-    source: AnswerSource, prompt_form: PromptForm | None, template: str | None
+    source: AnswerSource,
+    prompt_form: PromptForm | None,
+    template: str | None,
+    *,
+    sampling: Sampling | None = None,
 ) -> PromptForm | None:
     """Settle how items are asked, by what is known and never by a guess.
 
@@ -118,6 +118,7 @@ def choose_form(
         source: what is asked; its run's manifest may say how it was taught.
         prompt_form: what the user chose.
         template: likewise; it implies the form.
+        sampling: likewise; ready responses are not drawn.
 
     Returns:
         The form; None for ready responses.
@@ -126,7 +127,8 @@ def choose_form(
         EvaluationError: nothing says, or two things that exclude each other do.
     """
     if source.is_ready:
-        for option, value in (("--prompt-form", prompt_form), ("--template", template)):
+        asked = {"--prompt-form": prompt_form, "--template": template, "--temperature": sampling}
+        for option, value in asked.items():
             if value is not None:
                 raise EvaluationError(
                     f"{source.name}: responses are ready, so nothing is asked; leave {option} out."

@@ -183,8 +183,8 @@ def smallest_flip(differences: Iterable[int]) -> int | None:
         (10, None, 12)
     """
     chances = _chances_of_flips(differences)
-    most = int(np.searchsorted(2.0 * chances.cumsum(), ALPHA, side="right")) - 1
-    return None if most < 0 else len(chances) - 1 - 2 * most
+    (flipped,) = np.nonzero((2.0 * chances.cumsum() <= ALPHA) & (chances > 0))
+    return len(chances) - 1 - 2 * int(flipped[-1]) if len(flipped) else None
 
 
 def detectable_mean(differences: Sequence[float]) -> float | None:
