@@ -95,7 +95,13 @@ def pairs_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> list[Pair]:
         if is_headline(a.sample) and a.following is not None and b.following is not None
     ]
     pairs = [
-        Pair(a.sample.id, a.sample.category, cluster_of(a), int(a.following), int(b.following))
+        Pair(
+            a.sample.id,
+            a.sample.category,
+            cluster_of(a),
+            before=int(a.following is True),
+            after=int(b.following is True),
+        )
         for a, b in chosen
     ]
     return pairs if items_of(a.sample for a, _ in chosen) is None else add_up(pairs)
