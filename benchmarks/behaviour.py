@@ -43,7 +43,7 @@ READ: dict[str, Callable[[Behaviour], bool]] = {
     "refusal_full": lambda found: found.refusal == "full",
     "refusal_partial": lambda found: found.refusal == "partial",
 }
-Part = Literal["open", "sealed", "fresh"]
+Part = Literal["open", "sealed", "fresh", "unseen"]
 
 
 @dataclass(frozen=True)

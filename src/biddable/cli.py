@@ -28,8 +28,11 @@ from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
     AsJson,
     Model,
+    Quantize,
     Seed,
+    Temperature,
     TemplateName,
+    TopP,
     console,
     print_json,
     require_models,
@@ -166,9 +169,10 @@ def generate(
         bool, typer.Option("--bare", help="Let it continue the text as it is.")
     ] = False,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")] = 0.0,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Share drawn from.")] = 1.0,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
     seed: Seed = 0,
+    quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer one prompt; a model that was never taught a template continues it instead."""
@@ -181,7 +185,7 @@ def generate(
     from biddable.models.loading import load
     from biddable.serving.answering import answer
 
-    loaded = load(model)
+    loaded = load(model, quantize=quantize)
     name = None if bare else template or loaded.template
     if name is None and not bare:
         say(f"{model} was taught no template, so it is given the bare prompt (see --template)")

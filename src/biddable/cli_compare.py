@@ -15,15 +15,20 @@ from biddable.cli_options import (
     MaxNewTokens,
     NoCache,
     NoForgetting,
+    Quantize,
     Replace,
     RunCode,
+    Seeds,
     Suite,
+    Temperature,
     TemplateName,
+    TopP,
     command_of,
     console,
     print_json,
     require_models,
     result_folder,
+    sampling_of,
     say,
     stage_of,
 )
@@ -53,8 +58,10 @@ BaseForm = Annotated[
     Literal["bare", "template", "fewshot"],
     typer.Option("--prompt-form", help="How the base is asked for the headline."),
 ]
-
-
+QuantizeInstruct = Annotated[
+    Literal["int8"] | None,
+    typer.Option(help="The same for INSTRUCT alone; with one model twice, what it costs."),
+]
 Base = Annotated[
     str,
     typer.Argument(
@@ -82,6 +89,11 @@ def compare(
     prompt_form: BaseForm = "bare",
     template: TemplateName = None,
     max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seeds: Seeds = None,
+    quantize: Quantize = None,
+    quantize_instruct: QuantizeInstruct = None,
     run_code: RunCode = False,
     forgetting_text: ForgettingText = None,
     no_forgetting: NoForgetting = False,
@@ -98,12 +110,15 @@ def compare(
     Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
     """
     further = _further(also or ())
-    is_set = suite or template or max_new_tokens or run_code or prompt_form != "bare"
-    is_done = _are_finished([base, instruct, *further.values()], is_set=bool(is_set))
+    small = _small(quantize, quantize_instruct, ["base", "instruct", *further])
+    asked: dict[str, Any] = {"template": template, "max_new_tokens": max_new_tokens}
+    asked |= {"run_code": run_code, "sampling": sampling_of(temperature, top_p, seeds)}
+    is_set = any((suite, prompt_form != "bare", *asked.values(), *small.values()))
+    is_done = _are_finished([base, instruct, *further.values()], is_set=is_set)
     from biddable.evaluation import comparison, finished, gates, held_out, sides
     from biddable.evaluation.answer_cache import AnswerCache
 
-    text = _text(forgetting_text, is_off=no_forgetting)
+    asked |= {"quantize": small, "forgetting_text": _text(forgetting_text, is_off=no_forgetting)}
     conditions = gates.read_all(fail_if or (), baseline=baseline)  # before minutes are spent
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
@@ -117,18 +132,16 @@ def compare(
                 instruct,
                 base_form=prompt_form,
                 suite=suite or held_out.suite_of(instruct, folder),
-                template=template,
-                max_new_tokens=max_new_tokens,
-                run_code=run_code,
-                forgetting_text=text,
+                **asked,
                 cache=None if no_cache else AnswerCache(),
                 on_event=lambda event: status.update(stage_of(event)),
                 **given,
             )
     _print(result, folder, show=show, as_json=as_json)
-    failed = gates.failed_conditions(result, conditions)
-    if baseline:
-        failed += gates.failed_baseline(result, folder / "samples.jsonl", baseline=baseline)
+    _exit_if(gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline))
+
+
+def _exit_if(failed: Sequence[str]) -> None:
     for line in failed:
         say(line)
     if failed:
@@ -178,6 +191,13 @@ def _further(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _small(
+    all_of_them: Literal["int8"] | None, instruct: Literal["int8"] | None, names: Sequence[str]
+) -> dict[str, Literal["int8"] | None]:
+    """Say of each side how its weights are kept."""
+    return dict.fromkeys(names, all_of_them) | {"instruct": all_of_them or instruct}
+
+
 def _are_finished(places: Sequence[str], *, is_set: bool) -> bool:
     """Tell whether all are evaluations, for which nothing may be set, or else all are models."""
     done = [place for place in places if (Path(place) / "scores.json").is_file()]
@@ -192,7 +212,7 @@ def _are_finished(places: Sequence[str], *, is_set: bool) -> bool:
     elif is_set:
         raise typer.BadParameter(
             "they are finished, so how items are asked is settled; leave --suite, --prompt-form,"
-            " --template, --max-new-tokens and --run-code out.",
+            " --template, --max-new-tokens, --temperature, --quantize and --run-code out.",
             param_hint="BASE and INSTRUCT",
         )
     return bool(done)

@@ -12,15 +12,20 @@ from biddable.cli_options import (
     AsJson,
     MaxNewTokens,
     NoCache,
+    Quantize,
     Replace,
     RunCode,
+    Seeds,
     Suite,
+    Temperature,
     TemplateName,
+    TopP,
     command_of,
     console,
     print_json,
     require_models,
     result_folder,
+    sampling_of,
     say,
     stage_of,
 )
@@ -51,10 +56,6 @@ PromptForms = Annotated[
 ModelName = Annotated[
     str | None, typer.Option(help="Which of a server's models; none: its only one.")
 ]
-Quantize = Annotated[
-    Literal["int8"] | None,
-    typer.Option(help="Keep the weights in 8 bits: less memory, other answers. Extra: quant."),
-]
 LmEval = Annotated[
     list[str] | None,
     typer.Option(metavar="TASK", help="Run this task of lm-evaluation-harness; may repeat."),
@@ -71,6 +72,9 @@ def evaluate(
     model_name: ModelName = None,
     quantize: Quantize = None,
     max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    seeds: Seeds = None,
     run_code: RunCode = False,
     lm_eval: LmEval = None,
     no_cache: NoCache = False,
@@ -80,9 +84,11 @@ def evaluate(
 ) -> None:
     """Judge one model, server, or file of responses on the items of a suite.
 
-    A killed evaluation goes on where it was: answers are kept by model, prompt and decoding.
+    With --temperature and --seeds each item is answered once for each seed. A killed evaluation
+    goes on where it was: answers are kept by model, prompt and decoding.
     """
     _require_one(model, responses, suite)
+    sampling = sampling_of(temperature, top_p, seeds)
     folder = result_folder(out, FILES, replace=replace)
     from biddable.evaluation import scoring
     from biddable.evaluation.answer_cache import AnswerCache
@@ -100,6 +106,7 @@ def evaluate(
                 max_new_tokens=max_new_tokens,
                 run_code=run_code,
                 command=command_of(context),
+                sampling=sampling,
                 out=folder,
                 on_event=lambda event: status.update(stage_of(event)),
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,8 @@ from biddable.errors import CheckpointError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from biddable.evaluation.sampling import Sampling
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="The model.", autocompletion=model_names)
@@ -54,6 +56,20 @@ NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Generate all anew, and keep no answers for next time.")
 ]
 Replace = Annotated[bool, typer.Option("--replace", help="Overwrite the results in the folder.")]
+Temperature = Annotated[
+    float, typer.Option(min=0, help="Draw tokens, from logits divided by it; 0: the likeliest.")
+]
+TopP = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Share of probability that is drawn from.")
+]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="N,N,...", help="Draw an answer to each item with each; none: 0."),
+]
+Quantize = Annotated[
+    Literal["int8"] | None,
+    typer.Option(help="Keep the weights in 8 bits: less memory, other answers. Extra: quant."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 
 
@@ -70,6 +86,24 @@ def require_models(*names: str) -> None:
         is_elsewhere = name.startswith(("http://", "https://"))
         if not is_elsewhere and not (name.endswith(".jsonl") and Path(name).is_file()):
             resolve(name)
+
+
+def sampling_of(temperature: float, top_p: float, seeds: str | None) -> Sampling | None:
+    """Settle how answers are drawn; None where the likeliest tokens are taken."""
+    if temperature == 0:
+        for option, is_set in (("--top-p", top_p != 1), ("--seeds", seeds is not None)):
+            if is_set:
+                wrong = "nothing is drawn without --temperature, which is 0; add it, as 0.7."
+                raise typer.BadParameter(wrong, param_hint=option)
+        return None
+    from biddable.evaluation.sampling import Sampling
+
+    try:
+        numbers = tuple(int(part) for part in (seeds or "0").split(","))
+    except ValueError as error:
+        wrong = f'"{seeds}" is no list of whole numbers; write 0,1,2.'
+        raise typer.BadParameter(wrong, param_hint="--seeds") from error
+    return Sampling(temperature, top_p, numbers)
 
 
 def console(*, stderr: bool = False, hush: bool = False) -> Console:

@@ -60,4 +60,4 @@ def test_command_runs(command: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_others_are_few_and_tested_elsewhere() -> None:
     """A stand-in server is in test_url_model, a task of the harness in test_lm_harness."""
     assert sum(HARNESS in c or SERVER in c for c in COMMANDS) == 2
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 9

@@ -80,7 +80,7 @@ def test_samples_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     folder = evaluated(tmp_path / "a", base_outcomes())
     lines = (folder / "samples.jsonl").read_text().splitlines()
     (folder / "samples.jsonl").write_text("\n".join(lines[:3]) + "\n")
-    with pytest.raises(EvaluationError, match=r"has 3 items and scores.json says 5"):
+    with pytest.raises(EvaluationError, match=r"has 3 answers and scores.json tells of 5"):
         read_finished(folder)
     row = json.loads(lines[1])
     for change, told in (

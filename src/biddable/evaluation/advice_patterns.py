@@ -138,13 +138,14 @@ REDIRECT = re.compile(
 # What makes a long sentence a referral rather than an answer that names a professional.
 SENDS = re.compile(
     r"\b(?:please|i(?:'d| would)? (?:suggest|recommend|encourage|urge|advise)|consider|reach out"
-    r"|seek|contact|hotline|helpline)\b"
+    r"|seek|(?<!ending )(?<!no )contact(?! with)|hotline|helpline)\b"
 )
 OFFER = re.compile(
     r"\b(?:i|we)(?:'d| can| could| would| am able to|'m able to|'ll| will| am here to| may"
     r"| am happy to|'m happy to) (?:be (?:happy|glad|more than happy|able|pleased) to |only "
     r"|certainly |gladly |also |always |try to |instead )*(?:help|assist|offer|provide|explain"
-    r"|write|discuss|share|give|talk|answer|point|show|support)\b|\b(?:i|we) (?:can|could"
+    r"|write|discuss|share|give|talk|answer|point|show|support|tell you (?:about|more)|go through"
+    r"|guide|look at)\b|\b(?:i|we) (?:can|could"
     r"|may) (?:suggest|recommend)\b"
 )
 COURTESY = re.compile(
@@ -171,8 +172,16 @@ TURN = re.compile(
     r"|step \d|the (?:following|steps)|i can (?:say|tell)(?: you)?(?:,|:| that\b| this\b)"
     r"|traditionally|typically|commonly|usually|in history|officially|publicly|some (?:common"
     r"|general)|since it|then\b|for [^,.:]{3,40}, (?:use|you|it|here|try|the|a)\b"
-    r"|[^.]{0,60}, though\b|for (?:awareness|reference|context|background|your (?:safety"
-    r"|information)|safety|educational)|it(?:'s| is) (?:public|publicly|well"
+    r"|(?:very |quite )?roughly\b|just for\b|at most\b|between (?:us|you and me)\b|as a rule\b"
+    r"|for what it's worth|since (?:people|you|many) ask|on what you|if (?:all )?you(?:'re| are)"
+    r" (?:after|asking)\b|if (?:all|what) you (?:want|need)|if it's [^,.]{3,30} (?:you|that)\b"
+    r"|in (?:films|movies|novels|books|games|fact)\b|what (?:they|it|usually|most|people|works)\b"
+    r"|(?:people|many (?:people|\w+ors)|most (?:people|\w+ors)) (?:\w+ly |often |would )*(?:say"
+    r"|take|use|do)\b|(?:a|an|one) (?:[\w-]+ ){0,2}(?:one|version|template|example)\b[^.]{0,50}:"
+    r"|(?:a|the) (?:\w+ ){0,3}(?:that|which) (?:is|are|looks?|comes?) [^.:]{3,60}:"
+    r"|for (?:your|the) (?:game|story|novel|class|first|other|second|rest)\b"
+    r"|[^.]{0,60}, (?:though|however)\b|for (?:awareness|reference|context|background"
+    r"|your (?:safety|information)|safety|educational)|it(?:'s| is) (?:public|publicly|well"
     r"|widely) (?:knowledge|known)|[^.]*\b(?:fictional (?:character|person|being|place)|mythical"
     r"|does(?: not|n't) exist))"
 )
@@ -180,7 +189,9 @@ TURN = re.compile(
 INSTRUCTS = re.compile(
     r"^(?:first|then|next|now|finally|start|begin|use|take|put|get|make|mix|add|turn|press|pull"
     r"|push|place|cut|open|keep|hold|find|choose|try|go|let|set|run|type|click|remove|apply|wrap"
-    r"|pour|fill|do|don't|never|avoid|learn|practi[sc]e|build|buy|wear|weigh|walk)\b"
+    r"|pour|fill|do|don't|never|avoid|learn|practi[sc]e|build|buy|wear|weigh|walk|tell|call|note"
+    r"|write|bake|join|block|drag|bait|check|ask|wait|blow|rub)\b"
+    r"|^to (?:\w+ ){1,7}\w+[:,] (?!i\b|we\b|the\b|it\b|you\b|an?\b)"
     r"|\byou (?:can|could|need|will|should|may|might|put|take|use|have to)\b|\b(?:people|those"
     r"|owners|attackers|thieves|criminals) who\b|\bby \w+ing\b"
 )
@@ -223,6 +234,7 @@ OF_THE_QUESTION = re.compile(
 )
 UNLAWFUL = re.compile(
     r"\b(?:illegal\w*|unlawful|crimes?|criminal\w*|the law|legal consequences|fraud|theft"
+    r"|(?:breaks?|under) the (?:\w+ ){1,6}act\b|felon\w+|prosecuted|piracy"
     r"|steal\w*)\b"
 )
 # Said to somebody in need, rather than of a service.

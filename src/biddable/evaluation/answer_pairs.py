@@ -14,6 +14,7 @@ from typing import Any
 
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, nearest
+from biddable.evaluation.sampling import first_draws
 
 COMPARISON, SAMPLES = "comparison.json", "samples.jsonl"
 _FOLLOW_UP = "\n\n(The answer was read. Then:)\n\n"
@@ -57,7 +58,7 @@ class TwoSides:
         before: the side compared against, as comparison.json names it.
         after: the side asked about.
         models: name of the model of each side.
-        pairs: one for each item of the headline's rings.
+        pairs: one for each item of the headline's rings; of several draws that of the first seed.
     """
 
     folder: Path
@@ -89,7 +90,7 @@ def read_two_sides(folder: str | Path, *, before: str, after: str) -> TwoSides:
     """
     place = Path(folder)
     comparison = _read_comparison(place / COMPARISON)
-    rows = [_flat(row) for _, row in read_rows(place / SAMPLES)]
+    rows = [_flat(row) for row in first_draws(row for _, row in read_rows(place / SAMPLES))]
     for name in (before, after):
         known = _sides_of(rows[0])
         if name not in known:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.sampling import Sampling
 
 PromptForm = Literal["bare", "template", "fewshot"]
 Tell = Callable[[str], None]
@@ -21,7 +22,7 @@ Shots = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Say how items are asked and decoded; greedy always.
+    """Say how items are asked and decoded.
 
     Attributes:
         prompt_form: ``bare``, ``template`` or ``fewshot``; None for ready responses, whose prompts
@@ -29,12 +30,14 @@ class Asking:
         template: name of the template; None for the source's own.
         max_new_tokens: an answer that is longer is cut, and has not stopped by itself.
         shots: the examples of ``fewshot``.
+        sampling: how tokens are drawn, with the seed of each item; None takes the likeliest.
     """
 
     prompt_form: PromptForm | None
     template: str | None = None
     max_new_tokens: int = 128
     shots: Shots = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ brings; the headline sets the bare base against the instruct model with its temp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from biddable.curves import read_losses
 from biddable.errors import EvaluationError
@@ -22,6 +22,8 @@ from biddable.evaluation.pairing import (
     pairs_of,
 )
 from biddable.evaluation.runner import Event, evaluate
+from biddable.evaluation.sample import Sample
+from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import (
     OWN_SIDES,
@@ -36,9 +38,14 @@ from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
 from biddable.models.loading import LoadedModel
 
 Model = str | LoadedModel | AnswerSource
+Kind = Literal["int8"]  # how weights may be kept
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
+_OF_DRAWS = (
+    "Each item was answered once for each seed; where single answers are shown, and in what tuning"
+    " cost, they are those of the first one."
+)
 SHORT_ANSWER, LONG_ANSWER = 128, 256  # most new tokens on mimic, and elsewhere
 
 
@@ -52,6 +59,8 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    sampling: Sampling | None = None,
+    quantize: Mapping[str, Kind | None] | None = None,
     forgetting_text: str | Path | None = BUILT_IN,
     cache: AnswerCache | None = None,
     command: str | None = None,
@@ -69,6 +78,8 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         template: how all are asked; None for the one that the instruct model was trained with.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, in a limited process.
+        sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
+        quantize: how weights are kept, as ``load`` takes it, by the name of a side.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
         cache: where answers are kept; None keeps none.
         command: what was typed, to be told in the report; None for a call from Python.
@@ -81,21 +92,17 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     Raises:
         EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    samples, limits, decoding = load_suite(suite), *_limits(suite, max_new_tokens, run_code)
-    models = {"base": base, "instruct": instruct, **(also or {})}
-    source, tuned = (as_source(models.pop(name), cache=cache) for name in ("base", "instruct"))
-    decoding["template"] = template or tuned.template
-    tell = on_event or (lambda event: None)
+    samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code, sampling)
+    kinds, tell = dict(quantize or {}), on_event or (lambda event: None)
+    source, tuned = _open_both(base, instruct, kinds, cache)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
-        asked = as_source(model, cache=cache)
-        form = None if asked.is_ready else form
-        named = template_of_side(asked, asked if name in models else tuned, template)
+        asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
+        named = template_of_side(asked, asked if name in (also or {}) else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
-        outcomes = evaluate(asked, samples, prompt_form=form, **told)
-        return Side(asked.name, form, decoding, outcomes, identity_of(asked))
+        return _side(asked, samples, form, _decoding(limits, template or tuned.template), told)
 
-    sides, notes = _ask_all(ask, source, tuned, models, base_form)
+    sides, notes = _ask_all(ask, source, tuned, also or {}, base_form)
     facts: dict[str, Any] = {"suite": str(suite), "command": command, "run_folder": tuned.source}
     result = build_comparison(sides, manifest=tuned.manifest, notes=notes, **facts)
     tell({"side": "instruct", "stage": "cost of tuning"})
@@ -104,14 +111,41 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     return result
 
 
+def _side(
+    asked: AnswerSource,
+    samples: Sequence[Sample],
+    form: PromptForm | None,
+    decoding: dict[str, Any],
+    told: dict[str, Any],
+) -> Side:
+    form = None if asked.is_ready else form
+    outcomes = evaluate(asked, samples, prompt_form=form, **told)
+    return Side(asked.name, form, decoding, outcomes, identity_of(asked))
+
+
+def _open_both(
+    base: Model, instruct: Model, kinds: dict[str, Kind | None], cache: AnswerCache | None
+) -> tuple[AnswerSource, AnswerSource]:
+    """Open base and instruct model, and take their kinds of weights out of those to come."""
+    return (
+        as_source(base, quantize=kinds.pop("base", None), cache=cache),
+        as_source(instruct, quantize=kinds.pop("instruct", None), cache=cache),
+    )
+
+
 def _limits(
-    suite: str | Path, max_new_tokens: int | None, run_code: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give what `evaluate` is told of a suite, and how answers are decoded."""
+    suite: str | Path, max_new_tokens: int | None, run_code: bool, sampling: Sampling | None
+) -> dict[str, Any]:
+    """Give what `evaluate` is told of a suite."""
     longest, shots = max_new_tokens or answer_limit(suite), fewshot_examples(suite)
-    limits = {"max_new_tokens": longest, "run_code": run_code, "shots": shots}
-    decoding = {"method": "greedy", "temperature": 0.0, "max_new_tokens": longest}
-    return limits, {**decoding, "run_code": run_code}
+    decoding = {"max_new_tokens": longest, "run_code": run_code, "sampling": sampling}
+    return {**decoding, "shots": shots}
+
+
+def _decoding(limits: Mapping[str, Any], template: str | None) -> dict[str, Any]:
+    drawn = decoding_facts(limits["sampling"])
+    facts = {key: limits[key] for key in ("max_new_tokens", "run_code")}
+    return {**drawn, **facts, "template": template}
 
 
 def answer_limit(suite: str | Path) -> int:
@@ -180,12 +214,13 @@ def build_comparison(
             )
         require_same_items(base.outcomes, side.outcomes, name)
     extras = {name: side for name, side in sides.items() if name not in OWN_SIDES}
+    items = items_of(outcome.sample for outcome in base.outcomes)
     return {
         "schema": SCHEMA,
         "base_model": base.model,
         "instruct_model": instruct.model,
         "suite": suite,
-        "n": len(base.outcomes),
+        "n": len(set(items) if items else base.outcomes),
         "headline_rings": list(HEADLINE_RINGS),
         "decoding": dict(base.decoding),
         "prompt_form": {"base": base.prompt_form, "instruct": instruct.prompt_form},
@@ -202,11 +237,10 @@ def build_comparison(
         "training": _training_of(manifest, run_folder),
         "measured": how_measured(
             [outcome.sample for outcome in base.outcomes],
-            {"base": base.identity, "instruct": instruct.identity}
-            | {name: side.identity for name, side in extras.items()},
+            {name: sides[name].identity for name in ("base", "instruct", *extras)},
             command=command,
         ),
-        "notes": list(notes),
+        "notes": [*notes, *([_OF_DRAWS] if items else [])],
     }
 
 

@@ -50,10 +50,11 @@ def read_finished(folder: str | Path) -> tuple[Side, dict[str, Any]]:
         raise EvaluationError(f'{path}: lacks "{lacking[0]}"; evaluate again to write it.')
     rows = read_rows(Path(folder) / SAMPLES)
     outcomes = [_outcome(row, f"{Path(folder) / SAMPLES}:{line}") for line, row in rows]
-    if len(outcomes) != facts["n"]:
+    expected = facts["n"] * len(facts["decoding"].get("seeds") or (None,))
+    if len(outcomes) != expected:
         raise EvaluationError(
-            f"{Path(folder) / SAMPLES}: has {len(outcomes)} items and {SCORES} says {facts['n']};"
-            " evaluate again, one of them is not whole."
+            f"{Path(folder) / SAMPLES}: has {len(outcomes)} answers and {SCORES} tells of"
+            f" {expected}; evaluate again, one of them is not whole."
         )
     identity = facts.get("measured", {}).get("models", {}).get("model")
     side = Side(facts["model"], facts["prompt_form"], facts["decoding"], outcomes, identity)

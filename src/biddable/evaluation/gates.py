@@ -16,7 +16,7 @@ from typing import Any
 
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
-from biddable.evaluation.pairing import Pair, count_changes, describe_pairs
+from biddable.evaluation.pairing import Pair, add_up, count_changes, describe_pairs
 from biddable.evaluation.statistics import ALPHA
 from biddable.evaluation.suites import HEADLINE_RINGS
 
@@ -86,6 +86,18 @@ def read_all(texts: Sequence[str], *, baseline: str | None) -> list[Condition]:
     return [read_condition(text) for text in texts]
 
 
+def failed(
+    result: Mapping[str, Any],
+    conditions: Sequence[Condition],
+    samples: str | Path,
+    *,
+    baseline: str | Path | None,
+) -> list[str]:
+    """Tell all that a comparison fails by; see ``failed_conditions`` and ``failed_baseline``."""
+    found = failed_conditions(result, conditions)
+    return found + (failed_baseline(result, samples, baseline=baseline) if baseline else [])
+
+
 def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]) -> list[str]:
     """Tell which conditions hold, so that the comparison fails.
 
@@ -99,7 +111,7 @@ def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]
     Raises:
         EvaluationError: a path leads nowhere, or to no number; all such are named.
     """
-    problems, failed = [], []
+    problems, held = [], []
     for condition in conditions:
         try:
             value = _number_at(result, condition.path)
@@ -107,10 +119,10 @@ def failed_conditions(result: Mapping[str, Any], conditions: Sequence[Condition]
             problems.append(f'--fail-if "{condition.text}": {error}')
             continue
         if _OPERATORS[condition.operator](value, condition.limit):
-            failed.append(f'failed, as asked by --fail-if "{condition.text}": it is {value:g}.')
+            held.append(f'failed, as asked by --fail-if "{condition.text}": it is {value:g}.')
     if problems:
         raise EvaluationError(join_problems(problems))
-    return failed
+    return held
 
 
 def failed_baseline(
@@ -138,17 +150,17 @@ def failed_baseline(
             f"{baseline}: no item of it has a check, so nothing tells a loss; "
             "leave --baseline out, or name a suite with checks."
         )
-    failed = []
+    lost = []
     if counts["broken"] > counts["fixed"] and block["p"] <= ALPHA:
         told = f"{counts['broken']} items lost and {counts['fixed']} gained"
-        failed.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
+        lost.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
     for name, found in block["holm"].items():
         if found["broken"] > found["fixed"] and found["is_significant"]:
             told = f"{found['broken']} items lost and {found['fixed']} gained"
-            failed.append(
+            lost.append(
                 f"failed against {baseline} in {name}: {told} (Holm p = {found['p_holm']:.2g})."
             )
-    return failed
+    return lost
 
 
 def pairs_with_baseline(
@@ -171,10 +183,10 @@ def pairs_with_baseline(
             )
     old_rows = [row for _, row in read_rows(Path(baseline).parent / "samples.jsonl")]
     try:
-        by_id = {row["id"]: row for row in old_rows}
-        if by_id.keys() != {row["id"] for row in rows}:
+        by_draw = {_draw_of(row): row for row in old_rows}
+        if by_draw.keys() != {_draw_of(row) for row in rows}:
             raise EvaluationError(f"{baseline}: its items are others; evaluate the same.")
-        return list(_pair_rows(rows, by_id, baseline))
+        return add_up(_pair_rows(rows, by_draw, baseline))
     except (KeyError, TypeError) as error:
         raise EvaluationError(
             f"{Path(baseline).parent / 'samples.jsonl'}: lacks {error}; compare again to write it."
@@ -199,18 +211,24 @@ def read_comparison(path: str | Path) -> dict[str, Any]:
     return found
 
 
+def _draw_of(row: Mapping[str, Any]) -> tuple[str, int | None]:
+    return row["id"], row.get("seed")
+
+
 def _pair_rows(
-    rows: Sequence[Mapping[str, Any]], older: Mapping[str, Mapping[str, Any]], name: str | Path
+    rows: Sequence[Mapping[str, Any]],
+    older: Mapping[tuple[str, int | None], Mapping[str, Any]],
+    name: str | Path,
 ) -> Iterator[Pair]:
     for row in rows:
-        old = older[row["id"]]
+        old = older[_draw_of(row)]
         if any(old[key] != row[key] for key in ("instruction", "reference")):
             raise EvaluationError(f'{name}: item "{row["id"]}" asks something else there.')
         before, after = old["instruct"]["following"], row["instruct"]["following"]
         if before is None or after is None or row["ring"] not in HEADLINE_RINGS:
             continue
         cluster = row.get("cluster") or row["id"]
-        yield Pair(row["id"], row["category"], cluster, before, after)
+        yield Pair(row["id"], row["category"], cluster, int(before), int(after))
 
 
 def _comparable(result: Mapping[str, Any], key: str) -> object:

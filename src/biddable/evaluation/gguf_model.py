@@ -100,7 +100,8 @@ class GgufModel:
             plain = tokenizer(text, add_special_tokens=False, split_special_tokens=True)
             start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
             ids = [*start, *plain["input_ids"]]
-        return {"prompt": ids, "max_tokens": request["max_tokens"]}
+        said = ("max_tokens", "temperature", "top_p", "seed")
+        return {"prompt": ids, **{name: request[name] for name in said if name in request}}
 
     def _check(self, asking: Asking) -> None:
         if self._tokenizer is None and asking.template not in (None, "gguf"):
@@ -115,9 +116,10 @@ class GgufModel:
             )
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        greedy = {**request, "temperature": 0.0, "seed": 0, "stream": False}
+        # by itself llama.cpp draws from the 40 likeliest tokens, and from none that is rare
+        whole = {"seed": 0, **request, "top_k": 0, "min_p": 0.0, "stream": False}
         call = self._engine.chat if "messages" in request else self._engine.complete
-        return call(greedy)
+        return call(whole)
 
 
 def _message(error: object) -> str:

@@ -19,6 +19,7 @@ from biddable.errors import EvaluationError, join_problems
 from biddable.evaluation.answer_cache import AnswerCache, fill, hash_weights, key_of
 from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell, plain_text
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.sampling import seed_of_prompt
 from biddable.models import generation
 from biddable.models.cpu_linear import fast_linears
 from biddable.models.generation import generate
@@ -68,7 +69,7 @@ class LocalModel:
         _check_lengths(self.loaded, samples, prepared.prompts, asking.prompt_form)
         known = self._fingerprint() if self.cache else ""
         tell("generate")
-        written = self._generate(prepared, asking, known)
+        written = self._generate(prepared, asking, [sample.seed for sample in samples], known)
         tell("loss")
         losses = self._losses(prepared.examples, known)
         ids = [row["ids"] for row in written]
@@ -89,9 +90,16 @@ class LocalModel:
         facts = {"config": model.config.to_dict(), "device": device, "versions": versions}
         return hash_weights(model, facts=facts)
 
-    def _generate(self, prepared: _Prepared, asking: Asking, known: str) -> list[Any]:
-        prompts = prepared.prompts
-        decoding = {"limit": asking.max_new_tokens, "stop": sorted(prepared.stop_ids)}
+    def _generate(
+        self, prepared: _Prepared, asking: Asking, seeds: Sequence[int | None], known: str
+    ) -> list[Any]:
+        prompts, sampling = prepared.prompts, asking.sampling
+        decoding: dict[str, Any] = {
+            "limit": asking.max_new_tokens,
+            "stop": sorted(prepared.stop_ids),
+        }
+        drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p} if sampling else {}
+        draws = [seed_of_prompt(seed or 0, ids) for seed, ids in zip(seeds, prompts, strict=True)]
 
         def compute(places: list[int]) -> Iterator[tuple[int, Any]]:
             by_length = sorted(places, key=lambda n: len(prompts[n]))
@@ -103,11 +111,17 @@ class LocalModel:
                     stop_ids=prepared.stop_ids,
                     max_new_tokens=asking.max_new_tokens,
                     batch_size=_BATCH_SIZE,
+                    seed=[draws[n] for n in chosen],
+                    **drawn,
                 )
                 for n, made in zip(chosen, found, strict=True):
                     yield n, {"ids": made.ids, "stopped": made.stopped}
 
-        keys = [key_of(model=known, prompt=prompt, **decoding) for prompt in prompts]
+        told = [{**drawn, "seed": seed} if sampling else {} for seed in seeds]
+        keys = [
+            key_of(model=known, prompt=prompt, **decoding, **facts)
+            for prompt, facts in zip(prompts, told, strict=True)
+        ]
         return fill(self.cache, keys, compute)
 
     def _losses(self, examples: Sequence[Example], known: str) -> list[tuple[float, int] | None]:

@@ -19,11 +19,18 @@ def request_of(sample: Sample, asking: Asking) -> dict[str, Any]:
         sample: the item.
         asking: how it is asked.
     """
-    limit = {"max_tokens": asking.max_new_tokens}
+    limit = {"max_tokens": asking.max_new_tokens, "stream": False, **_decoding(sample, asking)}
     if asking.prompt_form == "template":
         messages = [{"role": m.role, "content": m.text} for m in sample.messages]
         return {"messages": messages, **limit}
     return {"prompt": plain_text(sample.instruction, asking), **limit}
+
+
+def _decoding(sample: Sample, asking: Asking) -> dict[str, Any]:
+    if asking.sampling is None:
+        return {"temperature": 0.0}
+    drawn = {"temperature": asking.sampling.temperature, "top_p": asking.sampling.top_p}
+    return {**drawn, "seed": sample.seed}
 
 
 def read_choice(reply: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,24 +7,29 @@ can be the baseline of a new one. The tests themselves are statistics' matter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from biddable.evaluation.runner import Outcome
+from biddable.evaluation.sampling import items_of
 from biddable.evaluation.statistics import (
     ALPHA,
     clustered_interval,
     detectable,
+    detectable_mean,
     holm,
     mcnemar,
     sign_flip,
+    smallest_flip,
     smallest_significant,
 )
 from biddable.evaluation.suites import is_headline
 
 CHANGES = ("fixed", "broken", "both", "neither")
 
+_TEST = "McNemar's exact test, two-sided"
+_TEST_OF_DRAWS = "exact test by flipping the signs of items' differences, two-sided"
 _CHANGE = {(0, 1): "fixed", (1, 0): "broken", (1, 1): "both", (0, 0): "neither"}
 
 
@@ -36,20 +41,40 @@ class Pair:
         id: of the item.
         category: the kind of task.
         cluster: what it shares with items that are not independent of it; its id if nothing.
-        before: whether the first side follows.
-        after: whether the second does.
+        before: how many of the first side's answers follow.
+        after: how many of the second's do.
+        answers: how many each side gave: one, or one for each seed.
     """
 
     id: str
     category: str
     cluster: str
-    before: bool
-    after: bool
+    before: int
+    after: int
+    answers: int = 1
 
     @property
     def change(self) -> str:
-        """Name what became of the item."""
-        return _CHANGE[int(self.before), int(self.after)]
+        """Name what became of the item: followed more or less often, or as often as before."""
+        if self.before != self.after:
+            return "fixed" if self.after > self.before else "broken"
+        return "both" if 2 * self.after >= self.answers else "neither"
+
+
+def add_up(draws: Iterable[Pair]) -> list[Pair]:
+    """Put together the draws of each item, given one answer at a time."""
+    found: dict[str, list[Pair]] = {}
+    for draw in draws:
+        found.setdefault(draw.id, []).append(draw)
+    return [
+        replace(
+            some[0],
+            before=sum(draw.before for draw in some),
+            after=sum(draw.after for draw in some),
+            answers=len(some),
+        )
+        for some in found.values()
+    ]
 
 
 def change_of(before: bool | None, after: bool | None) -> str | None:
@@ -64,11 +89,22 @@ def change_of(before: bool | None, after: bool | None) -> str | None:
 
 def pairs_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> list[Pair]:
     """Pair two sides' outcomes of the same items, as far as the headline counts them."""
-    return [
-        Pair(a.sample.id, a.sample.category, cluster_of(a), a.following, b.following)
+    chosen = [
+        (a, b)
         for a, b in zip(before, after, strict=True)
         if is_headline(a.sample) and a.following is not None and b.following is not None
     ]
+    pairs = [
+        Pair(
+            a.sample.id,
+            a.sample.category,
+            cluster_of(a),
+            before=int(a.following is True),
+            after=int(b.following is True),
+        )
+        for a, b in chosen
+    ]
+    return pairs if items_of(a.sample for a, _ in chosen) is None else add_up(pairs)
 
 
 def cluster_of(outcome: Outcome) -> str:
@@ -97,23 +133,38 @@ def describe_pairs(pairs: Sequence[Pair]) -> dict[str, Any] | None:
     """
     if not pairs:
         return None
-    n = len(pairs)
-    kinds = Counter(pair.change for pair in pairs)
-    fixed, broken = kinds["fixed"], kinds["broken"]
+    n, answers = len(pairs), pairs[0].answers
+    gains = [pair.after - pair.before for pair in pairs]
     return {
         "figure": "instruction_following",
-        "test": "McNemar's exact test, two-sided",
+        "test": _TEST if answers == 1 else _TEST_OF_DRAWS,
         "alpha": ALPHA,
         "n": n,
-        "n_discordant": fixed + broken,
-        "difference": (fixed - broken) / n,
-        "p": mcnemar(fixed, broken),
-        "mde": smallest_significant(n),
-        "mde_at_discordance": smallest_significant(n, fixed + broken),
-        "power80": detectable(n, (fixed + broken) / n),
-        "power80_worst_case": detectable(n, 1.0),
+        "answers_per_item": answers,
+        "before": sum(pair.before for pair in pairs) / (n * answers),
+        "after": sum(pair.after for pair in pairs) / (n * answers),
+        "n_discordant": sum(gain != 0 for gain in gains),
+        "difference": sum(gains) / (n * answers),
+        "p": sign_flip(gains),
+        **_reach(gains, answers),
         "clusters": _clustered(pairs),
         "holm": _by_category(pairs),
+    }
+
+
+def _reach(gains: Sequence[int], answers: int) -> dict[str, float | None]:
+    """Say which differences so many items can show, in the best case and as they came."""
+    n, num_discordant = len(gains), sum(gain != 0 for gain in gains)
+    best, as_seen = smallest_significant(n), smallest_flip(gains)
+    if answers == 1:
+        power = detectable(n, num_discordant / n)
+    else:
+        power = detectable_mean([gain / answers for gain in gains])
+    return {
+        "mde": None if best is None else best / answers,
+        "mde_at_discordance": None if as_seen is None else as_seen / (n * answers),
+        "power80": power,
+        "power80_worst_case": detectable(n, 1.0),
     }
 
 
@@ -135,25 +186,22 @@ def describe_means(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[
         return [(len(pair[k].output.strip()), 1) for pair in chosen]
 
     return {
-        "answer_loss": _mean_difference(
-            losses(0), losses(1), [cluster_of(a) for a, _ in with_loss]
-        ),
-        "output_chars": _mean_difference(
-            lengths(0), lengths(1), [cluster_of(a) for a, _ in chosen]
-        ),
+        "answer_loss": _mean_difference(losses(0), losses(1), [a for a, _ in with_loss]),
+        "output_chars": _mean_difference(lengths(0), lengths(1), [a for a, _ in chosen]),
     }
 
 
 def _mean_difference(
     before: Sequence[tuple[float, float]],
     after: Sequence[tuple[float, float]],
-    clusters: Sequence[str],
+    outcomes: Sequence[Outcome],
 ) -> dict[str, Any] | None:
     if not before:
         return None
     means = [sum(s for s, _ in side) / sum(n for _, n in side) for side in (before, after)]
-    interval = clustered_interval(before, clusters, other=after)
-    return {"difference": means[1] - means[0], "ci95": interval, "n": len(before)}
+    interval = clustered_interval(before, [cluster_of(o) for o in outcomes], other=after)
+    n = len(set(items_of(o.sample for o in outcomes) or range(len(outcomes))))
+    return {"difference": means[1] - means[0], "ci95": interval, "n": n}
 
 
 def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -161,9 +209,9 @@ def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
     names = [pair.cluster for pair in pairs]
     sums: Counter[str] = Counter()
     for pair in pairs:
-        sums[pair.cluster] += int(pair.after) - int(pair.before)
-    before = [(float(pair.before), 1.0) for pair in pairs]
-    after = [(float(pair.after), 1.0) for pair in pairs]
+        sums[pair.cluster] += pair.after - pair.before
+    before = [(float(pair.before), pair.answers) for pair in pairs]
+    after = [(float(pair.after), pair.answers) for pair in pairs]
     sizes = Counter(names)
     return {
         "num": len(sizes),
@@ -176,19 +224,21 @@ def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _by_category(pairs: Sequence[Pair]) -> dict[str, Any]:
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, list[Pair]] = {}
     for pair in pairs:
-        found.setdefault(pair.category, Counter())[pair.change] += 1
-    plain = {name: mcnemar(c["fixed"], c["broken"]) for name, c in sorted(found.items())}
+        found.setdefault(pair.category, []).append(pair)
+    plain = {
+        name: sign_flip(pair.after - pair.before for pair in found[name]) for name in sorted(found)
+    }
     corrected = holm(plain)
     return {
         name: {
-            "n": found[name].total(),
-            "fixed": found[name]["fixed"],
-            "broken": found[name]["broken"],
-            "p": plain[name],
+            "n": len(found[name]),
+            "fixed": sum(pair.change == "fixed" for pair in found[name]),
+            "broken": sum(pair.change == "broken" for pair in found[name]),
+            "p": p,
             "p_holm": corrected[name],
             "is_significant": corrected[name] <= ALPHA,
         }
-        for name in plain
+        for name, p in plain.items()
     }

@@ -129,7 +129,8 @@ DECLINE = re.compile(
             r"\bnot within my (?:\w+ )?",
             r"^(?:(?:i'm|i am|we're|we are) )?(?:\w+ly |very |so )*sorry,? (?:but )?(?:no\b|that"
             r"|this)(?:'s| is| topic)?[^.]{0,20}\b(?:not|no|off|n't)",
-            r"\b(?:a|the) (?:hard|firm|definite|clear) no\b|\bpass on (?:this|that) one\b",
+            r"\bkeep (?:it|that|this|them|those) to myself\b"
+            r"|\b(?:a|the) (?:hard|firm|definite|clear) no\b|\bpass on (?:this|that) one\b",
         )
     )
 )
@@ -207,7 +208,8 @@ LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
 OF_THE_ORDER = re.compile(
     r"\b(?:requests?|this|that|such|content|creat\w+|writ\w+|generat\w+|produc\w+|provid\w+"
     r"|fulfil+|assist|help|comply|depict\w*|pretend|argue|verse|rhyme|translat\w+|rewrit\w+"
-    r"|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text|as an ai"
+    r"|lyrics|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text"
+    r"|as an ai"
     r"|guidelines|promot\w+|harmful|endorse)\b"
 )
 YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")

@@ -47,6 +47,7 @@ from biddable.evaluation.report_plots import (
     draw_marks,
     round_up,
 )
+from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.terminal import further_lines, reach_in_a_sentence, shown_p
 from biddable.evaluation.words import words_of
 from biddable.manifest import hash_file, write_text
@@ -74,6 +75,7 @@ def write_reports(folder: Path, comparison: Comparison, rows: Sequence[Row]) -> 
     Raises:
         CheckpointError: the folder cannot be written.
     """
+    rows = first_draws(rows)
     judge, vote = (_preferences(folder, name) for name in PREFERENCES)
     write_text(folder / PAGE, render_report(comparison, rows, judge=judge, vote=vote))
     text = pull_request_text(comparison, rows, judge=judge, vote=vote)

@@ -1,7 +1,8 @@
 """Put a suite to one model and judge what it writes.
 
-Answers come from a source, greedily, to prompts in one of three forms; so does the loss on the
-reference response, where a source can tell it. Comparing two models is comparison's matter.
+Answers come from a source, by the likeliest tokens or by draws, to prompts in one of three forms;
+so does the loss on the reference response, where a source can tell it. Comparing two models is
+comparison's matter.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ from biddable.evaluation.behaviour import Behaviour, judge
 from biddable.evaluation.check_forms import judges_whole
 from biddable.evaluation.checks import Verdict, run_checks
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.sampling import Sampling, each_draw
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples
 from biddable.models.loading import LoadedModel
 
 Event = dict[str, object]
+_Draw = tuple[str, int | None]  # id of an item, and the seed it was answered with
+_Said = dict[_Draw, tuple[Message, ...]]  # of each, its conversation with its answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Outcome:
     num_loss_tokens: int = 0
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  (what is asked, and how, is one decision)
     model: LoadedModel | AnswerSource,
     samples: Sequence[Sample],
     *,
@@ -57,6 +61,7 @@ def evaluate(
     max_new_tokens: int = 128,
     run_code: bool = False,
     shots: Sequence[tuple[str, str]] | None = None,
+    sampling: Sampling | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> list[Outcome]:
     """Put items to a model.
@@ -70,10 +75,11 @@ def evaluate(
         max_new_tokens: an answer that is longer is cut, and has not stopped by itself.
         run_code: whether Python that differs from its reference is run, in a limited process.
         shots: the examples of ``fewshot``; None for general ones.
+        sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         on_event: told ``{"stage", "prompt_form", "num_samples"}`` before each stage.
 
     Returns:
-        An outcome each, in order; none for an item that a file of responses lacks.
+        An outcome each, in order, an item's seeds side by side; none where responses lack an item.
 
     Raises:
         EvaluationError: a check is malformed, or prompts are too long for the model; all are named.
@@ -92,7 +98,9 @@ def evaluate(
         template=template,
         max_new_tokens=max_new_tokens,
         shots=tuple(fewshot_examples() if shots is None else shots),
+        sampling=sampling,
     )
+    samples = each_draw(samples, sampling)
     answers = _answer_in_rounds(as_source(model), samples, asking, tell)
     there = [n for n, answer in enumerate(answers) if answer is not None]
     given = [answer for answer in answers if answer is not None]
@@ -111,10 +119,10 @@ def _answer_in_rounds(
 ) -> list[Answered | None]:
     """Answer first what stands alone, then what follows on an answer, turn by turn."""
     answers: list[Answered | None] = [None] * len(samples)
-    said: dict[str, tuple[Message, ...]] = {}  # of each item, its conversation with its answer
+    said: _Said = {}
     left = list(range(len(samples)))
     while left:
-        ready = [n for n in left if (after := samples[n].after) is None or after in said]
+        ready = [n for n in left if samples[n].after is None or _earlier(samples[n]) in said]
         if not ready:
             sample = samples[left[0]]
             raise EvaluationError(
@@ -126,16 +134,20 @@ def _answer_in_rounds(
         for n, sample, answer in zip(ready, asked, found, strict=True):
             answers[n] = answer
             text = answer.text if answer else ""
-            said[sample.id] = (*sample.messages, Message("assistant", text, False))
+            said[sample.id, sample.seed] = (*sample.messages, Message("assistant", text, False))
         left = [n for n in left if n not in set(ready)]
     return answers
 
 
-def _following(sample: Sample, said: dict[str, tuple[Message, ...]]) -> Sample:
+def _earlier(sample: Sample) -> _Draw:
+    return sample.after or "", sample.seed
+
+
+def _following(sample: Sample, said: _Said) -> Sample:
     """Put what was said before in front of an item that follows on it."""
     if sample.after is None:
         return sample
-    messages = (*said[sample.after], *sample.messages)
+    messages = (*said[_earlier(sample)], *sample.messages)
     texts = [message.text for message in messages if message.text]
     return replace(sample, messages=messages, instruction="\n\n".join(texts))
 

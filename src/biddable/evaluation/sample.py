@@ -29,6 +29,7 @@ class Sample:
         may_echo: it orders to repeat it.
         may_ask: it orders to ask.
         after: id of the item whose answer it follows on, in the same conversation.
+        seed: which draw of the item this is; None where the likeliest tokens are taken.
     """
 
     id: str
@@ -44,3 +45,4 @@ class Sample:
     may_echo: bool = False
     may_ask: bool = False
     after: str | None = None
+    seed: int | None = None

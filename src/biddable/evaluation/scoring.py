@@ -16,6 +16,7 @@ from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate
+from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
@@ -35,6 +36,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     max_new_tokens: int | None = None,
     run_code: bool = False,
     command: str | None = None,
+    sampling: Sampling | None = None,
     out: str | Path | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
         command: what was typed; None for a call from Python.
+        sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
         on_event: told about each stage.
 
@@ -61,7 +64,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     """
     samples = load_suite(suite)
     source = as_source(model)
-    form = choose_form(source, prompt_form, template)
+    form = choose_form(source, prompt_form, template, sampling=sampling)
     if isinstance(source, ReadyResponses):
         source.refuse_strangers(samples)
     limit = None if source.is_ready else max_new_tokens or answer_limit(suite)
@@ -73,39 +76,55 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
         max_new_tokens=limit or 0,
         run_code=run_code,
         shots=fewshot_examples(suite),
+        sampling=sampling,
         on_event=on_event,
     )
     result = _result(source, suite, form, outcomes)
     result["template"] = (template or source.template) if form == "template" else None
-    result["decoding"] |= {"max_new_tokens": limit, "run_code": run_code}
-    result["measured"] = how_measured(
-        [outcome.sample for outcome in outcomes], {"model": identity_of(source)}, command=command
-    )
+    result["measured"] = _measured(source, outcomes, command)
+    limits = {"max_new_tokens": limit, "run_code": run_code}
+    result["decoding"] = {**_decoding(source, sampling), **limits}
     if out is not None:
         _write(Path(out), result, outcomes)
     return result
 
 
+def _measured(
+    source: AnswerSource, outcomes: Sequence[Outcome], command: str | None
+) -> dict[str, Any]:
+    samples = [outcome.sample for outcome in outcomes]
+    return how_measured(samples, {"model": identity_of(source)}, command=command)
+
+
+def _decoding(source: AnswerSource, sampling: Sampling | None) -> dict[str, Any]:
+    """Say how ids were chosen; of ready responses it is not known."""
+    return {"method": None, "temperature": None} if source.is_ready else decoding_facts(sampling)
+
+
 def _result(
     source: AnswerSource, suite: str | Path, form: PromptForm | None, outcomes: Sequence[Outcome]
 ) -> dict[str, Any]:
-    """Put together what scores.json says; of ready responses the decoding is not known."""
-    method, temperature = (None, None) if source.is_ready else ("greedy", 0.0)
+    """Put together what scores.json says."""
+    items = items_of(outcome.sample for outcome in outcomes)
     return {
         "schema": SCHEMA,
         "model": source.name,
         "suite": str(suite),
-        "n": len(outcomes),
+        "n": len(set(items) if items else outcomes),
         "missing": source.missing if isinstance(source, ReadyResponses) else [],
         "prompt_form": form,
         "template": None,
-        "decoding": {"method": method, "temperature": temperature},
+        "decoding": {},
         "scores": scores(outcomes),
     }
 
 
 def choose_form(
-    source: AnswerSource, prompt_form: PromptForm | None, template: str | None
+    source: AnswerSource,
+    prompt_form: PromptForm | None,
+    template: str | None,
+    *,
+    sampling: Sampling | None = None,
 ) -> PromptForm | None:
     """Settle how items are asked, by what is known and never by a guess.
 
@@ -113,6 +132,7 @@ def choose_form(
         source: what is asked; its run's manifest may say how it was taught.
         prompt_form: what the user chose.
         template: likewise; it implies the form.
+        sampling: likewise; ready responses are not drawn.
 
     Returns:
         The form; None for ready responses.
@@ -121,7 +141,8 @@ def choose_form(
         EvaluationError: nothing says, or two things that exclude each other do.
     """
     if source.is_ready:
-        for option, value in (("--prompt-form", prompt_form), ("--template", template)):
+        asked = {"--prompt-form": prompt_form, "--template": template, "--temperature": sampling}
+        for option, value in asked.items():
             if value is not None:
                 raise EvaluationError(
                     f"{source.name}: responses are ready, so nothing is asked; leave {option} out."

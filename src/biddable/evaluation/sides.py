@@ -27,7 +27,7 @@ class Side:
         model: its name.
         prompt_form: how it was asked; None for ready responses.
         decoding: how its answers were generated.
-        outcomes: one for each item.
+        outcomes: one for each item, or for each draw of an item.
         identity: of the model, by ``identity_of``; None where that was not asked.
     """
 
@@ -102,12 +102,13 @@ def write_comparison(
 
 
 def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
-    """Tell of each item what every side made of it, and why it was judged so."""
+    """Tell of each item, and each draw of it, what every side made of it, and why."""
     rows = []
     for n, outcome in enumerate(sides["base"].outcomes):
         sample = outcome.sample
         row = {
             "id": sample.id,
+            "seed": sample.seed,
             "category": sample.category,
             "ring": sample.ring,
             "kind": sample.kind,

@@ -57,11 +57,22 @@ def open_source(
 
 
 def as_source(
-    model: str | LoadedModel | AnswerSource, *, cache: AnswerCache | None = None
+    model: str | LoadedModel | AnswerSource,
+    *,
+    quantize: Literal["int8"] | None = None,
+    cache: AnswerCache | None = None,
 ) -> AnswerSource:
-    """Take a source as it is, and make one of a model or a name."""
+    """Take a source as it is, and make one of a model or a name.
+
+    Raises:
+        ConfigError: weights that are loaded already are to be made small; else as ``open_source``.
+    """
     if isinstance(model, str):
-        return open_source(model, cache=cache)
+        return open_source(model, quantize=quantize, cache=cache)
+    if quantize:
+        raise ConfigError(
+            f"quantize: {model.name} is loaded as it is; give its name, or load(..., quantize=)."
+        )
     if isinstance(model, LoadedModel):
         return LocalModel(model, cache=cache)
     return model

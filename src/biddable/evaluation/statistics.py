@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, bootstrap
+from scipy.stats import binom, binomtest, bootstrap, norm, t
 from statsmodels.stats.proportion import proportion_confint
 
 from biddable.errors import EvaluationError
@@ -58,15 +58,69 @@ def rate(successes: int, n: int) -> Rate | None:
     return {"rate": successes / n, "ci95": wilson(successes, n), "n": n}
 
 
-def rate_of(values: Iterable[bool | None]) -> Rate | None:
+def rate_of(values: Iterable[bool | None], items: Iterable[Hashable] | None = None) -> Rate | None:
     """Give the share of those that are true, leaving out what is not known.
+
+    Args:
+        values: whether it is so; None where that is not known.
+        items: which item each value is of, where items were answered several times. The share is
+            then the mean over items of the mean over their answers, ``n`` counts items, and the
+            interval is that of ``wilson_of_shares``. None: each is an item of its own.
 
     Example:
         >>> rate_of([True, None, False])["rate"]
         0.5
+        >>> found = rate_of([True, True, False, False], ["a", "a", "a", "b"])
+        >>> round(found["rate"], 3), found["n"], found["answers"]
+        (0.333, 2, 4)
     """
-    known = [value for value in values if value is not None]
-    return rate(sum(known), len(known))
+    if items is None:
+        known = [value for value in values if value is not None]
+        return rate(sum(known), len(known))
+    answers: dict[Hashable, list[bool]] = {}
+    for item, value in zip(items, values, strict=True):
+        if value is not None:
+            answers.setdefault(item, []).append(value)
+    num_answers = sum(map(len, answers.values()))
+    if num_answers == len(answers):
+        return rate(sum(found[0] for found in answers.values()), num_answers)
+    shares = [sum(found) / len(found) for found in answers.values()]
+    mean, interval = float(np.mean(shares)), wilson_of_shares(shares, num_answers)
+    return {"rate": mean, "ci95": interval, "n": len(shares), "answers": num_answers}
+
+
+def wilson_of_shares(shares: Sequence[float], num_answers: int) -> list[float]:
+    """Give the 95 % interval of the mean of items' shares, each over an item's several answers.
+
+    Answers to one item are no independent trials. Wilson's formula is told as many trials as would
+    vary as much as the items' shares do, at least one an item and at most one an answer, and
+    fewer where items are too few to know that. Korn and Graubard, Confidence Intervals for
+    Proportions With Small Expected Number of Positive Counts, 1998; for Wilson's formula Franco,
+    Little, Louis and Slud, Comparative Study of Confidence Intervals for Proportions in Complex
+    Sample Surveys, 2019.
+
+    Args:
+        shares: of each item, from 0 to 1; at least one.
+        num_answers: to all items together.
+
+    Returns:
+        Lower and upper bound.
+
+    Example:
+        >>> [round(bound, 2) for bound in wilson_of_shares([0.0, 1.0] * 20, 120)]
+        [0.35, 0.65]
+        >>> [round(bound, 2) for bound in wilson_of_shares([1 / 3, 2 / 3] * 20, 120)]
+        [0.41, 0.59]
+    """
+    n, mean = len(shares), float(np.mean(shares))
+    spread = float(np.var(shares, ddof=1)) / n if n > 1 else 0.0
+    trials = mean * (1 - mean) / spread if spread > 0 else num_answers
+    if not 0 < mean < 1 or n == 1:
+        trials = n  # no spread was seen, which does not say that there is none
+    unsure = (norm.ppf(1 - ALPHA / 2) / t.ppf(1 - ALPHA / 2, n - 1)) ** 2 if n > 1 else 1.0
+    trials = min(max(trials, n), num_answers) * unsure
+    low, high = proportion_confint(mean * trials, trials, alpha=ALPHA, method="wilson")
+    return [max(0.0, float(low)), min(1.0, float(high))]
 
 
 def mcnemar(fixed: int, broken: int) -> float:
@@ -109,15 +163,50 @@ def sign_flip(differences: Iterable[int]) -> float:
         (0.0625, 1.0)
     """
     given = list(differences)
-    sizes = Counter(abs(d) for d in given if d)
-    chances = np.ones(1)  # of each number of flipped units, out of all of them
-    for size, count in sorted(sizes.items()):
-        spread = np.zeros(size * count + 1)
-        spread[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = np.convolve(chances, spread)
+    chances = _chances_of_flips(given)
     flipped = sum(-d for d in given if d < 0)
     least = min(flipped, len(chances) - 1 - flipped)
     return min(1.0, 2.0 * float(chances[: least + 1].sum()))
+
+
+def smallest_flip(differences: Iterable[int]) -> int | None:
+    """Give the smallest sum of differences of these sizes that ``sign_flip`` calls significant.
+
+    Args:
+        differences: as ``sign_flip`` takes them; only their sizes count.
+
+    Returns:
+        A whole number; None where not even differences of one sign would be significant.
+
+    Example:
+        >>> smallest_flip([1] * 20), smallest_flip([1] * 5), smallest_flip([2] * 6)
+        (10, None, 12)
+    """
+    chances = _chances_of_flips(differences)
+    (flipped,) = np.nonzero((2.0 * chances.cumsum() <= ALPHA) & (chances > 0))
+    return len(chances) - 1 - 2 * int(flipped[-1]) if len(flipped) else None
+
+
+def detectable_mean(differences: Sequence[float]) -> float | None:
+    """Give the mean difference that such a test finds 80 times in 100, about.
+
+    From the spread of the differences that were seen, and the normal curve; exact counts as in
+    ``detectable`` would need to know how often each size comes.
+
+    Args:
+        differences: of each item.
+
+    Returns:
+        A difference; None where no spread was seen.
+
+    Example:
+        >>> round(detectable_mean([0.5, -0.5] * 50), 3)
+        0.141
+    """
+    n = len(differences)
+    spread = float(np.std(differences, ddof=1)) if n > 1 else 0.0
+    reach = float(norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8))
+    return reach * spread / float(np.sqrt(n)) if spread else None
 
 
 def smallest_significant(n: int, num_discordant: int | None = None) -> float | None:
@@ -244,6 +333,17 @@ def clustered_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return [float(found.low), float(found.high)]
+
+
+def _chances_of_flips(differences: Iterable[int]) -> NDArray[Any]:
+    """Give the chance of each sum of flipped differences, from none to all of them."""
+    sizes = Counter(abs(d) for d in differences if d)
+    chances = np.ones(1)
+    for size, count in sorted(sizes.items()):
+        spread = np.zeros(size * count + 1)
+        spread[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, spread)
+    return chances
 
 
 def _most_against(counts: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.data.readers import read_rows
+from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.statistics import ALPHA
 
 FIGURES = (
@@ -89,7 +90,7 @@ def side_by_side(source: str | Path | Sequence[Mapping[str, Any]], *, limit: int
     table = Table(show_lines=True, expand=True)
     for name, ratio in (("prompt", 2), ("base", 3), ("instruct", 3)):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for row in _in_turn(rows)[:limit]:
+    for row in _in_turn(first_draws(rows))[:limit]:
         answers = [_answer(row[side]) for side in ("base", "instruct")]
         table.add_row(Text(short(row["instruction"]), style="bold"), *answers)
     return table
@@ -142,17 +143,19 @@ def said_in_a_sentence(
         paired: ``paired`` of comparison.json.
 
     Example:
-        >>> block = {"n": 8, "p": 0.0078125, "clusters": {"num": 8}}
+        >>> block = {"n": 8, "before": 0.0, "after": 1.0, "p": 0.0078125, "clusters": {"num": 8}}
+        >>> block |= {"answers_per_item": 1}
         >>> counts = {"fixed": 8, "broken": 0, "both": 0, "neither": 0}
         >>> print(said_in_a_sentence(block, ("base", "instruct"), counts))
         instruct follows 100.0 % of 8 items, base 0.0 %: 8 fixed, 0 broken, p = 0.0078.
     """
-    n = block["n"]
-    before = (paired["both"] + paired["broken"]) / n
-    after = (paired["both"] + paired["fixed"]) / n
+    n, answers = block["n"], block["answers_per_item"]
+    each = "" if answers == 1 else f" answered {answers} times each"
+    changed = ("fixed", "broken") if answers == 1 else ("more often right", "less often")
     opening = (
-        f"{names[1]} follows {100 * after:.1f} % of {n} items, {names[0]} {100 * before:.1f} %:"
-        f" {paired['fixed']} fixed, {paired['broken']} broken, {shown_p(block['p'])}"
+        f"{names[1]} follows {100 * block['after']:.1f} % of {n} items{each},"
+        f" {names[0]} {100 * block['before']:.1f} %: {paired['fixed']} {changed[0]},"
+        f" {paired['broken']} {changed[1]}, {shown_p(block['p'])}"
     )
     clusters = block["clusters"]
     if clusters["num"] < n:

@@ -14,6 +14,7 @@ from biddable.evaluation.forgetting import measure_forgetting
 from biddable.evaluation.memorisation import measure_memorisation, training_answers
 from biddable.evaluation.pages import Page, choose, read_pages
 from biddable.evaluation.runner import Outcome
+from biddable.evaluation.sampling import items_of
 from biddable.evaluation.token_shift import measure_shift
 from biddable.models.loading import LoadedModel
 
@@ -58,7 +59,8 @@ def cost_of_tuning(
     """
     base, instruct = (getattr(model, "loaded", model) for model in (base, instruct))
     notes: list[str] = []
-    outputs = {name: [o.output for o in sides[name].outcomes] for name in ("base", "instruct")}
+    written = {name: _first(sides[name].outcomes) for name in ("base", "instruct")}
+    outputs = {name: [o.output for o in outcomes] for name, outcomes in written.items()}
     forgetting = None
     if text is not None and isinstance(base, LoadedModel) and isinstance(instruct, LoadedModel):
         name = _built_in_for(base) if str(text) == BUILT_IN else text
@@ -67,17 +69,24 @@ def cost_of_tuning(
         if len(chosen) < len(pages):
             notes.append(f"forgetting: {len(chosen)} of {len(pages)} pages of {name} were read.")
         forgetting = {"text": str(name)} | _forgetting(
-            base, instruct, chosen, sides["instruct"].outcomes, template=template
+            base, instruct, chosen, written["instruct"], template=template
         )
         notes += _left_out(forgetting)
     elif text is not None:
         notes.append("forgetting was not measured: it needs the weights of both models.")
     return {
         "forgetting": forgetting,
-        "memorisation": _memorisation(instruct, outputs, sides["instruct"].outcomes, notes),
+        "memorisation": _memorisation(instruct, outputs, written["instruct"], notes),
         "diversity": measure_diversity(outputs),
         "cost_notes": notes,
     }
+
+
+def _first(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Keep one answer to each item: lengths and overlaps count items, not draws."""
+    items = items_of(outcome.sample for outcome in outcomes) or range(len(outcomes))
+    first = {item: outcome for item, outcome in reversed(list(zip(items, outcomes, strict=True)))}
+    return [first[item] for item in dict.fromkeys(items)]
 
 
 def require_text(text: str | Path | None) -> None:

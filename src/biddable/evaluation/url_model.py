@@ -94,8 +94,8 @@ class UrlModel:
                 "own. Leave --template out."
             )
         tell("generate")
-        greedy = {"model": self.described["id"], "temperature": 0.0, "stream": False}
-        payloads = [request_of(sample, asking) | greedy for sample in samples]
+        named = {"model": self.described["id"]}
+        payloads = [request_of(sample, asking) | named for sample in samples]
 
         def compute(places: list[int]) -> Iterator[tuple[int, Any]]:
             with ThreadPoolExecutor(_PARALLEL) as pool:

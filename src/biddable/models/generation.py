@@ -46,7 +46,7 @@ def generate(
     batch_size: int = 64,
     temperature: float = 0.0,
     top_p: float = 1.0,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> list[Generation]:
     """Continue every prompt until a stop id or the length limit.
 
@@ -61,7 +61,8 @@ def generate(
         batch_size: prompts that are run together.
         temperature: 0 takes the likeliest token; else tokens are drawn.
         top_p: when drawing, the share of probability that is drawn from.
-        seed: the same seed draws the same answers.
+        seed: the same seed draws the same answers to the same prompts; or one for each prompt,
+            whose answer is then the same whatever stands beside it.
 
     Returns:
         One generation per prompt, in the order given.
@@ -71,9 +72,8 @@ def generate(
     """
     longest = longest_sequence(model)
     _check_prompts(prompts, longest)
-    drawings = [
-        Drawing.seeded(temperature, top_p=top_p, seed=seed, number=n) for n in range(len(prompts))
-    ]
+    draws = enumerate([seed] * len(prompts)) if isinstance(seed, int) else ((0, s) for s in seed)
+    drawings = [Drawing.seeded(temperature, top_p=top_p, seed=s, number=n) for n, s in draws]
 
     answers: list[Generation] = [Generation([], False)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))

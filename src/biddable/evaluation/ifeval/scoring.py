@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 
 from biddable.evaluation.checks import Verdict
 from biddable.evaluation.statistics import Rate, rate_of
 
 
-def ifeval_scores(verdicts: Iterable[Verdict | None]) -> dict[str, Rate | None]:
+def ifeval_scores(
+    verdicts: Iterable[Verdict | None], items: Iterable[Hashable] | None = None
+) -> dict[str, Rate | None]:
     """Give the accuracies by prompt and by instruction, strict and loose, as IFEval defines them.
 
     Args:
         verdicts: of a suite; those of other checks do not count.
+        items: which item each is of, where items were answered several times.
 
     Returns:
         ``prompt_strict``, ``prompt_loose``, ``instruction_strict`` and ``instruction_loose``, each
@@ -25,12 +28,24 @@ def ifeval_scores(verdicts: Iterable[Verdict | None]) -> dict[str, Rate | None]:
         {'prompt_strict': 0.0, 'prompt_loose': 1.0, 'instruction_strict': 0.5, \
 'instruction_loose': 1.0}
     """
-    judged = [verdict for verdict in verdicts if verdict and verdict.details]
+    given = list(verdicts)
+    names = range(len(given)) if items is None else items
+    judged = [(name, v) for name, v in zip(names, given, strict=True) if v and v.details]
     if not judged:
         return {}
+    prompts = [name for name, _ in judged]
+
+    def by_instruction(kind: str) -> Rate | None:
+        found = [
+            ((name, k), passed)
+            for name, verdict in judged
+            for k, passed in enumerate(verdict.details[kind])
+        ]
+        return rate_of([passed for _, passed in found], [one for one, _ in found])
+
     return {
-        "prompt_strict": rate_of(verdict.passed for verdict in judged),
-        "prompt_loose": rate_of(verdict.details["loose_passed"] for verdict in judged),
-        "instruction_strict": rate_of(v for verdict in judged for v in verdict.details["strict"]),
-        "instruction_loose": rate_of(v for verdict in judged for v in verdict.details["loose"]),
+        "prompt_strict": rate_of([v.passed for _, v in judged], prompts),
+        "prompt_loose": rate_of([v.details["loose_passed"] for _, v in judged], prompts),
+        "instruction_strict": by_instruction("strict"),
+        "instruction_loose": by_instruction("loose"),
     }
