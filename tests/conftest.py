@@ -19,6 +19,10 @@ _TEST_DATA = Path(ROOT, os.environ.get("BIDDABLE_TEST_DATA", "../shared/data")).
 _OURS_AND_THEIRS = ("BIDDABLE_", "HF_", "HUGGINGFACE_", "TRANSFORMERS_", "WANDB_")
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
+# Workers of pytest-xdist share the cores; each takes one, or they wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples each run, and no limit that a busy machine would break.
 settings.register_profile("biddable", derandomize=True, deadline=None)
 settings.load_profile("biddable")

@@ -10,7 +10,7 @@ import typer
 from biddable.cli_options import AsJson, console, print_json
 
 if TYPE_CHECKING:
-    from biddable.config_training import MethodConfig
+    from biddable.config_training import MethodConfig, TrainingConfig
 
 _UNITS = {"": 1, "M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -19,6 +19,10 @@ Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="The run's 
 Measure = Annotated[
     bool,
     typer.Option("--measure/--no-measure", help="Run a few passes, for time and memory; seconds."),
+]
+Processes = Annotated[
+    int,
+    typer.Option(min=1, help="How many torchrun would start, here or elsewhere; memory is of one."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Do the whole path on a few rows: train, save, compare.")
@@ -47,6 +51,7 @@ Checkpointing = Annotated[
 def plan(
     config: Config = None,
     measure: Measure = True,
+    processes: Processes = 1,
     dry_run: DryRun = False,
     model_config: ModelConfig = None,
     gpus: Gpus = 1,
@@ -68,13 +73,17 @@ def plan(
     if model_config is not None:
         if dry_run:
             raise typer.BadParameter("it needs a model that is here.", param_hint="--dry-run")
-        asked = _method(config, method, rank)
+        if processes > 1:
+            raise typer.BadParameter("on paper it is --gpus.", param_hint="--processes")
+        asked = _asked(config, method, rank)
         sizes = {"num_gpus": gpus, "gpu_memory": parse_size(gpu_memory), "gpu_tflops": gpu_tflops}
         load = {"micro_tokens": micro_tokens, "precision": precision, "recompute": checkpointing}
         _plan_on_paper(model_config, asked, sizes=sizes, load=load, as_json=as_json)
         return
     if config is None:
         raise typer.BadParameter("name a file, or give --model-config.", param_hint="CONFIG")
+    if dry_run and processes > 1:
+        raise typer.BadParameter("the dry run is of one process.", param_hint="--processes")
     if method or rank:
         raise typer.BadParameter(
             "it is for --model-config; write it into the config.",
@@ -83,7 +92,7 @@ def plan(
     if dry_run:
         _rehearse(config, as_json=as_json)
     else:
-        _plan_here(config, measure=measure, as_json=as_json)
+        _plan_here(config, measure=measure, processes=processes, as_json=as_json)
 
 
 def parse_size(text: str) -> int:
@@ -101,7 +110,7 @@ def parse_size(text: str) -> int:
     return round(float(found[1]) * _UNITS[found[2]])
 
 
-def _plan_here(path: str, *, measure: bool, as_json: bool) -> None:
+def _plan_here(path: str, *, measure: bool, processes: int, as_json: bool) -> None:
     from biddable.config import load_config
 
     settings = load_config(path)
@@ -109,7 +118,7 @@ def _plan_here(path: str, *, measure: bool, as_json: bool) -> None:
     from biddable.training.planner import plan_run
 
     with console(stderr=True).status("reading, encoding, measuring"):
-        found = plan_run(settings, measure=measure)
+        found = plan_run(settings, measure=measure, num_processes=processes)
     if as_json:
         print_json(found.as_json())
     else:
@@ -120,16 +129,19 @@ def _plan_here(path: str, *, measure: bool, as_json: bool) -> None:
 
 def _plan_on_paper(
     path: str,
-    method: MethodConfig,
+    asked: tuple[MethodConfig, TrainingConfig | None],
     *,
     sizes: dict[str, Any],
     load: dict[str, Any],
     as_json: bool,
 ) -> None:
-    from biddable.training.paper import Hardware, Load, plan_on_paper
+    from biddable.training.paper import Hardware, plan_on_paper
     from biddable.training.plan_table import paper_table
+    from biddable.training.spreading import Load
 
-    found = plan_on_paper(path, method, hardware=Hardware(**sizes), load=Load(**load))
+    method, settings = asked
+    hardware = Hardware(**sizes)
+    found = plan_on_paper(path, method, hardware=hardware, load=Load(**load), settings=settings)
     if as_json:
         print_json(found.as_json())
     else:
@@ -138,8 +150,10 @@ def _plan_on_paper(
         raise typer.Exit(1)
 
 
-def _method(path: str | None, name: str | None, rank: int | None) -> MethodConfig:
-    """Take the method from a config or from options."""
+def _asked(
+    path: str | None, name: str | None, rank: int | None
+) -> tuple[MethodConfig, TrainingConfig | None]:
+    """Take the method from a config, with how it trains, or from options."""
     from biddable.config import load_config, parse_config
 
     if path is not None:
@@ -148,12 +162,13 @@ def _method(path: str | None, name: str | None, rank: int | None) -> MethodConfi
                 "CONFIG says the method already; leave one of the two out.",
                 param_hint="--method" if name else "--rank",
             )
-        return load_config(path).method
+        config = load_config(path)
+        return config.method, config.training
     values: dict[str, Any] = {"name": name or "full"}
     if rank is not None:
         values["rank"] = rank
     filled = {"model": "on paper", "data": "none", "output": "none"}
-    return parse_config({**filled, "method": values}, source="options").method
+    return parse_config({**filled, "method": values}, source="options").method, None
 
 
 def _rehearse(path: str, *, as_json: bool) -> None:

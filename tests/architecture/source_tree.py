@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "biddable"
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Parse every module, by its name below ``biddable`` ("" is the package itself)."""
     found = {}

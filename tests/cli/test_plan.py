@@ -88,6 +88,20 @@ def test_on_paper_with_the_method_of_a_config(cli: Cli, config: Config, paper: P
     assert "LoRA of rank 4" in ran.out
 
 
+def test_on_paper_a_config_says_how_it_is_spread(cli: Cli, config: Config, paper: Path) -> None:
+    path = config(training={"sharding": "full", "batch_size": 4})
+    ran = cli("plan", path, "--model-config", paper, "--gpus", 8)
+    assert "✓ FSDP2" in ran.out
+    assert "(DDP)" in ran.out
+    assert "not what the config's training.sharding asks for" in ran.out
+
+
+def test_of_several_processes(cli: Cli, config: Config) -> None:
+    path = config(training={"sharding": "full", "batch_size": 4})
+    ran = cli("plan", path, "--no-measure", "--processes", 2)
+    assert "2, which divide the model" in ran.out
+
+
 def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> None:
     ran = cli("plan", "--model-config", paper, "--gpu-memory", "2GB")
     assert ran.code == 1
@@ -103,6 +117,9 @@ def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> Non
         (["--model-config", "llama.json", "--gpu-memory", "0GB"], 2, "expected a size"),
         (["--model-config", "llama.json", "--rank", "4"], 1, "method.rank"),
         (["--model-config", "llama.json", "--dry-run"], 2, "needs a model that is here"),
+        (["--model-config", "llama.json", "--processes", "2"], 2, "on paper it is --gpus"),
+        (["run.yaml", "--processes", "2", "--dry-run"], 2, "the dry run is of one process"),
+        (["run.yaml", "--processes", "0"], 2, "greater than or equal to 1"),
         (["run.yaml", "--method", "lora"], 2, "write it into the config"),
         (["run.yaml", "--model-config", "llama.json", "--rank", "4"], 2, "leave one of the two"),
     ],

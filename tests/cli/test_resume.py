@@ -137,7 +137,7 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
     taken = time.monotonic() - begun
     expected = outcome()
     assert len([r for r in expected[1] if r["event"] == "step"]) == 12
-    kill_and_resume(start, expected, num_kills=4, longest=taken)
+    kill_and_resume(start, expected, num_kills=3, longest=taken)
 
 
 @pytest.mark.slow
@@ -177,7 +177,7 @@ def is_alive(pid: int) -> bool:
     return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_every_call_of_a_save(
     stride: int, start: Start, write_config: Callable[..., None]
 ) -> None:

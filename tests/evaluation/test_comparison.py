@@ -126,7 +126,7 @@ def test_compare_writes_what_it_returns(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_without_checks_gives_loss_and_behaviour(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"instruction": "Say hi.", "output": "hi"}) + "\n")
-    found = compare(tiny(0), tiny(0), suite=path, max_new_tokens=3)
+    found = compare(tiny(0), tiny(0), suite=path, max_new_tokens=3, forgetting_text=None)
     assert found["instruct"]["answer_correct"] is None
     assert found["paired"] is None
     assert found["instruct"]["answer_loss"] > 0
@@ -139,7 +139,7 @@ def test_examples_that_do_not_fit_leave_a_note(
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"instruction": "Say hi.", "output": "hi"}) + "\n")
     monkeypatch.setattr(comparison, "fewshot_examples", lambda suite: [("long " * 300, "x")])
-    found = compare(tiny(0), tiny(0), suite=path, max_new_tokens=3)
+    found = compare(tiny(0), tiny(0), suite=path, max_new_tokens=3, forgetting_text=None)
     assert found["base_fewshot"] is None
     assert "base_fewshot was left out" in found["notes"][0]
 

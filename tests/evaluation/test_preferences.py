@@ -18,7 +18,7 @@ def drawn(n: int, *, skill: float, pull: float, lean: float, seed: int = 0) -> l
 
 
 def test_the_skill_is_found_under_the_pull_of_length() -> None:
-    found = summarise(drawn(4000, skill=0.4, pull=2.0, lean=150.0))
+    found = summarise(drawn(2500, skill=0.4, pull=2.0, lean=150.0))
     true = 1 / (1 + np.exp(-0.4))
     controlled = found["win_rate_length_controlled"]
     assert controlled["rate"] == pytest.approx(true, abs=0.06)
@@ -28,7 +28,7 @@ def test_the_skill_is_found_under_the_pull_of_length() -> None:
 
 
 def test_without_a_pull_both_rates_are_alike() -> None:
-    found = summarise(drawn(2000, skill=0.8, pull=0.0, lean=100.0))
+    found = summarise(drawn(1200, skill=0.8, pull=0.0, lean=100.0))
     assert found["win_rate_length_controlled"]["rate"] == pytest.approx(
         found["win_rate"]["rate"], abs=0.03
     )

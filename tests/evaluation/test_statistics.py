@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.statistics import (
@@ -94,21 +95,24 @@ def test_the_power_is_as_promised(n: int, discordance: float) -> None:
 
 def test_false_alarms_are_as_rare_as_promised() -> None:
     rng = np.random.default_rng(2)
-    plain = [mcnemar(int(k), 30 - int(k)) <= 0.05 for k in rng.binomial(30, 0.5, size=4000)]
+    known = [mcnemar(k, 30 - k) <= 0.05 for k in range(31)]
+    plain = [known[k] for k in rng.binomial(30, 0.5, size=4000)]
     assert np.mean(plain) <= 0.05 + 0.01
     # Clusters of 5 that flip together: McNemar takes 100 items for independent and errs often.
-    signs = rng.choice((-1, 1), size=(2000, 20))
+    signs = rng.choice((-1, 1), size=(1000, 20))
     together = [sign_flip((5 * row).tolist()) <= 0.05 for row in signs]
     apart = [mcnemar(5 * int((row > 0).sum()), 5 * int((row < 0).sum())) <= 0.05 for row in signs]
-    assert np.mean(together) <= 0.05 + 0.015
+    assert np.mean(together) <= 0.05 + 0.02
     assert np.mean(apart) > 0.25
 
 
-def test_holm_keeps_the_chance_of_any_false_alarm() -> None:
-    rng = np.random.default_rng(3)
-    tests = rng.uniform(size=(2000, 8))
-    for row in tests[:10]:  # a false alarm needs the least p-value, and its correction is known
-        assert min(holm(dict(enumerate(row))).values()) == pytest.approx(min(1.0, 8 * min(row)))  # type: ignore[arg-type]
+def test_holm_is_what_statsmodels_says_and_keeps_false_alarms_rare() -> None:
+    tests = np.random.default_rng(3).uniform(size=(2000, 8))
+    for row in (tests[0] ** 4, np.array([0.02, 0.02, 0.9, 0.01])):
+        found = holm({str(n): float(p) for n, p in enumerate(row)})
+        assert list(found) == [str(n) for n in range(len(row))]
+        expected = multipletests(row, method="holm")[1]
+        assert list(found.values()) == pytest.approx(expected.tolist())
     assert np.mean(8 * tests.min(axis=1) <= 0.05) <= 0.05 + 0.015
     assert np.mean(tests.min(axis=1) <= 0.05) > 0.3
     assert holm({}) == {}

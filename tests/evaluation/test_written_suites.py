@@ -159,7 +159,8 @@ def test_cheap_answers_are_not_right(name: str, cheat: str) -> None:
 @pytest.mark.parametrize("name", SUITES)
 def test_no_one_text_is_right_for_many(name: str) -> None:
     samples = [sample for sample in SUITES[name] if sample.kind != "harmful"]
-    for text in {sample.response for sample in samples}:
+    texts = sorted({sample.response for sample in samples}, key=len)
+    for text in [*texts[:20], *texts[20::6]]:  # the shortest are the likeliest to be right twice
         passed = check_all(samples, [text] * len(samples))
         assert len(passed) < MOST_ANSWERED * len(samples), (text, passed)
 

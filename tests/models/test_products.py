@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -26,3 +29,28 @@ def test_only_dense_float32_on_a_cpu_is_multiplied_so(monkeypatch):
     assert not fits(torch.ones(2, 2, device="meta"))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not fits(torch.ones(2, 2))
+
+
+MANY_SHAPES = """
+import psutil, torch
+from biddable.models.products import multiply
+
+def in_use():
+    return psutil.Process().memory_info().rss
+
+weight = torch.ones(256, 512)
+for length in range(100, 200):
+    multiply(torch.ones(length, 256), weight)
+before = in_use()
+for length in range(200, 500):
+    multiply(torch.ones(length, 256), weight)
+print((in_use() - before) / 1e6)
+"""
+
+
+@pytest.mark.skipif(not has_kernel(), reason="this processor has no such kernel")
+def test_products_of_many_shapes_do_not_fill_the_memory():
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_SHAPES], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 60  # megabytes; 200 where each shape's code is kept

@@ -15,6 +15,7 @@ from biddable.models.lora import apply_lora
 from biddable.training import trainer
 from biddable.training.distributed import ALONE
 from biddable.training.layout import Layout, planned_steps
+from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_model
 from tests.training.rows import random_examples
 from tests.training.test_distributed import TIMEOUT_S, free_port, open_world
@@ -44,7 +45,7 @@ def with_a_bad_loss(world, *, settings=SETTINGS):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "accumulate_gradient", spoilt)
-        log = trainer.train(model, random_examples(16), settings=settings, world=world)
+        log = trainer.train(model, random_examples(16), settings=settings, venue=Venue(world=world))
     skipped = [[r["step"], r["names"]] for r in log.records if r["event"] == "skip"]
     return {"skipped": skipped, "losses": losses(log), "weights": weight_sum(model)}
 
@@ -73,7 +74,7 @@ def with_trunks(world):
     model = tiny_model(dtype=torch.float64)
     layout = Layout.choose(model, settings)
     steps = planned_steps(EncodedRows.of(rows), settings=settings, seed=0, layout=layout)
-    log = trainer.train(model, rows, settings=settings, held_out=rows[:3], world=world)
+    log = trainer.train(model, rows, settings=settings, held_out=rows[:3], venue=Venue(world=world))
     trunks = [step.trunk for step in steps]
     return {"trunks": trunks, "losses": losses(log), "weights": weight_sum(model)}
 
@@ -86,7 +87,7 @@ def with_dropout(world):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             apply_lora(model, rank=2, dropout=0.5)
-        log = trainer.train(model, random_examples(8), settings=SETTINGS, world=world)
+        log = trainer.train(model, random_examples(8), settings=SETTINGS, venue=Venue(world=world))
         found.append({"losses": losses(log), "weights": weight_sum(model)})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

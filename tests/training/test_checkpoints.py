@@ -103,7 +103,7 @@ def test_one_of_another_version_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SCHEMA", 99)
     checkpoints_in(tmp_path).save(snapshot(1))
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="has schema 99, and this version reads 1"):
+    with pytest.raises(CheckpointError, match="has schema 99, and this version reads 1 and 2"):
         checkpoints_in(tmp_path).find(lambda event: None)
 
 

@@ -16,6 +16,7 @@ from biddable.config_training import TrainingConfig
 from biddable.models.lora import apply_lora
 from biddable.training.distributed import Processes, find_world
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_model, tiny_tokenizer
 from tests.training.rows import random_examples
 
@@ -41,7 +42,7 @@ def losses_of(world, *, method, micro_batch_size):
         epochs=1, batch_size=4, learning_rate=1e-3, micro_batch_size=micro_batch_size
     )
     rows = random_examples(9)
-    log = train(model, rows, settings=settings, held_out=rows[:3], world=world)
+    log = train(model, rows, settings=settings, held_out=rows[:3], venue=Venue(world=world))
     keys = ("loss", "grad_norm", "num_loss_tokens", "rows")
     return [{k: r[k] for k in keys if k in r} for r in log.records]
 

@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def sample(work: float, seconds: float) -> Sample:
-    return Sample(1, work, seconds, 0, 0)
+    return Sample(work, seconds)
 
 
 def test_one_long_row_is_measured_by_its_end():

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from biddable.config_training import MethodConfig
+from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError
-from biddable.training.paper import RESERVED, Hardware, Load, plan_on_paper
+from biddable.training.paper import RESERVED, Hardware, plan_on_paper
+from biddable.training.spreading import Load
 
 GB = 10**9
 LLAMA_3_8B = {
@@ -43,10 +44,13 @@ def planned(path, *, method=None, **asked):
 
 
 @cache
-def planned_once(path, method, *, gpus=8, gpu_memory=80 * GB, tflops=None, **load):
-    hardware = Hardware(gpus, gpu_memory, tflops)
+def planned_once(path, method, *, gpus=8, gpu_memory=80 * GB, tflops=None, sharding=None, **load):
     return plan_on_paper(
-        path, MethodConfig(**json.loads(method)), hardware=hardware, load=Load(**load)
+        path,
+        MethodConfig(**json.loads(method)),
+        hardware=Hardware(gpus, gpu_memory, tflops),
+        load=Load(**load),
+        settings=sharding and TrainingConfig(sharding=sharding),
     )
 
 
@@ -111,6 +115,25 @@ def test_what_does_not_fit_is_told_what_would_help(llama):
     lora = by_change["--method lora (rank 8)"]
     assert lora.needed == memory_of(planned(llama, method={"name": "lora"}), "FSDP2").peak
     assert planned(llama, gpus=16).suggestions == []
+
+
+def test_what_a_config_asks_for_is_what_has_to_fit(llama):
+    most = planned(llama).spreads[1].largest_micro_tokens
+    either = planned(llama, micro_tokens=most)
+    copied = planned(llama, micro_tokens=most, sharding="none")
+    divided = planned(llama, micro_tokens=most, sharding="full")
+    assert (either.fits, copied.fits, divided.fits) == (True, False, True)
+    assert [s.is_asked_for for s in copied.spreads] == [True, False]
+    assert [s.is_asked_for for s in divided.spreads] == [False, True]
+    (advice,) = [s for s in copied.suggestions if s.change == "training.sharding: full"]
+    assert advice.fits
+    assert advice.needed == memory_of(divided, "FSDP2").peak
+
+
+def test_a_model_that_is_whole_between_steps_has_to_fit_then(llama):
+    sharded = memory_of(planned(llama, micro_tokens=1), "FSDP2")
+    assert sharded.weights == NUM_PARAMETERS // 2 + 4 * NUM_PARAMETERS
+    assert (sharded.gradients, sharded.activations) == (NUM_PARAMETERS // 2, 0)
 
 
 def test_time_is_told_only_for_a_speed_that_is_given(llama):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,25 @@ def test_measuring_leaves_weights_gradients_and_random_numbers(config_of):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_no_two_timed_passes_have_the_same_shape(config_of, monkeypatch):
+    prepared = prepare(config_of())
+    rows = encode_parts(prepared).parts["train"]
+    layout = Layout(True, "")
+    bench = Bench(
+        prepared.loaded.model,
+        layout=layout,
+        kept=KeptStates(prepared.loaded.model, layout),
+        num_skipped=0,
+    )
+    runs = []
+    run = Bench._run
+    monkeypatch.setattr(Bench, "_run", lambda self, part: runs.append(part) or run(self, part))
+    bench.measure(rows, list(range(len(rows))))
+    shapes = [(len(part), len(part.input_ids)) for part in runs[1:]]  # the first makes gradients
+    assert len(shapes) > 4
+    assert len(set(shapes)) == len(shapes)
+
+
 def test_a_run_that_does_not_fit_is_told_what_would_help(config_of, monkeypatch):
     monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
     monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
@@ -273,3 +293,46 @@ def test_a_warm_up_that_is_longer_than_the_run_refuses(config_of):
     plan = plan_run(config_of(training={"batch_size": 5, "epochs": 1, "warmup_steps": 4}))
     assert plan.num_steps == 3
     assert plan.refusals[0].startswith("training.warmup_steps: found 4; the run has 3 steps")
+
+
+def test_the_plan_of_several_processes_is_of_one_of_them(config_of):
+    training = {"epochs": 1, "batch_size": 12}
+    alone = plan_run(config_of(training=training), measure=False)
+    whole = plan_run(config_of(training=training), measure=False, num_processes=4)
+    training["sharding"] = "full"
+    config = config_of(training=training)
+    divided = plan_run(config, measure=False, num_processes=4)
+    undivided = plan_run(config, measure=False).estimate.memory
+    assert replace(undivided, program=0) == replace(alone.estimate.memory, program=0)
+    assert whole.num_steps == divided.num_steps == alone.num_steps
+    assert whole.estimate.memory.weights == alone.estimate.memory.weights
+    assert whole.estimate.num_tokens < alone.estimate.num_tokens  # a part of the steps' rows
+    quarter = alone.estimate.memory.optimizer / 4
+    assert divided.estimate.memory.optimizer == pytest.approx(quarter, rel=1e-4)
+    assert (divided.estimate.num_processes, divided.estimate.is_divided) == (4, True)
+    assert "4, which divide the model; the memory is of one of them" in shown(divided)
+    assert "4, which hold the whole model each" in shown(whole)
+
+
+def test_several_processes_are_told_of_no_time(config_of):
+    estimate = plan_run(config_of(), num_processes=2).estimate
+    assert estimate.pace is None
+    assert estimate.measured is not None
+
+
+def test_several_processes_short_of_memory_are_told_to_divide(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: 0)
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    training = {"epochs": 1, "batch_size": 12}
+    config = config_of(training=training)
+    estimate = plan_run(config, measure=False, num_processes=8).estimate
+    (advice,) = [s for s in estimate.suggestions if s.change.startswith("training.sharding: full")]
+    assert advice.saves == estimate.memory.needed - advice.needed > 0
+
+
+def test_a_model_that_cannot_be_divided_is_refused_in_the_plan(config_of, monkeypatch):
+    monkeypatch.setattr("biddable.training.sharding.is_small", lambda parameter: True)
+    config = config_of(training={"epochs": 1, "batch_size": 5, "sharding": "full"})
+    assert plan_run(config, measure=False).refusals == []
+    (refusal,) = plan_run(config, measure=False, num_processes=2).refusals
+    assert refusal.startswith("training.sharding: full: found weights in few bits")

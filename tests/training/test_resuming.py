@@ -5,12 +5,15 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from biddable.config import parse_config
-from biddable.errors import CheckpointError, RunStopped
+from biddable.errors import CheckpointError, RunStopped, TrainingError
+from biddable.training import finetune
+from biddable.training.distributed import World
 from biddable.training.finetune import run_training
 from biddable.training.planner import plan_run
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -149,7 +152,9 @@ def disk(tmp_path):
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_a_disk_that_turns_bad_on_the_way_costs_nothing(disk, trouble):
+def test_a_disk_that_turns_bad_on_the_way_costs_nothing(disk, trouble, monkeypatch):
+    if trouble == "read-only":  # a lock is an open file, with which mount would refuse to turn it
+        monkeypatch.setattr(finetune, "locked", lambda output: nullcontext())
     run_training(config_of(output="unbroken"))
     filler = disk / "filler"
 
@@ -194,6 +199,22 @@ def test_a_folder_of_another_run_is_not_taken_for_a_whole_one():
     run_training(config_of())
     with pytest.raises(CheckpointError, match="already holds a run"):
         run_training(config_of(seed=1), resume=True)
+
+
+@pytest.mark.parametrize(
+    "error", [TrainingError("lost"), CheckpointError("full"), RunStopped("asked", exit_code=143)]
+)
+def test_what_ends_all_processes_is_told_by_the_first_alone(monkeypatch, error):
+    class Second(World):
+        rank, size = 1, 2
+
+    def end(*_, **__):
+        raise error
+
+    monkeypatch.setattr(finetune, "find_world", Second)
+    monkeypatch.setattr(finetune, "_train", end)
+    run_training(config_of())  # torchrun would end the first before it has told
+    assert list(Path().glob("run*")) == []
 
 
 def test_checkpoints_may_stay():

@@ -17,6 +17,7 @@ from biddable.training import safekeeping, trainer
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.layout import Layout
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 from tests.tiny import tiny_model
 from tests.training.rows import random_examples
 
@@ -53,7 +54,7 @@ def run(method, checkpoints=None, *, settings=SETTINGS, on_event=None):
         held_out=HELD_OUT,
         seed=3,
         on_event=on_event,
-        checkpoints=checkpoints,
+        venue=Venue(checkpoints),
     )
     weights = {name: p.detach().clone() for name, p in model.named_parameters()}
     return weights, without_times(log)
@@ -92,7 +93,7 @@ def test_a_run_stopped_at_every_step_ends_as_one_never_stopped(method, tmp_path)
             run(method, checkpoints, on_event=stop_after(checkpoints, step))
     checkpoints = saving(tmp_path, resume=True)
     model = fresh(method)
-    log = train(model, ROWS, settings=SETTINGS, held_out=HELD_OUT, seed=3, checkpoints=checkpoints)
+    log = train(model, ROWS, settings=SETTINGS, held_out=HELD_OUT, seed=3, venue=Venue(checkpoints))
     assert log.resumed_at == list(range(1, NUM_STEPS))
     assert_same((dict(model.named_parameters()), without_times(log)), expected)
 

@@ -14,6 +14,7 @@ from biddable.serving.answering import answer
 from biddable.training.finetune import run_training
 from biddable.training.samples import SampleAnswers
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.training.rows import random_examples
 
@@ -44,7 +45,7 @@ def trained(*, samples):
         random_examples(8),
         settings=SETTINGS,
         seed=7,
-        samples=sampler(model, every=3) if samples else None,
+        venue=Venue(samples=sampler(model, every=3) if samples else None),
     )
     return model, log
 
@@ -96,7 +97,7 @@ def test_a_prompt_that_is_too_long_is_refused_before_the_first_step():
             model,
             random_examples(2),
             settings=SETTINGS,
-            samples=sampler(model, prompts=("word " * 300,)),
+            venue=Venue(samples=sampler(model, prompts=("word " * 300,))),
         )
     assert all(
         torch.equal(a, b)

@@ -17,6 +17,7 @@ from biddable.training import sharding, trainer
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import ALONE
 from biddable.training.sharding import Sharding
+from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model
 from tests.training.rows import random_examples
 from tests.training.test_distributed import (
@@ -30,8 +31,18 @@ from tests.training.test_distributed import (
     write_run,
 )
 
-KINDS = ("full", "tied", "lora", "lora tied", "frozen", "gpt2", "recomputed", "best", "grouped")
-QUICK = ("full", "tied")
+KINDS = (
+    "full",
+    "tied",
+    "lora",
+    "lora tied",
+    "thin lora",
+    "frozen",
+    "gpt2",
+    "recomputed",
+    "best",
+    "grouped",
+)
 
 
 def model_of(kind):
@@ -45,14 +56,14 @@ def model_of(kind):
     if "lora" in kind:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            apply_lora(model, rank=2)
+            apply_lora(model, rank=1 if kind == "thin lora" else 2)  # one row: the second has none
         model.to(torch.float64)
     if kind == "frozen":
         freeze_layers(model, 1)
     return model
 
 
-def outcome(world, kind, *, checkpoints=None, samples=None, divides=True):
+def outcome(world, kind, *, checkpoints=None, samples=None, divides=True, told=None):
     """Train for two epochs; the last step of each has one row, so that a process has none."""
     model = model_of(kind)
     settings = TrainingConfig(
@@ -66,16 +77,14 @@ def outcome(world, kind, *, checkpoints=None, samples=None, divides=True):
         gradient_checkpointing=kind == "recomputed",
         keep="best" if kind == "best" else "last",
     )
-    rows, told = random_examples(9), []
+    rows, told = random_examples(9), [] if told is None else told
     log = trainer.train(
         model,
         rows,
         settings=settings,
         held_out=rows[:3],
         on_event=told.append,
-        checkpoints=checkpoints,
-        samples=samples,
-        world=world,
+        venue=Venue(checkpoints, samples, world),
     )
     assert not any(isinstance(tensor, DTensor) for tensor in model.state_dict().values())
     return {
@@ -111,30 +120,22 @@ def in_two(worker, folder, *arguments):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-def compare(folder, kinds, monkeypatch):
-    both = in_two(kinds_worker, folder, kinds)
+@pytest.mark.slow  # tests/training/test_parts.py has two of them in the quick tier
+def test_every_method_and_tie_can_be_divided(tmp_path, monkeypatch):
+    both = in_two(kinds_worker, tmp_path, KINDS)
     in_exact_doubles(monkeypatch)
-    for kind in kinds:
+    for kind in KINDS:
         wanted = outcome(ALONE, kind, divides=False)
         for found in both:
             require_equal(found[kind], wanted)
             assert "are divided among 2 processes" in found[kind]["notes"][0]
 
 
-def test_a_divided_model_learns_what_a_whole_one_does(tmp_path, monkeypatch):
-    compare(tmp_path, QUICK, monkeypatch)
-
-
-@pytest.mark.slow
-def test_every_method_and_tie_can_be_divided(tmp_path, monkeypatch):
-    compare(tmp_path, KINDS, monkeypatch)
-
-
 class CutOff(Exception):
     """Raised in the place of a crash."""
 
 
-def cut_off_at(folder, world, *, divides, step=4):
+def cut_off_at(folder, world, *, divides, kind="tied", step=4):
     """Save every second step, and end as by a crash at a step, nothing more being saved."""
 
     def crash(done, _):
@@ -143,7 +144,7 @@ def cut_off_at(folder, world, *, divides, step=4):
         return []
 
     with pytest.raises(CutOff):
-        outcome(world, "tied", checkpoints=saved_in(folder), samples=crash, divides=divides)
+        outcome(world, kind, checkpoints=saved_in(folder), samples=crash, divides=divides)
 
 
 def saved_in(folder):

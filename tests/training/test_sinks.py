@@ -12,6 +12,7 @@ from biddable.training import sinks
 from biddable.training.finetune import run_training
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 from tests.tiny import tiny_model
 from tests.training.rows import random_examples
 
@@ -31,7 +32,7 @@ def run(tmp_path, *names, epochs=2, listen=lambda event: None):
             settings=TrainingConfig(epochs=epochs, batch_size=2),
             held_out=examples,
             on_event=tell,
-            samples=samples,
+            venue=Venue(samples=samples),
         )
 
 

@@ -3,10 +3,15 @@
 MKL's code for processors that are not Intel's leaves half of their width unused; oneDNN, which is
 part of torch as well, does not. Its kernel has no gradient of its own, so this is for inside of
 autograd functions, and for inference.
+
+oneDNN writes code for each shape and keeps it, up to a megabyte, for 1,024 shapes; torch keeps as
+many again. Every pass of a tree has a shape of its own, so that a run would grow by a gigabyte. A
+pass has a few dozen shapes: as many are kept, which costs no time that could be measured.
 """
 
 from __future__ import annotations
 
+import os
 import platform
 
 import torch
@@ -14,6 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _ROWS = 16  # of which the rows of a filled matrix are a multiple
+for _kept_shapes in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_kept_shapes, "64")  # read when oneDNN is first used
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:

@@ -80,6 +80,12 @@ def _changes(
             " about a third more time",
             sizing.peak(looked_at, surroundings, recompute=True)[1],
         )
+    if sizing.num_processes > 1 and not sizing.is_divided:
+        divided = sizing.changed(sharding="full")
+        yield (
+            "training.sharding: full: weights, gradients and moments divided among the processes",
+            divided.peak(divided.micro_batches(), surroundings)[1],
+        )
     yield from _smaller(sizing, surroundings, len(largest.numbers), limit)
     yield from _shorter(sizing, surroundings, limit)
 

@@ -144,6 +144,11 @@ def read_config_of(folder: str | os.PathLike[str]) -> RunConfig | None:
         return None
 
 
+def partial_of(path: Path) -> Path:
+    """Name the folder that is written before it is renamed to `path`."""
+    return path.with_name(path.name + ".partial")
+
+
 @contextmanager
 def written_whole(
     path: Path,
@@ -159,7 +164,7 @@ def written_whole(
     Raises:
         CheckpointError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
         partial.mkdir(parents=True)

@@ -3,7 +3,7 @@
 A checkpoint is a folder of safetensors and JSON lines, with an index that holds size and hash of
 each file, and its own. It is written aside, brought to the disk and renamed; one that is there is
 whole, and one that was damaged later is known by its hashes. What a state is made of is settled in
-run_state.py; this module knows files.
+run_state.py, and the files of a divided one in parts.py; this module knows the others.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ from torch import Tensor
 from biddable.config_checkpoints import CheckpointConfig
 from biddable.errors import CheckpointError
 from biddable.manifest import hash_file, hash_text
-from biddable.training.checkpoint import written_whole
+from biddable.training.checkpoint import partial_of, written_whole
 from biddable.training.identity import find_differences
 from biddable.training.stopping import StopSignals
 
 Event = dict[str, Any]
 
-SCHEMA = 1
+SCHEMA, SCHEMA_IN_PARTS = 1, 2
 _INDEX, _LOG = "checkpoint.json", "log.jsonl"
 _NAME = re.compile(r"step-(\d{8,})")
 _ADVICE = "Free some space, or make the folder writable; older checkpoints are as they were"
@@ -48,12 +49,14 @@ class Snapshot:
         tensors: by the name of their file, then by their own; all that is not plain values.
         progress: plain values.
         log: the records so far.
+        is_in_parts: the tensors lie in parts still, to be read by each process.
     """
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
     progress: Mapping[str, Any]
     log: Sequence[Event]
+    is_in_parts: bool = False
 
 
 class Checkpoints:
@@ -111,7 +114,7 @@ class Checkpoints:
         """
         problems = []
         for step in sorted(self._steps(), reverse=True):
-            path = self._path(step)
+            path = self.path(step)
             try:
                 index, self.found = _read(path)
             except CheckpointError as error:
@@ -182,9 +185,32 @@ class Checkpoints:
         Raises:
             CheckpointError: the disk refuses; the checkpoints before are as they were.
         """
-        path = self._path(snapshot.step)
-        if snapshot.step == self._saved_step:
-            return path
+        path = self.path(snapshot.step)
+        if self.is_new(snapshot.step):
+            with self.making(snapshot.step) as aside:
+                self.settle(aside, snapshot)
+        return path
+
+    def is_new(self, step: int) -> bool:
+        """Say whether a state of so many steps is not saved yet."""
+        return step != self._saved_step
+
+    def path(self, step: int) -> Path:
+        """Name the checkpoint of a step."""
+        return self.folder / f"step-{step:08d}"
+
+    def aside(self, step: int) -> Path:
+        """Name the folder in which the checkpoint of a step is made."""
+        return partial_of(self.path(step))
+
+    @contextmanager
+    def making(self, step: int) -> Iterator[Path]:
+        """Give the folder to write a checkpoint into; see `save` for the rest.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        path = self.path(step)
         self._saved_at = time.monotonic()  # after a failure too: it is not tried at every step
         for left in self.folder.glob("*.partial"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -192,18 +218,50 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
         try:
             with written_whole(path, advice=_ADVICE) as aside:
-                _write(aside, snapshot, self._identity)
+                yield aside
         except CheckpointError:
             with contextlib.suppress(OSError):
                 self.folder.rmdir()  # if it is empty
             raise
-        self._saved_step = snapshot.step
-        kept = sorted(step for step in self._steps() if step <= snapshot.step)[-self._keep :]
-        for step in self._steps():  # a later one is of a future that was given up
-            if step not in kept:
-                shutil.rmtree(self._path(step), ignore_errors=True)
+        self._saved_step = step
+        kept = sorted(other for other in self._steps() if other <= step)[-self._keep :]
+        for other in self._steps():  # a later one is of a future that was given up
+            if other not in kept:
+                shutil.rmtree(self.path(other), ignore_errors=True)
         self._saved_at = time.monotonic()
-        return path
+
+    def settle(
+        self,
+        aside: Path,
+        snapshot: Snapshot,
+        *,
+        parts: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Write what makes a folder a checkpoint.
+
+        Args:
+            aside: the folder.
+            snapshot: the state.
+            parts: size and hash of the files that hold its tensors, where processes have written
+                them; None: they are written here.
+        """
+        if parts is None:
+            for name, tensors in snapshot.tensors.items():
+                plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
+                save_file(plain, aside / f"{name}.safetensors", metadata={"format": "pt"})
+        lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in snapshot.log]
+        (aside / _LOG).write_text("".join(lines), encoding="utf-8")
+        told = parts or {}
+        files = {**told, **facts_of(path for path in aside.iterdir() if path.name not in told)}
+        index = {
+            "schema": SCHEMA if parts is None else SCHEMA_IN_PARTS,
+            "step": snapshot.step,
+            "identity": self._identity,
+            "progress": dict(snapshot.progress),
+            "files": files,
+        }
+        text = json.dumps({**index, "sha256": _hash(index)}, indent=2, allow_nan=False) + "\n"
+        (aside / _INDEX).write_text(text, encoding="utf-8")
 
     def hint(self) -> str:
         """Say in a sentence what of the run is saved; empty if nothing is."""
@@ -221,29 +279,16 @@ class Checkpoints:
         matches = [_NAME.fullmatch(path.name) for path in self.folder.iterdir()]
         return [int(match[1]) for match in matches if match]
 
-    def _path(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}"
 
-
-def _write(folder: Path, snapshot: Snapshot, identity: Mapping[str, str]) -> None:
-    for name, tensors in snapshot.tensors.items():
-        plain = {key: tensor.detach().contiguous() for key, tensor in tensors.items()}
-        save_file(plain, folder / f"{name}.safetensors", metadata={"format": "pt"})
-    lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in snapshot.log]
-    (folder / _LOG).write_text("".join(lines), encoding="utf-8")
-    files = {
-        file.name: {"size": file.stat().st_size, "sha256": hash_file(file)}
-        for file in sorted(folder.iterdir())
-    }
-    index = {
-        "schema": SCHEMA,
-        "step": snapshot.step,
-        "identity": dict(identity),
-        "progress": dict(snapshot.progress),
-        "files": files,
-    }
-    text = json.dumps({**index, "sha256": _hash(index)}, indent=2, allow_nan=False) + "\n"
-    (folder / _INDEX).write_text(text, encoding="utf-8")
+def facts_of(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Give size and SHA-256 of some files by their names, hashed on all cores."""
+    ordered = sorted(files)
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(hash_file, ordered)
+        return {
+            file.name: {"size": file.stat().st_size, "sha256": sha256}
+            for file, sha256 in zip(ordered, hashes, strict=True)
+        }
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:
@@ -257,23 +302,24 @@ def _read(folder: Path) -> tuple[dict[str, Any], Snapshot]:
         told = index.pop("sha256")
         if told != _hash(index):
             raise CheckpointError(f"{folder / _INDEX}: is damaged, by its hash.")
-        if index["schema"] != SCHEMA:
+        schema, known = index["schema"], (SCHEMA, SCHEMA_IN_PARTS)
+        if schema not in known:
             raise CheckpointError(
-                f"{folder}: has schema {index['schema']}, and this version reads {SCHEMA}."
+                f"{folder}: has schema {schema}, and this version reads {known[0]} and {known[1]}."
             )
-        for name, facts in index["files"].items():
-            _require_whole(folder / name, facts)
+        _require_whole(folder, index["files"])
         tensors = {
             name.removesuffix(".safetensors"): _load(folder / name)
             for name in index["files"]
-            if name.endswith(".safetensors")
+            if schema == SCHEMA and name.endswith(".safetensors")
         }
         text = (folder / _LOG).read_text(encoding="utf-8")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CheckpointError(f"{folder}: cannot be read: {reason}.") from error
     log = [json.loads(line) for line in text.splitlines()]
-    return index, Snapshot(index["step"], tensors, index["progress"], log)
+    is_in_parts = schema == SCHEMA_IN_PARTS
+    return index, Snapshot(index["step"], tensors, index["progress"], log, is_in_parts)
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -281,12 +327,15 @@ def _load(path: Path) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
-def _require_whole(path: Path, facts: Mapping[str, Any]) -> None:
-    size = path.stat().st_size
-    if size != facts["size"]:
-        raise CheckpointError(f"{path}: is cut: {size:,} of {facts['size']:,} bytes.")
-    if hash_file(path) != facts["sha256"]:
-        raise CheckpointError(f"{path}: is damaged, by its hash.")
+def _require_whole(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, facts in files.items():  # before any is read to its end
+        size = (folder / name).stat().st_size
+        if size != facts["size"]:
+            raise CheckpointError(f"{folder / name}: is cut: {size:,} of {facts['size']:,} bytes.")
+    found = facts_of(folder / name for name in files)
+    for name, facts in files.items():
+        if found[name]["sha256"] != facts["sha256"]:
+            raise CheckpointError(f"{folder / name}: is damaged, by its hash.")
 
 
 def _hash(index: Mapping[str, Any]) -> str:

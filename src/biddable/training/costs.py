@@ -6,18 +6,19 @@ Pure counting; nothing is run. The formulas stand in docs/plan.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 
-from biddable.data.batching import BatchPlan
+from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths, sort_rows
 from biddable.models.freezing import decoder_layers
 from biddable.models.loss import MAX_LOGITS
+from biddable.training.division import Division
 
 OPTIMIZER_STATES = 2  # AdamW's two moments
 
@@ -97,9 +98,9 @@ class MicroBatch:
 
 
 def micro_batches_of(
-    rows: EncodedRows, steps: BatchPlan, *, is_tree: bool
+    rows: EncodedRows, steps: Iterable[Step], *, is_tree: bool
 ) -> list[list[MicroBatch]]:
-    """Count what each micro-batch of each step of a plan comes to."""
+    """Count what each micro-batch of each step comes to."""
     return [
         [
             MicroBatch.of(rows, numbers, is_tree=is_tree, has_gradients=place > 0, trunk=step.trunk)
@@ -220,6 +221,9 @@ class States:
         head_trained: of the head, if it trains.
         vocabulary: V, logits of a place.
         itemsize: bytes of a number of the model.
+        gathered_trained: gradients that are whole for a while, where a model is divided.
+        gathered_between: weights that are gathered between steps, beyond those of a pass.
+        is_divided: the model is, among processes.
     """
 
     weights: int
@@ -227,6 +231,9 @@ class States:
     head_trained: int
     vocabulary: int
     itemsize: int
+    gathered_trained: int = 0
+    gathered_between: int = 0
+    is_divided: bool = False
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> States:
@@ -241,6 +248,23 @@ class States:
             itemsize=model.dtype.itemsize,
         )
 
+    def divided(self, division: Division, num_processes: int) -> States:
+        """Give what one of some processes has of them, which divide the model.
+
+        Args:
+            division: of the same model, in bytes.
+            num_processes: 2 or more.
+        """
+        buffers = self.weights - division.weights - division.whole
+        return replace(
+            self,
+            weights=buffers + division.kept(num_processes) + division.gathered,
+            trained=division.kept_trained(num_processes),
+            gathered_trained=division.gathered_trained,
+            gathered_between=division.weights - division.gathered,
+            is_divided=True,
+        )
+
     @property
     def optimizer(self) -> int:
         """The optimizer's states."""
@@ -250,16 +274,19 @@ class States:
         """Say what the logits of a part of a batch take: twice their size, and the head's gradient.
 
         Args:
-            num_places: in the whole batch; a part is at most ``MAX_LOGITS`` logits.
+            num_places: in the whole batch; a part is at most ``MAX_LOGITS`` logits, but for a
+                divided model's, whose head runs once.
         """
         at_once = min(num_places, max(MAX_LOGITS // self.vocabulary, 1))
+        at_once = num_places if self.is_divided else at_once
         return 2 * at_once * self.vocabulary * max(self.itemsize, 4) + self.head_trained
 
     def peak(self, batch: MicroBatch, *, activations: int, program: int, cache: int = 0) -> Memory:
         """Find the peak of a step whose micro-batches are at most like one.
 
         As the gradient is computed, activations go and gradients come, so that those of the first
-        micro-batch of a step hardly meet; later ones find the gradients there.
+        micro-batch of a step hardly meet; later ones find the gradients there. A divided model is
+        whole on each process between some steps: for the held-out loss, for samples, at the end.
 
         Args:
             batch: the micro-batch.
@@ -280,13 +307,14 @@ class States:
         late = Memory(
             program=program,
             weights=self.weights,
-            gradients=self.trained,
+            gradients=self.trained + self.gathered_trained,
             optimizer=self.optimizer,
             activations=0,
             logits=0,
             cache=cache,
         )
-        return max(early, late, key=lambda memory: memory.peak)
+        whole = replace(late, weights=self.weights + self.gathered_between, gradients=self.trained)
+        return max(early, late, whole, key=lambda memory: memory.peak)
 
 
 def kept_per_token(config: Any, *, itemsize: int = 4, num_layers: int | None = None) -> int:

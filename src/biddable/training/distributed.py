@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
-from biddable.errors import ConfigError, RunStopped, TrainingError
+from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
 from biddable.training.checkpoints import Snapshot
 from biddable.training.identity import find_differences
 from biddable.training.micro_batches import Group
@@ -30,7 +30,9 @@ from biddable.training.nonfinite import NotFiniteError
 _BUCKET = 2**24  # numbers that are summed in one call
 _POLL_S = 0.2
 _FAILURE = "biddable/failure"  # in the store: what the first process to fail met
-_STOPPED, _FAILED, _NOT_FINITE = range(3)  # what goes before what, if ranks end differently
+_STOPPED, _FAILED, _NOT_FINITE, _UNSAVED = range(
+    4
+)  # what goes before what, if ranks end differently
 
 
 class World:
@@ -92,6 +94,10 @@ class World:
     def most(self, number: int) -> int:
         """Give the largest of the processes' numbers."""
         return number
+
+    def gather(self, value: Any) -> list[Any]:
+        """Give each process what all of them have, by rank."""
+        return [value]
 
     def sum(self, *values: float) -> list[float]:
         """Add up numbers over the processes."""
@@ -164,9 +170,9 @@ class Processes(World):
         Raises:
             ConfigError: on all processes, what differs on the first one that does.
         """
-        for rank, other in enumerate(self._gather(dict(identity))):
+        for rank, other in enumerate(self.gather(dict(identity))):
             found = find_differences(identity, other) if self.is_main else []
-            told = self._gather(found)[0]
+            told = self.gather(found)[0]
             if told:
                 raise ConfigError(
                     f"rank {rank} of {self.size} has another run than rank 0: {'; '.join(told)}."
@@ -176,16 +182,8 @@ class Processes(World):
     def share(
         self, groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64]
     ) -> list[Group]:
-        """Cut micro-batches, row after row, into one part of about equal tokens for each process.
-
-        Rows keep their order, for neighbours have their start in common. A part may be empty.
-        """
-        rows = [row for group in groups for row in group]
-        counts = np.array([lengths[row] for row in rows], np.int64)
-        middles = counts.cumsum() - counts / 2
-        ranks = dict(zip(rows, (self.size * middles // max(counts.sum(), 1)), strict=True))
-        mine = [tuple(row for row in group if ranks[row] == self.rank) for group in groups]
-        return [group for group in mine if group]
+        """Give this process's part of some micro-batches; see `shares`."""
+        return shares(groups, lengths, self.size)[self.rank]
 
     def seed_step(self, seed: int, step: int) -> None:
         """Let each process but the first draw noise of its own, the same when it is resumed."""
@@ -200,6 +198,7 @@ class Processes(World):
             TrainingError: another process failed, or no longer answers.
             RunStopped: one was asked to stop.
             NotFiniteError: one found a loss that is no number.
+            CheckpointError: one could not save its part.
         """
         own: Exception | None = None
         try:
@@ -210,12 +209,14 @@ class Processes(World):
             own = error
         if not self.sum(own is not None)[0]:
             return
-        found = [told for told in self._gather(self._describe(own)) if told is not None]
+        found = [told for told in self.gather(self._describe(own)) if told is not None]
         kind, text, values = min(found, key=lambda told: told[0])
         if kind == _STOPPED:
             raise RunStopped(text, exit_code=values[0]) from own
         if kind == _NOT_FINITE:
             raise NotFiniteError(*values) from own
+        if kind == _UNSAVED:
+            raise CheckpointError(text) from own
         raise TrainingError(text) from own
 
     @contextmanager
@@ -240,7 +241,14 @@ class Processes(World):
 
     def most(self, number: int) -> int:
         """Give the largest of the processes' numbers."""
-        return int(max(self._gather(number)))
+        return int(max(self.gather(number)))
+
+    def gather(self, value: Any) -> list[Any]:
+        """Give each process what all of them have, by rank."""
+        found: list[Any] = [None] * self.size
+        with self._guarded():
+            dist.all_gather_object(found, value)
+        return found
 
     def sum(self, *values: float) -> list[float]:
         """Add up numbers over the processes, in float64."""
@@ -285,13 +293,9 @@ class Processes(World):
             return _STOPPED, str(error), (error.exit_code,)
         if isinstance(error, NotFiniteError):
             return _NOT_FINITE, str(error), (error.what, error.value, tuple(error.rows))
+        if isinstance(error, CheckpointError):
+            return _UNSAVED, f"rank {self.rank} of {self.size}: {error}", ()
         return _FAILED, f"rank {self.rank} of {self.size}: {error}", ()
-
-    def _gather(self, value: Any) -> list[Any]:
-        found: list[Any] = [None] * self.size
-        with self._guarded():
-            dist.all_gather_object(found, value)
-        return found
 
     def _reduce(self, total: Tensor) -> None:
         with self._guarded():
@@ -320,6 +324,33 @@ def find_world() -> World:
     store, rank, size = next(rendezvous("env://"))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     return Processes(store, rank=rank, size=size, local_rank=local_rank)
+
+
+def shares(
+    groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64], num_processes: int
+) -> list[list[Group]]:
+    """Cut micro-batches, row after row, into one part of about equal tokens for each process.
+
+    Rows keep their order, for neighbours have their start in common. A part may be empty.
+
+    Args:
+        groups: rows of each micro-batch.
+        lengths: of all rows, in tokens.
+        num_processes: 1 or more.
+
+    Example:
+        >>> shares([(0, 1), (2,)], [4, 2, 3], 2)
+        [[(0,)], [(1,), (2,)]]
+    """
+    rows = [row for group in groups for row in group]
+    counts = np.array([lengths[row] for row in rows], np.int64)
+    middles = counts.cumsum() - counts / 2
+    ranks = dict(zip(rows, num_processes * middles // max(counts.sum(), 1), strict=True))
+    found = []
+    for rank in range(num_processes):
+        own = [tuple(row for row in group if ranks[row] == rank) for group in groups]
+        found.append([group for group in own if group])
+    return found
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

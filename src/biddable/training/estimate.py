@@ -15,7 +15,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.models.lean_layers import fast_layers
 from biddable.training.activations import Activations, planned_activations
 from biddable.training.advice import Suggestion, suggest
-from biddable.training.costs import Memory, MicroBatch, Work, micro_batches_of
+from biddable.training.costs import Memory, MicroBatch, States, Work, micro_batches_of
 from biddable.training.layout import recomputed_layers, training_noise
 from biddable.training.measuring import Bench, Measured, memory_in_use
 from biddable.training.memory import free_memory
@@ -54,8 +54,10 @@ class Estimate:
         device: that trains.
         num_tokens: in the largest micro-batch.
         num_rows: in it.
+        num_processes: that share the steps; memory is of each.
+        is_divided: among them are weights, gradients and moments.
         is_counted: activations are counted; else they are by a formula for Llama-type models.
-        pace: None where nothing was measured.
+        pace: None where nothing was measured, or where several processes share the steps.
         measured: the passes behind it.
         suggestions: what would lower the peak; looked for only if it does not fit.
     """
@@ -66,6 +68,8 @@ class Estimate:
     device: str
     num_tokens: int
     num_rows: int
+    num_processes: int
+    is_divided: bool
     is_counted: bool
     pace: Pace | None
     measured: Measured | None
@@ -93,11 +97,13 @@ def estimate(
     in_use = memory_in_use(model.device)
     if available is None:
         available = free_memory(model.device) + in_use
-    activations, _ = planned_activations(
-        model, sizing.rows, settings=sizing.settings, num_epochs=_num_epochs(steps)
-    )
+    activations = None
+    if not sizing.is_divided:
+        activations, _ = planned_activations(
+            model, sizing.rows, settings=sizing.settings, num_epochs=_num_epochs(steps)
+        )
     cache = activations.num_bytes if activations else 0
-    around = Surroundings(program=max(in_use - sizing.states.weights, 0), cache=cache)
+    around = Surroundings(program=max(in_use - States.of(model).weights, 0), cache=cache)
     largest, _ = sizing.peak(looked_at, around)
     pace = measured = None
     if measure:
@@ -110,7 +116,10 @@ def estimate(
         ):
             measured = bench.measure(sizing.rows, largest.numbers)
         around = Surroundings(measured.program, measured.memory_factor, cache)
-        pace = _pace(sizing, looked_at, held_out=held_out, measured=measured, states=activations)
+        if sizing.num_processes == 1:  # how fast they talk to each other is not known here
+            pace = _pace(
+                sizing, looked_at, held_out=held_out, measured=measured, states=activations
+            )
     largest, memory = sizing.peak(looked_at, around)
     limit = round(_CLOSE * available)
     fits = memory.needed <= limit
@@ -121,6 +130,8 @@ def estimate(
         device=str(model.device),
         num_tokens=largest.num_tokens,
         num_rows=len(largest.numbers),
+        num_processes=sizing.num_processes,
+        is_divided=sizing.is_divided,
         is_counted=sizing.kept.is_counted,
         pace=pace,
         measured=measured,

@@ -25,6 +25,7 @@ from biddable.training.checkpoint import RunRecord, read_config_of, require_free
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import World, find_world
 from biddable.training.identity import find_differences, identify_config, identify_run
+from biddable.training.lock import locked
 from biddable.training.preparation import (
     EncodedParts,
     Prepared,
@@ -36,6 +37,7 @@ from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
+from biddable.training.venue import Venue
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -106,12 +108,22 @@ def run_training(
 
     Raises:
         RunStopped: a signal asked for it, and the run is saved.
+        CheckpointError: another process makes this run folder, or it holds something.
         BiddableError: of the kind that fits; before the first step wherever that is possible.
     """
     checkpoints, world = checkpoints_of(config), find_world()
     if not world.is_main:
         return _assist(config, world=world, checkpoints=checkpoints)
-    settings, listener = config.model_dump(mode="json"), on_event or (lambda event: None)
+    listener = on_event or (lambda event: None)
+    with locked(checkpoints.output):
+        return _lead(config, checkpoints, resume=resume, listener=listener, world=world)
+
+
+def _lead(
+    config: RunConfig, checkpoints: Checkpoints, *, resume: bool, listener: OnEvent, world: World
+) -> Path:
+    """Make the run, be it alone or as rank 0 of several processes."""
+    settings = config.model_dump(mode="json")
     if resume and _is_whole(checkpoints.output, config):
         checkpoints.remove()
         world.announce(_WHOLE)
@@ -162,7 +174,7 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     model, hashed = prepared.loaded.model, template_hash(prepared.template)
     world.open(model.device)
     world.require_same(identify_run(config, model, template_hash=hashed, rows=data.parts))
-    with checkpoints.listening(), suppress(RunStopped, TrainingError):
+    with checkpoints.listening(), suppress(RunStopped, TrainingError, CheckpointError):
         _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
     world.close()
     return checkpoints.output
@@ -185,9 +197,7 @@ def _train(
         held_out=data.parts["held_out"],
         seed=prepared.seed,
         on_event=tell,
-        checkpoints=checkpoints,
-        samples=samples,
-        world=world,
+        venue=Venue(checkpoints, samples, world),
     )
 
 

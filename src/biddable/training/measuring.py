@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -28,29 +30,22 @@ from biddable.training.shadow import KeptStates
 SECONDS = 20.0  # for all measured passes; the first two are made whatever they take
 _SHARES = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 1)  # of the largest micro-batch's tokens
 _FEWEST_TOKENS = 32
-_SHORT = 1.0  # seconds; a pass below is made again, and the median taken
-_REPEATS = 3
+_REPEATS = 3  # of each size; more would cost patience
 _STAND_IN = 2**22  # parameters that the optimizer's time is measured on
 _FACTORS = (0.5, 3.0)  # what is measured of memory is believed within these
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Hold one measured pass.
+    """Hold one timed pass.
 
     Attributes:
-        num_tokens: that were run.
         work: operations by the formulas.
         seconds: forward and backward, the batch's making included.
-        expected: bytes by the formulas.
-        taken: bytes above those before the pass.
     """
 
-    num_tokens: int
     work: float
     seconds: float
-    expected: int
-    taken: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +53,7 @@ class Measured:
     """Hold what the samples say.
 
     Attributes:
-        samples: smallest first.
+        samples: smallest first; each of its own shape, as the passes of a run are.
         seconds_each: of a micro-batch, however small.
         rate: operations a second beyond that.
         seconds_step: of an optimizer step, clipping included.
@@ -120,37 +115,38 @@ class Bench:
                         spent = time.perf_counter() - started
                         if spent + growth * samples[-1].seconds > SECONDS:
                             break
-                    samples.append(self._sample(part, base))
+                    with peak_during(self._model.device) as peak:
+                        first = self._sample(part)  # meets memory that is new to the process
+                    factor = max(peak[0] - base, 0) / max(self._expected(part), 1)
+                    more = [
+                        self._sample(varied)
+                        for varied in (shortened(part, 1 + count) for count in range(_REPEATS))
+                        if time.perf_counter() - started + first.seconds < SECONDS
+                    ]
+                    samples += more or ([] if samples else [first])
+                _give_back_freed()
+                after = memory_in_use(self._model.device)  # with what passes leave behind
         finally:
             for parameter in trained:
                 parameter.grad = None
         each, rate = fit_seconds(samples)
-        factor = samples[-1].taken / max(samples[-1].expected, 1)
         return Measured(
             samples=samples,
             seconds_each=each,
             rate=rate,
             seconds_step=optimizer_seconds(sum(p.numel() for p in trained), self._model),
             memory_factor=min(max(factor, _FACTORS[0]), _FACTORS[1]),
-            program=max(base - self._states.weights - self._states.trained, 0),
+            program=max(after - self._states.weights - self._states.trained, 0),
             seconds=time.perf_counter() - started,
         )
 
-    def _sample(self, rows: EncodedRows, base: int) -> Sample:
-        numbers = range(len(rows))
-        batch = MicroBatch.of(rows, numbers, is_tree=self._layout.is_tree)
-        expected = self._kept.of(rows, numbers) + self._states.logits(batch.num_places)
-        with peak_during(self._model.device) as peak:
-            seconds = [self._run(rows)]
-        while seconds[0] < _SHORT and len(seconds) < _REPEATS:
-            seconds.append(self._run(rows))
-        return Sample(
-            num_tokens=batch.num_tokens,
-            work=self._work.to_train(batch),
-            seconds=float(np.median(seconds)),
-            expected=expected,
-            taken=max(peak[0] - base, 0),
-        )
+    def _expected(self, rows: EncodedRows) -> int:
+        batch = MicroBatch.of(rows, range(len(rows)), is_tree=self._layout.is_tree)
+        return self._kept.of(rows, range(len(rows))) + self._states.logits(batch.num_places)
+
+    def _sample(self, rows: EncodedRows) -> Sample:
+        batch = MicroBatch.of(rows, range(len(rows)), is_tree=self._layout.is_tree)
+        return Sample(self._work.to_train(batch), self._run(rows))
 
     def _run(self, rows: EncodedRows) -> float:
         started = time.perf_counter()
@@ -204,6 +200,27 @@ def growing_parts(rows: EncodedRows, numbers: Sequence[int]) -> list[EncodedRows
     return parts
 
 
+def shortened(rows: EncodedRows, count: int) -> EncodedRows:
+    """Take some ids off the end of each row that has them: about the same work, another shape.
+
+    Args:
+        rows: the examples.
+        count: of ids.
+
+    Example:
+        >>> rows = EncodedRows.of([Example([1, 2, 3], [False, True, True])])
+        >>> shortened(rows, 1).input_ids.tolist()
+        [1, 2]
+    """
+    ends = [max(len(row.input_ids) - count, min(2, len(row.input_ids))) for row in rows]
+    return EncodedRows.of(
+        [
+            Example(list(row.input_ids[:end]), list(row.loss_mask[:end]), row.source)
+            for row, end in zip(rows, ends, strict=True)
+        ]
+    )
+
+
 def fit_seconds(samples: Sequence[Sample]) -> tuple[float, float]:
     """Fit the seconds of passes to a constant and a rate, each sample weighing the same.
 
@@ -214,7 +231,7 @@ def fit_seconds(samples: Sequence[Sample]) -> tuple[float, float]:
         The seconds of any pass, at least 0, and the operations a second beyond that.
 
     Example:
-        >>> made = [Sample(1, work, 0.5 + work / 100, 0, 0) for work in (100.0, 400.0, 900.0)]
+        >>> made = [Sample(work, 0.5 + work / 100) for work in (100.0, 400.0, 900.0)]
         >>> each, rate = fit_seconds(made)
         >>> round(each, 3), round(rate, 3)
         (0.5, 100.0)
@@ -302,6 +319,13 @@ def training_mode(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+def _give_back_freed() -> None:
+    """Let glibc hand what is free to the system, so that it is not taken for memory in use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from biddable.data.batching import Batch, Step
 from biddable.data.encoded import EncodedRows
@@ -19,7 +19,7 @@ from biddable.data.trees import shared_lengths
 from biddable.errors import TrainingError
 from biddable.models.head import Body
 from biddable.models.loss import MAX_LOGITS
-from biddable.models.quantized import is_small
+from biddable.training.kept import kept_for_gradient
 from biddable.training.memory import free_memory
 from biddable.training.run_state import random_state, set_random_state
 
@@ -177,29 +177,15 @@ def activation_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
 
     Args:
         model: its parameters are not counted.
-        run: a forward pass; what it returns is held until all is counted.
+        run: a forward pass.
 
     Returns:
-        Bytes of the tensors that autograd keeps, each counted once, with the room that the
-        backward pass takes beside them.
+        Bytes of what autograd keeps, with the room that the backward pass takes beside it.
     """
-    # a weight in few bits has no storage, and autograd keeps none of it
-    plain = [p for p in model.parameters() if not is_small(p)]
-    weights = {p.untyped_storage().data_ptr() for p in plain}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     before = random_state(_devices())
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = run()  # held, so that no tensor is freed and its address used again
+    kept = kept_for_gradient(model, run)
     set_random_state(before)
-    del result
-    return int(_ROOM_FOR_BACKWARD * sum(kept.values()))
+    return int(_ROOM_FOR_BACKWARD * kept)
 
 
 def _devices() -> list[int]:

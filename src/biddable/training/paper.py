@@ -1,36 +1,32 @@
 """Plan on paper: what a model of some config takes on GPUs that are not here.
 
 The model is built without numbers, so that its parameters and what autograd keeps are counted, not
-guessed; how they are spread over GPUs follows the formulas in docs/plan.md. Nothing is measured.
+guessed; how they are spread over GPUs is in spreading.py. Nothing is measured.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from biddable.config_training import MethodConfig
+from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError, nearest
-from biddable.models.freezing import decoder_layers
 from biddable.models.lora import apply_lora, lora_layers
 from biddable.training.advice import Suggestion
-from biddable.training.costs import OPTIMIZER_STATES, Memory, States, Work, recomputed
+from biddable.training.costs import Work
 from biddable.training.method import apply_method
-from biddable.training.shadow import Shadow, without_numbers
-
-Precision = Literal["float32", "mixed", "bfloat16"]
+from biddable.training.shadow import without_numbers
+from biddable.training.spreading import Load, Precision, Spread, Spreading
 
 RESERVED = 2 * 10**9  # of a GPU, for its context, libraries and the network's buffers
 _USABLE = 0.95  # of the rest: what the allocator's gaps leave
 _NEEDED_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-_PROBES = (256, 512)  # tokens
 _LORA_RANK = 8
 
 
@@ -47,39 +43,6 @@ class Hardware:
     num_gpus: int
     gpu_memory: int
     gpu_tflops: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Say what each GPU would be given.
-
-    Attributes:
-        micro_tokens: tokens of a forward pass on one GPU.
-        precision: ``float32``; ``mixed``, weights in float32 and passes in bfloat16; or
-            ``bfloat16`` for all of it, the optimizer too.
-        recompute: layers are computed again for the gradient.
-    """
-
-    micro_tokens: int = 4096
-    precision: Precision = "float32"
-    recompute: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Hold what one way to spread a model takes on each GPU.
-
-    Attributes:
-        name: ``one GPU``, ``DDP`` or ``FSDP2``.
-        memory: at its peak.
-        fits: within the usable part of the GPU.
-        largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
-    """
-
-    name: str
-    memory: Memory
-    fits: bool
-    largest_micro_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +77,8 @@ class PaperPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether some way to spread it does."""
-        return any(spread.fits for spread in self.spreads)
+        """Whether some way to spread it does, of those that are asked for."""
+        return any(spread.fits for spread in self.spreads if spread.is_asked_for)
 
     def as_json(self) -> dict[str, Any]:
         """Give it for a program to read; sizes in bytes."""
@@ -126,7 +89,12 @@ class PaperPlan:
 
 
 def plan_on_paper(
-    path: str | os.PathLike[str], method: MethodConfig, *, hardware: Hardware, load: Load
+    path: str | os.PathLike[str],
+    method: MethodConfig,
+    *,
+    hardware: Hardware,
+    load: Load,
+    settings: TrainingConfig | None = None,
 ) -> PaperPlan:
     """Plan a run from a transformers config alone.
 
@@ -135,6 +103,7 @@ def plan_on_paper(
         method: what would train.
         hardware: what there would be.
         load: what each GPU would be given.
+        settings: how it would be spread; None: whichever way is better.
 
     Raises:
         ConfigError: the file is no config of a known causal language model, or the method does
@@ -149,7 +118,8 @@ def plan_on_paper(
             " Leave that setting out; what it takes hardly differs."
         ) from error
     usable = max(round(_USABLE * (hardware.gpu_memory - RESERVED)), 0)
-    spreads = spread_over(model, hardware.num_gpus, load=load, usable=usable)
+    spread = Spreading(load, usable, settings)
+    spreads = spread.over(model, hardware.num_gpus)
     work = Work.of(model)
     operations = work.train_token + work.train_place
     if load.recompute:
@@ -169,7 +139,7 @@ def plan_on_paper(
         suggestions=[],
     )
     if not plan.fits:
-        plan.suggestions.extend(_suggest(model, plan))
+        plan.suggestions.extend(_suggest(model, plan, spread))
     return plan
 
 
@@ -237,138 +207,26 @@ def read_model_config(path: str | os.PathLike[str]) -> PretrainedConfig:
     return config
 
 
-def spread_over(model: PreTrainedModel, num_gpus: int, *, load: Load, usable: int) -> list[Spread]:
-    """Size each way to spread a model over GPUs.
-
-    Args:
-        model: without numbers, what trains settled on it.
-        num_gpus: 1 or more.
-        load: of each.
-        usable: bytes of each.
-    """
-    parts = _Parts(model, load)
-    ways: dict[str, Callable[[int], Memory]] = {"one GPU": parts.alone}
-    if num_gpus > 1:
-        ways = {
-            "DDP": lambda tokens: parts.copied(tokens),
-            "FSDP2": lambda tokens: parts.sharded(tokens, num_gpus),
-        }
-    found = []
-    for name, size in ways.items():
-        memory = size(load.micro_tokens)
-        largest = _largest(size, usable)
-        found.append(Spread(name, memory, memory.peak <= usable, largest))
-    return found
-
-
-class _Parts:
-    """The parts that formulas are made of, in bytes; see docs/plan.md."""
-
-    def __init__(self, model: PreTrainedModel, load: Load) -> None:
-        # passes are in `passing` bytes a number, what the optimizer keeps in `kept`
-        kept = 2 if load.precision == "bfloat16" else 4
-        passing = model.dtype.itemsize
-        self.is_mixed = kept != passing
-        numbers = [(p.numel(), p.requires_grad) for p in model.parameters()]
-        trained = sum(size for size, trains in numbers if trains)
-        self.weights = kept * sum(size for size, _ in numbers)
-        self.gradients = kept * trained
-        self.optimizer = OPTIMIZER_STATES * kept * trained
-        self.passing_weights = passing * sum(size for size, _ in numbers)
-        layer, rest = _units(model)
-        self.gathered = passing * (2 * layer[0] + rest[0])  # this layer, the next, and the rest
-        self.gathered_gradient = passing * max(layer[1], rest[1])
-        self.states = States.of(model)
-        shadow = Shadow(model)
-        small, large = (self._kept(shadow, model, tokens, load) for tokens in _PROBES)
-        self.per_token = (large - small) / (_PROBES[1] - _PROBES[0])
-
-    @staticmethod
-    def _kept(shadow: Shadow, model: PreTrainedModel, tokens: int, load: Load) -> int:
-        kept = shadow.kept(1, tokens)
-        return recomputed(kept, tokens, model=model) if load.recompute else kept
-
-    def alone(self, tokens: int) -> Memory:
-        """Hold everything on one GPU."""
-        return Memory(
-            program=0,
-            weights=self.weights + (self.passing_weights if self.is_mixed else 0),
-            gradients=self.gradients,
-            optimizer=self.optimizer,
-            activations=round(self.per_token * tokens),
-            logits=self.states.logits(tokens),
-        )
-
-    def copied(self, tokens: int) -> Memory:
-        """Hold everything on each GPU, and the buckets in which gradients travel."""
-        alone = self.alone(tokens)
-        return Memory(
-            program=0,
-            weights=alone.weights,
-            gradients=2 * self.gradients,
-            optimizer=self.optimizer,
-            activations=alone.activations,
-            logits=alone.logits,
-        )
-
-    def sharded(self, tokens: int, num_gpus: int) -> Memory:
-        """Hold a share of everything, and what is gathered for the layer at work."""
-        return Memory(
-            program=0,
-            weights=-(-self.weights // num_gpus) + self.gathered,
-            gradients=-(-self.gradients // num_gpus) + self.gathered_gradient,
-            optimizer=-(-self.optimizer // num_gpus),
-            activations=round(self.per_token * tokens),
-            logits=self.states.logits(tokens),
-        )
-
-
-def _units(model: PreTrainedModel) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Count the parameters of the largest layer and of what is in no layer; and trained ones."""
-
-    def count(parameters: Any) -> tuple[int, int]:
-        sizes = [(p.numel(), p.requires_grad) for p in parameters]
-        return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
-
-    layers = decoder_layers(model)
-    inside = {id(p) for layer in layers for p in layer.parameters()}
-    largest = max((count(layer.parameters()) for layer in layers), key=max)
-    return largest, count(p for p in model.parameters() if id(p) not in inside)
-
-
-def _largest(size: Callable[[int], Memory], usable: int) -> int:
-    """Search the most tokens that fit."""
-    low, high = 0, 1
-    while size(high).peak <= usable and high < 2**24:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle).peak <= usable else (low, middle)
-    return low
-
-
-def _suggest(model: PreTrainedModel, plan: PaperPlan) -> list[Suggestion]:
+def _suggest(model: PreTrainedModel, plan: PaperPlan, spread: Spreading) -> list[Suggestion]:
     """Look for single changes that lower the peak of the best way to spread it."""
-    now = min(spread.memory.peak for spread in plan.spreads)
     load, num_gpus = plan.load, plan.hardware.num_gpus
-
-    def best(changed: PreTrainedModel, changed_load: Load, count: int = num_gpus) -> int:
-        spreads = spread_over(changed, count, load=changed_load, usable=plan.usable)
-        return min(spread.memory.peak for spread in spreads)
-
+    now = spread.peak(model, num_gpus)
     found = {}
     if not lora_layers(model):
         adapted = without_numbers(model)
         apply_lora(adapted, rank=_LORA_RANK)
-        found[f"--method lora (rank {_LORA_RANK})"] = best(adapted, load)
+        found[f"--method lora (rank {_LORA_RANK})"] = spread.peak(adapted, num_gpus)
     if not load.recompute:
-        again = Load(load.micro_tokens, load.precision, recompute=True)
-        found["--checkpointing: about a third more time"] = best(model, again)
+        again = replace(spread, load=replace(load, recompute=True))
+        found["--checkpointing: about a third more time"] = again.peak(model, num_gpus)
     if load.micro_tokens > 1:
         fewer = max(load.micro_tokens // 4, 1)
-        smaller = Load(fewer, load.precision, load.recompute)
-        found[f"--micro-tokens {fewer}"] = best(model, smaller)
-    found[f"--gpus {2 * num_gpus}"] = best(model, load, 2 * num_gpus)
+        smaller = replace(spread, load=replace(load, micro_tokens=fewer))
+        found[f"--micro-tokens {fewer}"] = smaller.peak(model, num_gpus)
+    found[f"--gpus {2 * num_gpus}"] = spread.peak(model, 2 * num_gpus)
+    for other in plan.spreads:
+        if other.name == "FSDP2" and not other.is_asked_for:
+            found["training.sharding: full"] = other.memory.peak
     suggestions = [
         Suggestion(change, now - peak, peak, peak <= plan.usable)
         for change, peak in found.items()

@@ -106,6 +106,10 @@ def _cost(estimate: Estimate) -> RenderableType:
     told = Text(f"{peak} at the peak, of {available} {where}{verdict}")
     told.stylize("" if estimate.fits else "bold red", len(told) - len(verdict))
     lines = {"memory": told, "": memory_text(memory)}
+    if estimate.num_processes > 1:
+        how = "divide the model" if estimate.is_divided else "hold the whole model each"
+        told = Text(f"{estimate.num_processes}, which {how}; the memory is of one of them")
+        lines = {"processes": told, **lines}
     largest = f"{estimate.num_tokens:,} tokens of {estimate.num_rows:,} rows"
     how = "counted" if estimate.is_counted else "by the formula of a Llama-type model"
     lines["largest pass"] = Text(f"{largest}; its activations are {how}")
@@ -123,7 +127,8 @@ def _cost(estimate: Estimate) -> RenderableType:
 def _time_lines(estimate: Estimate) -> dict[str, Text]:
     pace, measured = estimate.pace, estimate.measured
     if pace is None or measured is None:
-        return {"time": Text("not measured")}
+        of_several = "not said for several processes"
+        return {"time": Text(of_several if estimate.num_processes > 1 else "not measured")}
     total, epoch, step = map(duration_text, (pace.total, pace.per_epoch, pace.per_step))
     lines = {"time": Text(f"{total} in all, {epoch} an epoch, {step} a step")}
     apart = {"the held-out loss": pace.held_out, "states of frozen layers": pace.kept_states}
@@ -218,10 +223,14 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     table.add_column("  ")
     for spread in plan.spreads:
         sign, style = _SIGNS["ok"] if spread.fits else _REFUSED
-        table.add_column(Text.assemble((sign, style), f" {spread.name}"), justify="right")
+        name = spread.name if spread.is_asked_for else f"({spread.name})"
+        table.add_column(Text.assemble((sign, style), f" {name}"), justify="right")
     for name in (*_PARTS, "peak"):
         sizes = [size_text(getattr(spread.memory, name)) for spread in plan.spreads]
         table.add_row(f"  {name}", *sizes, style="bold" if name == "peak" else "")
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
-    return Padding(Group(table, Text("  formulas: docs/plan.md", style="dim")), (0, 0, 1, 0))
+    told = "  formulas: docs/plan.md"
+    if not all(spread.is_asked_for for spread in plan.spreads):
+        told += "; in brackets: not what the config's training.sharding asks for"
+    return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))

@@ -22,6 +22,7 @@ from biddable.training.estimate import Estimate, estimate
 from biddable.training.layout import Layout
 from biddable.training.optimizer import peak_learning_rate, schedule_factor
 from biddable.training.preparation import Prepared, checkpoints_of, prepare
+from biddable.training.sharding import require_divisible
 from biddable.training.sizing import Sizing
 
 
@@ -100,12 +101,13 @@ class Plan:
         return described
 
 
-def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
+def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1) -> Plan:
     """Read, encode and count all that a config would train, and train nothing.
 
     Args:
         config: the run.
         measure: run a few micro-batches forward and backward, for its memory and time.
+        num_processes: that torchrun would start; memory is of each of them.
 
     Returns:
         The plan; what the run would be refused for is in it, not raised, as far as the rows could
@@ -121,17 +123,13 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
         encoded["held_out"] = _encode(rows.held_out, prepared)
     ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
     kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
-    sizing = _sizing(kept, config.training, prepared) if kept else None
+    sizing = _sizing(kept, config.training, prepared, num_processes) if kept else None
     steps = sizing.steps() if sizing else None
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
-    try:
-        if steps:
-            schedule_factor(0, len(steps), settings=config.training)
-    except ConfigError as error:
-        refusals.append(str(error))
+    refusals += _refused_by_settings(config, sizing)
     try:
         require_unused(prepared.output)
         checkpoints_of(config).require_none()
@@ -161,10 +159,18 @@ def plan_run(config: RunConfig, *, measure: bool = True) -> Plan:
     )
 
 
-def _sizing(rows: EncodedRows, settings: TrainingConfig, prepared: Prepared) -> Sizing:
+def _sizing(
+    rows: EncodedRows, settings: TrainingConfig, prepared: Prepared, num_processes: int
+) -> Sizing:
     model = prepared.loaded.model
-    layout = Layout.choose(model, settings)
-    return Sizing(model, rows, settings=settings, seed=prepared.seed, layout=layout)
+    return Sizing(
+        model,
+        rows,
+        settings=settings,
+        seed=prepared.seed,
+        layout=Layout.choose(model, settings),
+        num_processes=num_processes,
+    )
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -224,6 +230,22 @@ def _refusals(ledgers: dict[str, Ledger], *, num_kept: int, num_stopped: int) ->
     ]
     if num_kept and not num_stopped:
         found.append("train: no row teaches the stop token, so the model would not stop.")
+    return found
+
+
+def _refused_by_settings(config: RunConfig, sizing: Sizing | None) -> list[str]:
+    if sizing is None:
+        return []
+    found = []
+    try:
+        schedule_factor(0, len(sizing.steps()), settings=config.training)
+    except ConfigError as error:
+        found.append(str(error))
+    try:
+        if sizing.is_divided:
+            require_divisible(sizing.model)
+    except ConfigError as error:
+        found.append(str(error))
     return found
 
 

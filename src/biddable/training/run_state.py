@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from biddable.errors import CheckpointError
 from biddable.training.checkpoints import Event, Snapshot
-from biddable.training.shards import divide_like, gather_whole
+from biddable.training.shards import divide_like
 
 _CPU = "cpu"
 
@@ -155,7 +155,7 @@ def take_snapshot(
 ) -> Snapshot:
     """Take the state of a run between two steps; frozen parameters are no part of it.
 
-    What is divided among processes is gathered on rank 0, so that all of them call this.
+    What is divided among processes stays so: each gives its own part.
 
     Args:
         state: its plain part.
@@ -167,13 +167,13 @@ def take_snapshot(
     for name, values in _optimizer_state(model, optimizer).items():
         for key, value in values.items():
             assert isinstance(value, Tensor), f"{key} of the optimizer is no tensor"
-            inner[f"optimizer/{key}/{name}"] = gather_whole(value)
+            inner[f"optimizer/{key}/{name}"] = value
     tensors: dict[str, Mapping[str, Tensor]] = {
-        "trained": {name: gather_whole(p) for name, p in trained_parameters(model).items()},
+        "trained": trained_parameters(model),
         "state": inner,
     }
     if state.best_weights:
-        tensors["best"] = {name: gather_whole(v) for name, v in state.best_weights.items()}
+        tensors["best"] = state.best_weights
     progress = {**vars(state), "log": {**vars(state.log)}, "machine": dict(machine)}
     del progress["best_weights"]
     log = progress["log"].pop("records")

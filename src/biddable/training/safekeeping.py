@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from biddable.errors import CheckpointError, RunStopped, TrainingError
-from biddable.training.checkpoints import Checkpoints, Event
+from biddable.training.checkpoints import Checkpoints, Event, Snapshot
 from biddable.training.distributed import ALONE, World
 from biddable.training.identity import describe_machine
+from biddable.training.parts import read_parts, require_shared, save_in_parts
 from biddable.training.run_state import (
     RunState,
     cuda_devices,
@@ -60,10 +62,18 @@ class Safekeeping:
         """Bring model, optimizer and random state to where the run was cut off, if it was."""
         if self._checkpoints is None:
             return None
-        snapshot = self._world.from_main(self._checkpoints.found)
-        self._checkpoints.found = None  # its memory is let go
+        checkpoints, world = self._checkpoints, self._world
+        if self._is_divided and checkpoints.can_save:
+            require_shared(checkpoints, world)
+        snapshot = checkpoints.found
+        checkpoints.found = None  # its memory is let go
+        if snapshot is not None and snapshot.is_in_parts and not self._is_divided:
+            snapshot = self._with_parts(snapshot, None)  # the others need not see this disk
+        snapshot = world.from_main(snapshot)
         if snapshot is None:
             return None
+        if snapshot.is_in_parts:
+            snapshot = self._with_parts(snapshot, world)
         state = restore(snapshot, self._model, self._optimizer)
         self._started -= state.log.seconds
         told = f"resumed at step {state.step:,} of {self._num_steps:,}"
@@ -141,5 +151,14 @@ class Safekeeping:
         state.log.seconds = self.seconds()
         machine = describe_machine(self._model)
         snapshot = take_snapshot(state, self._model, self._optimizer, machine=machine)
-        if self._world.is_main:
+        if self._is_divided:
+            save_in_parts(checkpoints, snapshot, self._world)
+        elif self._world.is_main:
             checkpoints.save(snapshot)
+
+    def _with_parts(self, snapshot: Snapshot, world: World | None) -> Snapshot:
+        """Read the tensors of a snapshot: a process's own parts, or without a world all of them."""
+        assert self._checkpoints is not None
+        folder = self._checkpoints.path(snapshot.step)
+        tensors = read_parts(folder, self._model, world=world)
+        return replace(snapshot, tensors=tensors, is_in_parts=False)

@@ -25,6 +25,7 @@ from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.freezing import decoder_layers
 from biddable.models.head import Body
 from biddable.training.costs import kept_per_token, lowest_trained, recomputed
+from biddable.training.kept import kept_for_gradient
 from biddable.training.layout import Layout
 
 _log = logging.getLogger(__name__)
@@ -73,20 +74,10 @@ class Shadow:
 
     def kept(self, num_rows: int, length: int) -> int:
         """Count what the layers below the head keep for rows of one length, in bytes."""
-        weights = {p.untyped_storage()._cdata for p in self.model.parameters()}
-        found: dict[int, Any] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                found[storage._cdata] = storage  # held, so that its address is not used again
-            return tensor
-
         ids = torch.zeros((num_rows, length), dtype=torch.long, device="meta")
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            # with a mask given, transformers does not look into the positions, which are empty
-            Body(self.model).states(input_ids=ids, attention_mask=torch.ones_like(ids))
-        return sum(storage.nbytes() for storage in found.values())
+        # with a mask given, transformers does not look into the positions, which are empty
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        return kept_for_gradient(self.model, lambda: Body(self.model).states(**inputs))
 
 
 class KeptStates:

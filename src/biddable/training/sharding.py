@@ -68,10 +68,11 @@ class Sharding:
         Raises:
             ConfigError: the model cannot be divided.
         """
-        if settings.sharding == "none":
+        if not is_asked_for(settings):
             return cls(model, world)
         if world.size == 1:
             return cls(model, world, note=f"{_KEY}: one process, so nothing is divided")
+        require_divisible(model)
         made = cls(model, world)
         made._divide()
         made.note = (
@@ -169,14 +170,8 @@ class Sharding:
     def _divide(self) -> None:
         model = self._model
         decoder = Body(model).decoder
+        assert decoder is not None
         assert isinstance(model, PreTrainedModel)
-        if decoder is None or any(is_small(p) for p in model.parameters()):
-            what = "a model in one piece" if decoder is None else "weights in few bits"
-            raise ConfigError(
-                f"{_KEY}: found {what}, which cannot be divided; expected a transformers"
-                " model with plain weights. Remove training.sharding"
-                + ("." if decoder is None else ", or method.quantize_base.")
-            )
         heads = [child for child in model.children() if child is not decoder]
         above = {id(p) for head in heads for p in head.parameters()}
         # a head's weight that is the embeddings' own would have to be in two groups
@@ -192,6 +187,27 @@ class Sharding:
             made.set_gradient_divide_factor(1.0)  # a step's loss is divided once, by its tokens
             made.set_force_sum_reduction_for_comms(True)  # gloo knows no other
         self.is_on = True
+
+
+def is_asked_for(settings: TrainingConfig) -> bool:
+    """Say whether several processes are to divide the model."""
+    return settings.sharding == "full"
+
+
+def require_divisible(model: nn.Module) -> None:
+    """Refuse a model that processes cannot divide.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    has_parts = Body(model).decoder is not None
+    if has_parts and not any(is_small(p) for p in model.parameters()):
+        return
+    what = "weights in few bits" if has_parts else "a model in one piece"
+    raise ConfigError(
+        f"{_KEY}: found {what}, which cannot be divided; expected a transformers model with plain"
+        " weights. Remove training.sharding" + (", or method.quantize_base." if has_parts else ".")
+    )
 
 
 def _find_bad(share: Tensor, rows: Sequence[int]) -> NotFiniteError | None:

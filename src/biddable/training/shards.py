@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
@@ -29,18 +28,11 @@ def own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-@torch.no_grad()
-def gather_whole(tensor: Tensor) -> Tensor:
-    """Gather a divided tensor on rank 0; all processes call this in the same order.
-
-    Returns:
-        The whole, on the CPU; on other ranks an empty tensor. One that is not divided is given
-        back as it is.
-    """
-    if not isinstance(tensor, DTensor):
-        return tensor
-    whole: Tensor = tensor.full_tensor()
-    return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
+def empty_like(other: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Make room for a tensor, divided as another one is, if that one has its shape."""
+    if isinstance(other, DTensor) and other.shape == shape:
+        return torch.empty_like(other, dtype=dtype, requires_grad=False)
+    return torch.empty(shape, dtype=dtype)
 
 
 def divide_like(whole: Tensor, other: Tensor) -> Tensor:

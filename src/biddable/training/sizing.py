@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import BatchPlan
+from biddable.data.batching import BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.training.costs import Memory, MicroBatch, States, micro_batches_of
+from biddable.training.distributed import shares
+from biddable.training.division import Division
 from biddable.training.layout import Layout, planned_steps, recomputed_layers
 from biddable.training.shadow import KeptStates
+from biddable.training.sharding import is_asked_for
 
 _STEPS_LOOKED_AT = 2_000
 _CANDIDATES = 3  # of each kind, whose activations are counted
@@ -41,6 +45,8 @@ class Sizing:
         rows: that it trains on.
         settings: how.
         layout: of the rows.
+        num_processes: that share the steps; everything is of one of them.
+        is_divided: among them.
         states: of the model.
         kept: its activations.
     """
@@ -53,6 +59,7 @@ class Sizing:
         settings: TrainingConfig,
         seed: int,
         layout: Layout,
+        num_processes: int = 1,
     ) -> None:
         """Take the run; see the attributes.
 
@@ -62,10 +69,15 @@ class Sizing:
             settings: see there.
             seed: of the order of rows.
             layout: see there.
+            num_processes: see there.
         """
         self.model, self.rows, self.settings, self.layout = model, rows, settings, layout
-        self.seed = seed
+        self.seed, self.num_processes = seed, num_processes
+        self.is_divided = num_processes > 1 and is_asked_for(settings)
         self.states = States.of(model)
+        if self.is_divided:
+            parts = Division.of(model, in_bytes=True)
+            self.states = self.states.divided(parts, num_processes)
         with recomputed_layers(model, settings):
             self.kept = KeptStates(model, layout)
 
@@ -74,18 +86,16 @@ class Sizing:
         *,
         model: PreTrainedModel | None = None,
         rows: EncodedRows | None = None,
-        micro_batch_size: int | None = None,
+        **settings: Any,
     ) -> Sizing:
-        """Give the same run with one thing changed."""
-        settings = self.settings
-        if micro_batch_size is not None:
-            settings = settings.model_copy(update={"micro_batch_size": micro_batch_size})
+        """Give the same run with one thing changed, be it a setting of its training."""
         return Sizing(
             model or self.model,
             rows or self.rows,
-            settings=settings,
+            settings=self.settings.model_copy(update=settings),
             seed=self.seed,
             layout=self.layout,
+            num_processes=self.num_processes,
         )
 
     def steps(self) -> BatchPlan:
@@ -93,9 +103,16 @@ class Sizing:
         return planned_steps(self.rows, settings=self.settings, seed=self.seed, layout=self.layout)
 
     def micro_batches(self) -> list[list[MicroBatch]]:
-        """Count the micro-batches of the first steps."""
-        steps = self.steps()[:_STEPS_LOOKED_AT]
+        """Count the micro-batches of the first steps, on each process that takes a part in one."""
+        steps: Sequence[Step] = self.steps()[:_STEPS_LOOKED_AT]
+        if self.num_processes > 1:
+            steps = [part for step in steps for part in self._parts(step)]
         return micro_batches_of(self.rows, steps, is_tree=self.layout.is_tree)
+
+    def _parts(self, step: Step) -> list[Step]:
+        groups = shares(step.micro_batches, self.rows.lengths, self.num_processes)
+        trunk = 0 if self.is_divided else step.trunk  # it is run again in each pass then
+        return [replace(step, micro_batches=tuple(own), trunk=trunk) for own in groups if own]
 
     def peak(
         self,

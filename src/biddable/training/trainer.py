@@ -25,8 +25,7 @@ from biddable.errors import TrainingError
 from biddable.models.lean_layers import fast_layers
 from biddable.models.loss import Trunk, accumulate_gradient
 from biddable.training.activations import Activations, cache_limit_gb, open_activations
-from biddable.training.checkpoints import Checkpoints, Event
-from biddable.training.distributed import ALONE, World
+from biddable.training.checkpoints import Event
 from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
@@ -48,13 +47,12 @@ from biddable.training.run_state import (
 )
 from biddable.training.safekeeping import Safekeeping
 from biddable.training.sharding import Sharding
+from biddable.training.venue import NOWHERE, Venue
 
 OnEvent = Callable[[Event], None]
-# Called with the steps taken and whether an epoch ends there; its records are kept in the log.
-Samples = Callable[[int, bool], Sequence[Event]]
 
 
-def train(  # noqa: PLR0913  (the last is where it runs)
+def train(
     model: nn.Module,
     examples: Sequence[Example],
     *,
@@ -62,9 +60,7 @@ def train(  # noqa: PLR0913  (the last is where it runs)
     held_out: Sequence[Example] = (),
     seed: int = 0,
     on_event: OnEvent | None = None,
-    checkpoints: Checkpoints | None = None,
-    samples: Samples | None = None,
-    world: World = ALONE,
+    venue: Venue = NOWHERE,
 ) -> TrainingLog:
     """Train a model in place.
 
@@ -76,9 +72,8 @@ def train(  # noqa: PLR0913  (the last is where it runs)
             the settings say.
         seed: order of rows, and dropout; the global random state is left as it was.
         on_event: called with every record as it is made, and once at the start and the end.
-        checkpoints: where the run saves itself, and goes on from; None saves nothing.
-        samples: asked before the first step and after each one for records to keep, as answers.
-        world: the processes that take the steps together, opened; all are given the same rows.
+        venue: where the run saves itself, what it is asked on the way, and which processes take
+            its steps together; by default none of that.
 
     Returns:
         The log. The model is left in evaluation mode.
@@ -99,9 +94,7 @@ def train(  # noqa: PLR0913  (the last is where it runs)
         held_out=held_out,
         seed=seed,
         on_event=on_event,
-        checkpoints=checkpoints,
-        samples=samples,
-        world=world,
+        venue=venue,
     )
     with (
         torch.random.fork_rng(devices=cuda_devices(model)),
@@ -119,7 +112,7 @@ def train(  # noqa: PLR0913  (the last is where it runs)
 class _Run:
     """One call of `train`: what stays the same over its steps, and the state that does not."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         model: nn.Module,
         examples: EncodedRows,
@@ -128,15 +121,13 @@ class _Run:
         held_out: Sequence[Example],
         seed: int,
         on_event: OnEvent | None,
-        checkpoints: Checkpoints | None,
-        samples: Samples | None,
-        world: World,
+        venue: Venue,
     ) -> None:
         self.model, self.examples, self.held_out = model, examples, held_out
-        self.on_event, self.samples = on_event, samples
-        self.world, self.seed = world, seed
+        self.on_event, self.samples = on_event, venue.samples
+        self.world, self.seed = venue.world, seed
         self.layout = Layout.choose(model, settings)
-        self.sharding = Sharding.choose(model, settings, world)
+        self.sharding = Sharding.choose(model, settings, venue.world)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
@@ -160,10 +151,10 @@ class _Run:
         self.safe = Safekeeping(
             model,
             self.optimizer,
-            checkpoints=checkpoints,
+            checkpoints=venue.checkpoints,
             num_steps=len(self.steps),
             tell=self._tell,
-            world=world,
+            world=venue.world,
         )
 
     def go(self) -> TrainingLog:

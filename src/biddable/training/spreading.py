@@ -1,0 +1,180 @@
+"""Size the ways to spread a model over GPUs, by the formulas in docs/plan.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from transformers import PreTrainedModel
+
+from biddable.config_training import TrainingConfig
+from biddable.training.costs import OPTIMIZER_STATES, Memory, States, recomputed
+from biddable.training.division import Division
+from biddable.training.shadow import Shadow
+from biddable.training.sharding import is_asked_for
+
+Precision = Literal["float32", "mixed", "bfloat16"]
+
+_PROBES = (256, 512)  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Say what each GPU would be given.
+
+    Attributes:
+        micro_tokens: tokens of a forward pass on one GPU.
+        precision: ``float32``; ``mixed``, weights in float32 and passes in bfloat16; or
+            ``bfloat16`` for all of it, the optimizer too.
+        recompute: layers are computed again for the gradient.
+    """
+
+    micro_tokens: int = 4096
+    precision: Precision = "float32"
+    recompute: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Hold what one way to spread a model takes on each GPU.
+
+    Attributes:
+        name: ``one GPU``, ``DDP`` or ``FSDP2``.
+        memory: at its peak.
+        is_asked_for: by the config's training.sharding; True for all ways where there is none.
+        fits: within the usable part of the GPU.
+        largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
+    """
+
+    name: str
+    memory: Memory
+    is_asked_for: bool
+    fits: bool
+    largest_micro_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spreading:
+    """Size each way to spread a model over GPUs.
+
+    Attributes:
+        load: of each GPU.
+        usable: bytes of each.
+        settings: that ask for one way, if any do.
+    """
+
+    load: Load
+    usable: int
+    settings: TrainingConfig | None
+
+    def over(self, model: PreTrainedModel, num_gpus: int) -> list[Spread]:
+        """Size the ways for so many GPUs.
+
+        Args:
+            model: without numbers, what trains settled on it.
+            num_gpus: 1 or more.
+        """
+        parts = _Parts(model, self.load)
+        ways: dict[str, Callable[[int], Memory]] = {"one GPU": parts.alone}
+        asked = {"one GPU"}
+        if num_gpus > 1:
+            ways = {
+                "DDP": lambda tokens: parts.copied(tokens),
+                "FSDP2": lambda tokens: parts.sharded(tokens, num_gpus),
+            }
+            is_whole = self.settings is not None and not is_asked_for(self.settings)
+            asked = set(ways) if self.settings is None else {"DDP" if is_whole else "FSDP2"}
+        found = []
+        for name, size in ways.items():
+            memory = size(self.load.micro_tokens)
+            largest = _largest(size, self.usable)
+            fits = memory.peak <= self.usable
+            found.append(Spread(name, memory, name in asked, fits, largest))
+        return found
+
+    def peak(self, model: PreTrainedModel, num_gpus: int) -> int:
+        """Give the peak of the best way that is asked for, in bytes."""
+        return min(s.memory.peak for s in self.over(model, num_gpus) if s.is_asked_for)
+
+
+class _Parts:
+    """The parts that formulas are made of, in bytes; see docs/plan.md."""
+
+    def __init__(self, model: PreTrainedModel, load: Load) -> None:
+        # passes are in `passing` bytes a number, what the optimizer keeps in `kept`
+        kept = 2 if load.precision == "bfloat16" else 4
+        passing = model.dtype.itemsize
+        self.is_mixed = kept != passing
+        numbers = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        trained = sum(size for size, trains in numbers if trains)
+        self.weights = kept * sum(size for size, _ in numbers)
+        self.gradients = kept * trained
+        self.optimizer = OPTIMIZER_STATES * kept * trained
+        self.passing_weights = passing * sum(size for size, _ in numbers)
+        self.division = Division.of(model)
+        self.kept_size, self.passing_size = kept, passing
+        self.states = States.of(model)
+        shadow = Shadow(model)
+        small, large = (self._kept(shadow, model, tokens, load) for tokens in _PROBES)
+        self.per_token = (large - small) / (_PROBES[1] - _PROBES[0])
+
+    @staticmethod
+    def _kept(shadow: Shadow, model: PreTrainedModel, tokens: int, load: Load) -> int:
+        kept = shadow.kept(1, tokens)
+        return recomputed(kept, tokens, model=model) if load.recompute else kept
+
+    def alone(self, tokens: int) -> Memory:
+        """Hold everything on one GPU."""
+        return Memory(
+            program=0,
+            weights=self.weights + (self.passing_weights if self.is_mixed else 0),
+            gradients=self.gradients,
+            optimizer=self.optimizer,
+            activations=round(self.per_token * tokens),
+            logits=self.states.logits(tokens),
+        )
+
+    def copied(self, tokens: int) -> Memory:
+        """Hold everything on each GPU, and the buckets in which gradients travel."""
+        alone = self.alone(tokens)
+        return Memory(
+            program=0,
+            weights=alone.weights,
+            gradients=2 * self.gradients,
+            optimizer=self.optimizer,
+            activations=alone.activations,
+            logits=alone.logits,
+        )
+
+    def sharded(self, tokens: int, num_gpus: int) -> Memory:
+        """Hold a share of everything, and what is gathered: for a layer, or all between steps."""
+        parts, kept, passing = self.division, self.kept_size, self.passing_size
+        weights, trained = kept * parts.kept(num_gpus), kept * parts.kept_trained(num_gpus)
+        in_a_pass = Memory(
+            program=0,
+            weights=weights + passing * parts.gathered,
+            gradients=trained + passing * parts.gathered_trained,
+            optimizer=OPTIMIZER_STATES * trained,
+            activations=round(self.per_token * tokens),
+            logits=self.states.logits(tokens),
+        )
+        between = replace(
+            in_a_pass,
+            weights=weights + passing * parts.weights,
+            gradients=trained,
+            activations=0,
+            logits=0,
+        )
+        return max(in_a_pass, between, key=lambda memory: memory.peak)
+
+
+def _largest(size: Callable[[int], Memory], usable: int) -> int:
+    """Search the most tokens that fit."""
+    low, high = 0, 1
+    while size(high).peak <= usable and high < 2**24:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle).peak <= usable else (low, middle)
+    return low
