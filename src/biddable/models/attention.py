@@ -23,6 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import Branches, TreeBatch, build_tree
+from biddable.models.branch_attention import attend_branches, gather, is_fused
 from biddable.models.randomness import shares_noise
 
 NAME = "biddable_tree"
@@ -48,11 +49,23 @@ class TreeMask:
     def __init__(self, tree: TreeBatch, trunk: TrunkKeys | None, sees: Predicate) -> None:
         """Take a tree and a rule; masks are made when they are first asked for."""
         self.tree, self.trunk, self.sees = tree, trunk, sees
+        self._added: list[Tensor | None] | None = None
 
     @cached_property
     def masks(self) -> list[Tensor | None]:
         """The (G, 1, S, L) mask of each call, True where seen; None where it is just causal."""
         return [self._mask(call) for call in self.tree.branches]
+
+    def added(self, dtype: torch.dtype) -> list[Tensor | None]:
+        """What is added to the scores of each call, 0 where seen and else minus infinity."""
+        if self._added is None:
+            self._added = [
+                None
+                if seen is None
+                else torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+                for seen in self.masks
+            ]
+        return self._added
 
     @cached_property
     def block_mask(self) -> BlockMask:
@@ -104,7 +117,7 @@ class TrunkKeys:
     def join(self, layer: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Put those of the trunk before the (1, H, N, D) ones of a tree."""
         trunk_key, trunk_value = self._given[layer]
-        return torch.cat([trunk_key, key], dim=2), torch.cat([trunk_value, value], dim=2)
+        return _cat(trunk_key, key), _cat(trunk_value, value)
 
     def kept(self) -> list[tuple[Tensor, Tensor]]:
         """Give what was taken, layer by layer in the order in which they ran."""
@@ -217,20 +230,24 @@ def attend(
     Args:
         module: the layer.
         given: query, (1, H, N, D); key, (1, H or fewer, N, D); value, as key, D may differ; and
-            what `tree_mask` made.
+            what `tree_mask` made. N may be more than the tree has, and what is given for the rest
+            is zero.
         scaling: of the scores; None for ``1 / sqrt(D)``.
         softcap: scores are bent to stay below it.
 
     Returns:
         (1, N, H, D) and no weights.
     """
-    query, key, value, mask = given
+    *states, mask = given
+    num_filled, num_nodes = states[0].shape[2], len(mask.tree.input_ids)
+    query, key, value = (each[:, :, :num_nodes] for each in states)
     if mask.trunk is not None and mask.tree.trunk:
         key, value = mask.trunk.join(module, key, value)
     elif mask.trunk is not None:
         mask.trunk.keep(module, key, value)
     compute = _by_blocks if query.is_cuda else _by_branches
-    return compute(query, key, value, mask, scaling=scaling, softcap=softcap), None
+    out = compute(query, key, value, mask, scaling=scaling, softcap=softcap)
+    return F.pad(out, (0, 0, 0, 0, 0, num_filled - num_nodes)), None
 
 
 def tree_mask(*, mask_function: Predicate, **_: Any) -> TreeMask:
@@ -250,12 +267,22 @@ def _by_branches(
     softcap: float | None,
 ) -> Tensor:
     """Attend branch by branch: the cost is that of the rows' own lengths."""
-    is_grouped = query.shape[1] != key.shape[1]
+    is_grouped, can_fuse = query.shape[1] != key.shape[1], is_fused(query, key, value)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
+    if softcap is None and can_fuse:
+        return attend_branches(
+            (query, key, value),
+            mask.tree.branches,
+            mask.added(query.dtype),
+            restore=mask.tree.restore,
+            scaling=scaling,
+        )[None]
     parts = []
     for call, seen in zip(mask.tree.branches, mask.masks, strict=True):
-        q = _take(query, call.queries).transpose(1, 2)  # (G, H, S, D)
-        k, v = (_take(states, call.keys).transpose(1, 2) for states in (key, value))  # (G, H, L, D)
+        q = gather(query, call.queries).transpose(1, 2)  # (G, H, S, D)
+        k, v = (
+            gather(states, call.keys).transpose(1, 2) for states in (key, value)
+        )  # (G, H, L, D)
         if softcap is None:
             out = F.scaled_dot_product_attention(
                 q,
@@ -269,7 +296,7 @@ def _by_branches(
         else:
             out = _capped(q, k, v, seen=seen, scaling=scaling, softcap=softcap)
         parts.append(out.transpose(1, 2).flatten(0, 1))  # (G * S, H, D)
-    return _take(torch.cat(parts), mask.tree.restore)[None]
+    return gather(torch.cat(parts), mask.tree.restore)[None]
 
 
 def _by_blocks(
@@ -301,10 +328,9 @@ def _by_blocks(
     return transposed
 
 
-def _take(states: Tensor, nodes: Tensor) -> Tensor:
-    """Gather (N, H, D) states by nodes of any shape; as an embedding, whose gradient is fast."""
-    taken: Tensor = F.embedding(nodes, states.flatten(1)).unflatten(-1, states.shape[1:])
-    return taken
+def _cat(first: Tensor, second: Tensor) -> Tensor:
+    """Lay (1, H, P, D) and (1, H, N, D) end to end, node after node in memory as layers do."""
+    return torch.cat([first.transpose(1, 2), second.transpose(1, 2)], dim=1).transpose(1, 2)
 
 
 def _capped(

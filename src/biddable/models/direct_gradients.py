@@ -21,10 +21,10 @@ from torch.nn import functional as F
 
 from biddable.models.head import replaced_output
 from biddable.models.products import fits, linear, multiply
+from biddable.models.remade import keep, kept, recipe_of
 
-# Numbers of a weight whose gradient is made apart and then added; that of a larger one, as a head,
-# is added by the product itself, which is slower and saves the memory.
-_SMALL = 2**23
+# Numbers of a gradient that are made apart and then added, in memory that the next has again.
+_NUM_AT_ONCE = 2**21
 
 
 @contextmanager
@@ -39,16 +39,16 @@ def direct_gradients(model: nn.Module) -> Iterator[None]:
         model: on a CPU; elsewhere, and for layers of other kinds, nothing is changed. Gradients may
             be set to None between steps, and are to be added to nothing else meanwhile.
     """
-    kept = _Kept()
+    memory = _Memory()
     with ExitStack() as stack:
         for module in model.modules():
-            compute = _compute(module, kept)
+            compute = _compute(module, memory)
             if compute is not None:
                 stack.enter_context(replaced_output(module, compute))
         yield
 
 
-def _compute(module: nn.Module, kept: _Kept) -> Callable[[Tensor], Tensor] | None:
+def _compute(module: nn.Module, memory: _Memory) -> Callable[[Tensor], Tensor] | None:
     """Give what computes a layer so; None if it is left to autograd."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, nn.Parameter) or not weight.is_cpu:
@@ -56,11 +56,11 @@ def _compute(module: nn.Module, kept: _Kept) -> Callable[[Tensor], Tensor] | Non
     if type(weight.data) is not Tensor or _is_watched(weight):
         return None  # sharded or quantised; or somebody's hook is to see the gradient
     if type(module) is nn.Linear:
-        return partial(_linear, module, kept)
+        return partial(_linear, module, memory)
     if not weight.requires_grad:
         return None
     if type(module) is nn.Embedding and not (module.max_norm or module.scale_grad_by_freq):
-        return partial(_embed, module, kept)
+        return partial(_embed, module, memory)
     return None
 
 
@@ -68,19 +68,20 @@ def _is_watched(weight: nn.Parameter) -> bool:
     return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
-def _linear(module: nn.Linear, kept: _Kept, /, input: Tensor) -> Tensor:
-    given = input.flatten(0, -2), module.weight, module.bias, kept
+def _linear(module: nn.Linear, memory: _Memory, /, input: Tensor) -> Tensor:
+    recipe = recipe_of(input)
+    given = input.flatten(0, -2), module.weight, module.bias, recipe, memory
     flat: Tensor = _Linear.apply(*given)  # type: ignore[no-untyped-call]
     return flat.view(*input.shape[:-1], -1)
 
 
-def _embed(module: nn.Embedding, kept: _Kept, /, input: Tensor) -> Tensor:
-    given = input, module.weight, module.padding_idx, kept
+def _embed(module: nn.Embedding, memory: _Memory, /, input: Tensor) -> Tensor:
+    given = input, module.weight, module.padding_idx, memory
     out: Tensor = _Embedding.apply(*given)  # type: ignore[no-untyped-call]
     return out
 
 
-class _Kept:
+class _Memory:
     """The memory of each weight's gradient."""
 
     def __init__(self) -> None:
@@ -95,43 +96,48 @@ class _Kept:
 
     def add_product(self, weight: nn.Parameter, left: Tensor, right: Tensor) -> None:
         """Add a product to a weight's gradient."""
-        if fits(left) and weight.numel() <= _SMALL:
-            product = multiply(left, right)  # in memory that the next one has again
-            if weight.grad is None:
-                self.start(weight).copy_(product)
-            else:
-                weight.grad.add_(product)
-        elif weight.grad is None:
-            torch.mm(left, right, out=self.start(weight))
-        else:
-            weight.grad.addmm_(left, right)
+        is_new = weight.grad is None
+        total = self.start(weight) if is_new else weight.grad
+        assert total is not None
+        if not fits(left):
+            torch.mm(left, right, out=total) if is_new else total.addmm_(left, right)
+            return
+        for part, rows in zip(
+            *(t.split(_rows_at_once(weight)) for t in (total, left)), strict=True
+        ):
+            product = multiply(rows, right)
+            part.copy_(product) if is_new else part.add_(product)
+
+
+def _rows_at_once(weight: Tensor) -> int:
+    return max(_NUM_AT_ONCE // weight.shape[1], 1)
 
 
 class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, *layer: Any) -> Tensor:
-        weight, bias, kept = layer
-        ctx.save_for_backward(x, weight)
-        ctx.weight, ctx.kept = weight, kept
+        weight, bias, recipe, memory = layer
+        keep(ctx, x if ctx.needs_input_grad[1] else None, recipe, weight)
+        ctx.weight, ctx.memory = weight, memory
         return linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = outer  # (N, out)
-        x, values = ctx.saved_tensors  # (N, in), (out, in)
-        if ctx.needs_input_grad[1]:
-            ctx.kept.add_product(ctx.weight, grad.T, x)
+        x, (values,) = kept(ctx)  # (N, in), (out, in)
+        if x is not None:
+            ctx.memory.add_product(ctx.weight, grad.T, x)
         grad_x = multiply(grad, values) if ctx.needs_input_grad[0] else None
         grad_bias = grad.sum(dim=0) if ctx.needs_input_grad[2] else None
-        return grad_x, None, grad_bias, None
+        return grad_x, None, grad_bias, None, None
 
 
 class _Embedding(Function):
     @staticmethod
     def forward(ctx: Any, ids: Tensor, *layer: Any) -> Tensor:
         ctx.save_for_backward(ids)
-        ctx.weight, ctx.padding_idx, ctx.kept = layer
+        ctx.weight, ctx.padding_idx, ctx.memory = layer
         return F.embedding(ids, ctx.weight)
 
     @staticmethod
@@ -144,6 +150,6 @@ class _Embedding(Function):
         if ctx.padding_idx is not None:
             flat, places = flat[places != ctx.padding_idx], places[places != ctx.padding_idx]
         if weight.grad is None:
-            ctx.kept.start(weight).zero_()
+            ctx.memory.start(weight).zero_()
         weight.grad.index_add_(0, places, flat)
         return None, None, None, None

@@ -13,6 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from biddable.models.products import linear, multiply
+from biddable.models.remade import keep, kept, recipe_of
 
 
 def low_rank_linear(x: Tensor, frozen: tuple[Tensor, Tensor | None], *added: Any) -> Tensor:
@@ -32,16 +33,16 @@ def low_rank_linear(x: Tensor, frozen: tuple[Tensor, Tensor | None], *added: Any
         >>> low_rank_linear(x, (weight, None), a, b, 0.5)
         tensor([[3., 3., 3.]])
     """
-    flat: Tensor = _LowRank.apply(x.flatten(0, -2), *frozen, *added)  # type: ignore[no-untyped-call]
+    flat: Tensor = _LowRank.apply(x.flatten(0, -2), recipe_of(x), *frozen, *added)  # type: ignore[no-untyped-call]
     return flat.view(*x.shape[:-1], -1)
 
 
 class _LowRank(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *added: Any) -> Tensor:
-        low, high, scale = added
+    def forward(ctx: Any, x: Tensor, recipe: Any, *layer: Any) -> Tensor:
+        weight, bias, low, high, scale = layer
         inner = x @ low  # (N, R)
-        ctx.save_for_backward(x, weight, low, high, inner)
+        keep(ctx, x, recipe, weight, low, high, inner)
         ctx.scale = scale
         return linear(x, weight, bias).addmm_(inner, high, alpha=scale)
 
@@ -49,10 +50,11 @@ class _LowRank(Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = outer  # (N, out)
-        x, weight, low, high, inner = ctx.saved_tensors
+        x, (weight, low, high, inner) = kept(ctx)
+        assert x is not None
         grad_inner = (grad @ high.T).mul_(ctx.scale)  # (N, R)
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = multiply(grad, weight).addmm_(grad_inner, low.T)
         grad_high = (inner.T @ grad).mul_(ctx.scale)
-        return grad_x, None, None, x.T @ grad_inner, grad_high, None
+        return grad_x, None, None, None, x.T @ grad_inner, grad_high, None

@@ -12,7 +12,7 @@ from typing import Any
 
 from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
-from biddable.models.direct_gradients import direct_gradients
+from biddable.models.lean_layers import fast_layers
 from biddable.training.activations import Activations, planned_activations
 from biddable.training.advice import Suggestion, suggest
 from biddable.training.costs import Memory, MicroBatch, States, Work, micro_batches_of
@@ -110,7 +110,7 @@ def estimate(
         num_skipped = activations.num_layers if activations else 0
         bench = Bench(model, layout=sizing.layout, kept=sizing.kept, num_skipped=num_skipped)
         with (
-            direct_gradients(model),
+            fast_layers(model),
             recomputed_layers(model, sizing.settings),
             training_noise(model, sizing.settings),
         ):

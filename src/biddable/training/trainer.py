@@ -22,7 +22,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import TrainingError
-from biddable.models.direct_gradients import direct_gradients
+from biddable.models.lean_layers import fast_layers
 from biddable.models.loss import Trunk, accumulate_gradient
 from biddable.training.activations import Activations, cache_limit_gb, open_activations
 from biddable.training.checkpoints import Event
@@ -98,7 +98,7 @@ def train(
     )
     with (
         torch.random.fork_rng(devices=cuda_devices(model)),
-        direct_gradients(model),
+        fast_layers(model),
         recomputed_layers(model, settings),
         training_noise(model, settings),
     ):

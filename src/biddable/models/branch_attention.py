@@ -1,0 +1,129 @@
+"""Attention along the branches of a tree on a CPU, which keeps each node's states once.
+
+A branch's keys are those of all its ancestors, so that branches laid side by side hold what they
+share many times. For the gradient only the nodes' own states are kept, and gathered once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from biddable.data.trees import Branches
+
+_FLASH = 1  # what torch answers if its fused kernel takes the arguments
+
+
+def is_fused(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Tell whether torch's fused kernel for CPUs takes such states.
+
+    Args:
+        query: (1, H, N, D).
+        key: (1, H or fewer, L, D).
+        value: as ``key``; with another D it does not.
+    """
+    if not query.is_cpu:
+        return False
+    is_grouped = query.shape[1] != key.shape[1]
+    chosen = torch._fused_sdp_choice(query, key, value, enable_gqa=is_grouped)
+    return chosen == _FLASH
+
+
+def attend_branches(
+    states: tuple[Tensor, Tensor, Tensor],
+    calls: Sequence[Branches],
+    masks: Sequence[Tensor | None],
+    *,
+    restore: Tensor,
+    scaling: float | None,
+) -> Tensor:
+    """Attend branch by branch: the cost is that of the rows' own lengths.
+
+    Args:
+        states: query, (N, H, D); key and value, (P + N, H or fewer, D).
+        calls: the tree's branches.
+        masks: for each call what is added to its scores, (G or 1, 1, S, L); None: just causal.
+        restore: (N,), as in the tree.
+        scaling: of the scores; None for ``1 / sqrt(D)``.
+
+    Returns:
+        (N, H, D).
+    """
+    given = *states, (calls, masks, restore, scaling)
+    out: Tensor = _Attention.apply(*given)  # type: ignore[no-untyped-call]
+    return out
+
+
+def gather(states: Tensor, nodes: Tensor) -> Tensor:
+    """Gather (N, H, D) states by nodes of any shape; as an embedding, whose gradient is fast."""
+    taken: Tensor = F.embedding(nodes, states.flatten(1)).unflatten(-1, states.shape[1:])
+    return taken
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, how: Any) -> Tensor:
+        calls, masks, restore, scaling = how
+        parts, sums = [], []
+        for call, mask in zip(calls, masks, strict=True):
+            given = _per_head(query, key, value, call)
+            out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                *given, 0.0, mask is None, attn_mask=mask, scale=scaling
+            )
+            parts.append(out.transpose(1, 2).flatten(0, 1))  # (G * S, H, D)
+            sums.append(log_sum)
+        found = gather(torch.cat(parts), restore)
+        ctx.save_for_backward(query, key, value, found, *sums)
+        ctx.how = how
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = outer  # (N, H, D)
+        query, key, value, found, *sums = ctx.saved_tensors
+        calls, masks, restore, scaling = ctx.how
+        sizes = [call.queries.numel() for call in calls]
+        # what only fills a call up gives no gradient to its keys
+        spread = grad.new_zeros(sum(sizes), *grad.shape[1:])
+        spread[restore] = grad
+        parts = []
+        grad_key, grad_value = torch.zeros_like(key), torch.zeros_like(value)
+        for call, mask, log_sum, part in zip(calls, masks, sums, spread.split(sizes), strict=True):
+            by_out = part.unflatten(0, call.queries.shape).transpose(1, 2)
+            by_query, by_key, by_value = _flash_backward(
+                by_out,
+                *_per_head(query, key, value, call),
+                gather(found, call.queries).transpose(1, 2),
+                log_sum,
+                0.0,
+                mask is None,
+                attn_mask=mask,
+                scale=scaling,
+            )
+            parts.append(by_query.transpose(1, 2).flatten(0, 1))
+            _scatter(grad_key, by_key, call.keys)
+            _scatter(grad_value, by_value, call.keys)
+        return gather(torch.cat(parts), restore), grad_key, grad_value, None
+
+
+_flash_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def _per_head(query: Tensor, key: Tensor, value: Tensor, call: Branches) -> list[Tensor]:
+    """Lay the states of a call's branches side by side: (G, H, S, D) and twice (G, h, L, D)."""
+    pairs = ((query, call.queries), (key, call.keys), (value, call.keys))
+    return [gather(states, nodes).transpose(1, 2) for states, nodes in pairs]
+
+
+def _scatter(total: Tensor, grad: Tensor, nodes: Tensor) -> None:
+    """Add the (G, h, L, D) gradient of gathered states to that of the nodes, (P + N, h, D)."""
+    flat = grad.transpose(1, 2).flatten(2).flatten(0, 1)  # (G * L, h * D)
+    added = torch.ops.aten.embedding_dense_backward(flat, nodes.flatten(), len(total), -1, False)
+    total.add_(added.view_as(total))

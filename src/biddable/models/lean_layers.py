@@ -1,0 +1,227 @@
+"""Norms and gates that keep little for the gradient and take few passes over their numbers.
+
+transformers writes a norm as six operations and a gated MLP's activation as two, each of which
+keeps an array for the backward pass. Here each is one autograd function that keeps its inputs, and
+what comes out is made again by whoever needs it (`remade.py`). A module is replaced only where a
+few numbers show that it computes just that, whatever its class is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from biddable.models.direct_gradients import direct_gradients
+from biddable.models.head import replaced_output
+from biddable.models.remade import mark_remade
+
+_TYPES = (torch.float32, torch.float64)
+_EPS_NAMES = ("variance_epsilon", "eps")
+_MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+# How far the outputs of a probe may be apart, in parts of the largest number.
+_LIMITS = {torch.float32: 1e-5, torch.float64: 1e-13}
+
+
+@contextmanager
+def fast_layers(model: nn.Module) -> Iterator[None]:
+    """Train a model in less time and memory inside; what it computes is the same.
+
+    Args:
+        model: any; its parameters that train are settled.
+    """
+    with direct_gradients(model), lean_layers(model):
+        yield
+
+
+@contextmanager
+def lean_layers(model: nn.Module) -> Iterator[None]:
+    """Let ordinary RMS norms and SiLU-gated MLPs keep less and take less time.
+
+    Args:
+        model: on a CPU, in float32 or float64; what is elsewhere or of another kind is not changed.
+    """
+    with ExitStack() as stack:
+        for module in model.modules():
+            compute = _norm(module) or _mlp(module)
+            if compute is not None:
+                stack.enter_context(replaced_output(module, compute))
+        yield
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, shift: float = 0.0) -> Tensor:
+    """Compute ``x / sqrt(mean(x ** 2) + eps) * (weight + shift)``.
+
+    After Zhang and Sennrich 2019 (arXiv 1910.07467).
+
+    Args:
+        x: (..., D).
+        weight: (D,).
+        eps: added to the mean.
+        shift: 1 for models that keep the weight less one.
+
+    Returns:
+        (..., D); where it is kept for a gradient, it is remade.
+
+    Example:
+        >>> rms_norm(torch.tensor([[3.0, -3.0]]), torch.ones(2), 0.0)
+        tensor([[ 1., -1.]])
+    """
+    given = x.flatten(0, -2), weight, eps, shift
+    flat, scales = _RMSNorm.apply(*given)  # type: ignore[no-untyped-call]
+    out: Tensor = flat.view(x.shape)
+    if not out.requires_grad:
+        return out
+    return mark_remade(out, partial(_scaled, shift), given[0], scales, weight)
+
+
+def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
+    """Compute ``silu(gate) * up``.
+
+    The gate of Shazeer 2020 (arXiv 2002.05202).
+
+    Args:
+        gate: (..., D).
+        up: (..., D).
+
+    Returns:
+        (..., D); where it is kept for a gradient, it is remade.
+
+    Example:
+        >>> silu_gate(torch.zeros(1, 2), torch.ones(1, 2))
+        tensor([[0., 0.]])
+    """
+    out: Tensor = _SiluGate.apply(gate, up)  # type: ignore[no-untyped-call]
+    return mark_remade(out, _gated, gate, up) if out.requires_grad else out
+
+
+def _norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Give what computes an RMS norm so; None if the module is none."""
+    weight, names = getattr(module, "weight", None), [name for name, _ in module.named_parameters()]
+    if names != ["weight"] or weight is None or weight.dim() != 1 or not _is_plain(weight):
+        return None
+    eps = next((getattr(module, name) for name in _EPS_NAMES if hasattr(module, name)), None)
+    if not isinstance(eps, float) or any(module.children()):
+        return None
+    plain = module.forward
+    # rows of several sizes, so that it shows how the eps comes in
+    probe = _numbers(4, weight) * torch.tensor([[1e-4], [1e-2], [1.0], [1e2]]).to(weight)
+    for shift in (0.0, 1.0):
+        if _agree(plain, lambda x: rms_norm(x, weight, eps, shift=shift), probe):  # noqa: B023
+            return partial(_norm_or_plain, plain, partial(rms_norm, eps=eps, shift=shift), weight)
+    return None
+
+
+def _norm_or_plain(
+    plain: Callable[[Tensor], Tensor],
+    compute: Callable[..., Tensor],
+    weight: Tensor,
+    /,
+    hidden_states: Tensor,
+) -> Tensor:
+    is_same_type = hidden_states.dtype == weight.dtype
+    return compute(hidden_states, weight) if is_same_type else plain(hidden_states)
+
+
+def _mlp(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Give what computes a gated MLP so; None if the module is none."""
+    if {name for name, _ in module.named_children()} != _MLP_PARTS:
+        return None
+    if not all(_is_plain(parameter) for parameter in module.parameters()):
+        return None
+    parts: Any = module
+    weight = next(module.parameters())
+    width = getattr(parts.gate_proj, "in_features", None)
+    if width is None or not _agree(parts.act_fn, F.silu, 4 * _numbers(4, weight)):
+        return None
+    compute = partial(_run_mlp, parts)
+    return compute if _agree(module.forward, compute, _numbers(4, weight, width)) else None
+
+
+def _run_mlp(mlp: Any, /, x: Tensor) -> Tensor:
+    out: Tensor = mlp.down_proj(silu_gate(mlp.gate_proj(x), mlp.up_proj(x)))
+    return out
+
+
+def _is_plain(weight: Tensor) -> bool:
+    """Say whether a weight is one that is computed with here: neither sharded nor quantised."""
+    return weight.is_cpu and weight.dtype in _TYPES and type(weight.data) is Tensor
+
+
+def _numbers(num_rows: int, like: Tensor, width: int | None = None) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(num_rows, width or len(like), generator=generator, dtype=torch.float64)
+    return numbers.to(like.dtype)
+
+
+@torch.no_grad()
+def _agree(one: Callable[[Tensor], Any], other: Callable[[Tensor], Any], probe: Tensor) -> bool:
+    """Say whether two functions give the same for some rows, each row by its own size."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            expected, found = one(probe), other(probe)
+        except Exception:  # whatever a model's own code does with what it does not expect
+            return False
+    if not isinstance(expected, Tensor) or expected.shape != found.shape:
+        return False
+    off = (found - expected).abs().amax(dim=-1)
+    return bool((off <= _LIMITS[probe.dtype] * expected.abs().amax(dim=-1)).all())
+
+
+def _scaled(shift: float, x: Tensor, scales: Tensor, weight: Tensor) -> Tensor:
+    return (x * scales).mul_(weight + shift if shift else weight)
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate).mul_(up)
+
+
+class _RMSNorm(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, eps: float, shift: float
+    ) -> tuple[Tensor, Tensor]:
+        lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (N, 1)
+        scales = (lengths.square_() / x.shape[-1]).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scales)
+        ctx.shift = shift
+        ctx.mark_non_differentiable(scales)
+        return _scaled(shift, x, scales, weight), scales
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        grad = outer[0]  # (N, D)
+        x, weight, scales = ctx.saved_tensors
+        gains = weight + ctx.shift if ctx.shift else weight
+        grad_x = grad_weight = None
+        by_x = grad * x
+        if ctx.needs_input_grad[1]:
+            grad_weight = scales[:, 0] @ by_x
+        if ctx.needs_input_grad[0]:
+            along = (by_x @ gains)[:, None] * scales**3 / x.shape[-1]  # (N, 1)
+            grad_x = (grad * gains).mul_(scales).addcmul_(x, along, value=-1)
+        return grad_x, grad_weight, None, None
+
+
+class _SiluGate(Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return _gated(gate, up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+        (grad,) = outer
+        gate, up = ctx.saved_tensors
+        grad_up = F.silu(gate).mul_(grad)
+        grad_gate: Tensor = torch.ops.aten.silu_backward(grad * up, gate)
+        return grad_gate, grad_up
