@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from biddable.data.encoded import EncodedRows
 
@@ -77,17 +76,12 @@ class TreeBatch:
     weights: Tensor
     origins: Tensor
 
-    def inputs(self, size: int | None = None) -> dict[str, Tensor]:
-        """Give what a transformers model is called with inside of `tree_attention`.
-
-        Args:
-            size: at least N; places up to it are filled with ids that nothing is made of.
-        """
-        num_more = (size or len(self.input_ids)) - len(self.input_ids)
-        ids, places = (F.pad(each, (0, num_more)) for each in (self.input_ids, self.position_ids))
+    def inputs(self) -> dict[str, Tensor]:
+        """Give what a transformers model is called with inside of `tree_attention`."""
         # with a mask given, transformers does not take the positions for those of packed rows
-        named = {"input_ids": ids, "position_ids": places, "attention_mask": torch.ones_like(ids)}
-        return {name: given[None] for name, given in named.items()}
+        mask = torch.ones_like(self.input_ids)
+        named = {"input_ids": self.input_ids, "position_ids": self.position_ids}
+        return {name: given[None] for name, given in {**named, "attention_mask": mask}.items()}
 
     def to(self, device: torch.device) -> TreeBatch:
         """Copy the tensors to a device; ``origins`` stay, they are looked up in files."""

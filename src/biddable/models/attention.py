@@ -230,24 +230,20 @@ def attend(
     Args:
         module: the layer.
         given: query, (1, H, N, D); key, (1, H or fewer, N, D); value, as key, D may differ; and
-            what `tree_mask` made. N may be more than the tree has, and what is given for the rest
-            is zero.
+            what `tree_mask` made.
         scaling: of the scores; None for ``1 / sqrt(D)``.
         softcap: scores are bent to stay below it.
 
     Returns:
         (1, N, H, D) and no weights.
     """
-    *states, mask = given
-    num_filled, num_nodes = states[0].shape[2], len(mask.tree.input_ids)
-    query, key, value = (each[:, :, :num_nodes] for each in states)
+    query, key, value, mask = given
     if mask.trunk is not None and mask.tree.trunk:
         key, value = mask.trunk.join(module, key, value)
     elif mask.trunk is not None:
         mask.trunk.keep(module, key, value)
     compute = _by_blocks if query.is_cuda else _by_branches
-    out = compute(query, key, value, mask, scaling=scaling, softcap=softcap)
-    return F.pad(out, (0, 0, 0, 0, 0, num_filled - num_nodes)), None
+    return compute(query, key, value, mask, scaling=scaling, softcap=softcap), None
 
 
 def tree_mask(*, mask_function: Predicate, **_: Any) -> TreeMask:

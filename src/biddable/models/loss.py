@@ -20,7 +20,6 @@ from biddable.data.encoding import IGNORE_INDEX
 from biddable.data.trees import TreeBatch
 from biddable.models.attention import TrunkKeys, tree_attention
 from biddable.models.head import Body
-from biddable.models.products import filled_size
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
 MAX_LOGITS = 2**23
@@ -172,7 +171,7 @@ class Trunk:
         self._model, self._tree = model, tree.to(next(model.parameters()).device)
         with self._attention():
             body = Body(model)
-            self._states = body.states(**_inputs(self._tree))
+            self._states = body.states(**self._tree.inputs())
             parts = _parts(Edges.of(self._tree), _num_logits(model))
             self.loss, self._gradient = _learn(body, self._states, parts, num_loss_tokens)
 
@@ -260,22 +259,12 @@ def _parts(edges: Edges, num_logits: int) -> Iterator[tuple[Tensor, Edges]]:
     order = rows.argsort(stable=True)
     rows, targets, weights = rows[order], edges.targets[order], edges.weights[order]
     size = max(MAX_LOGITS // num_logits, 1)
-    if size >= filled_size(1):
-        size -= size % filled_size(1)
     starts = range(0, len(places), size)
     firsts = torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist()
     lasts = [*firsts[1:], len(rows)]
     for start, first, last in zip(starts, firsts, lasts[: len(starts)], strict=True):
         part = Edges(rows[first:last] - start, targets[first:last], weights[first:last])
-        yield _filled(places[start : start + size], size), part
-
-
-def _filled(places: Tensor, limit: int) -> Tensor:
-    """Add places from which nothing is learned, as far as there is room."""
-    size = filled_size(len(places))
-    if not places.is_cpu or size > limit:
-        return places
-    return torch.cat([places, places.new_zeros(size - len(places))])
+        yield places[start : start + size], part
 
 
 def _one_part(edges: Edges) -> list[tuple[Tensor, Edges]]:
@@ -293,8 +282,7 @@ def _num_logits(model: nn.Module) -> int:
 
 def _inputs(batch: Batch | TreeBatch) -> dict[str, Tensor]:
     if isinstance(batch, TreeBatch):
-        num_nodes = len(batch.input_ids)
-        return batch.inputs(filled_size(num_nodes) if batch.input_ids.is_cpu else num_nodes)
+        return batch.inputs()
     if _is_right_padded(batch.attention_mask):
         return {"input_ids": batch.input_ids}  # no token sees the padding behind it
     return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}

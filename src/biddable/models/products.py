@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_ROWS = 16  # of which the rows of a filled matrix are a multiple
 for _kept_shapes in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_kept_shapes, "64")  # read when oneDNN is first used
 
@@ -55,21 +54,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)  # which says what is wrong, too
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found
-
-
-def filled_size(num_rows: int) -> int:
-    """Say to how many rows a matrix is best filled up before it is multiplied.
-
-    oneDNN makes code for each number of rows, a megabyte and a millisecond for each product, and
-    keeps that of the last thousand: passes of any size would take up to a gigabyte.
-
-    Args:
-        num_rows: that are needed.
-
-    Returns:
-        The same on a machine without the kernel.
-    """
-    return -(-num_rows // _ROWS) * _ROWS if has_kernel() else num_rows
 
 
 def fits(tensor: Tensor) -> bool:

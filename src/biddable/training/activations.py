@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from biddable.config_training import TrainingConfig
@@ -27,7 +26,6 @@ from biddable.data.trees import TreeBatch, build_tree, sort_rows, walk
 from biddable.models.attention import tree_attention, why_not_exact
 from biddable.models.head import Body
 from biddable.models.lower_layers import num_constant_layers, starting_from, up_to
-from biddable.models.products import filled_size
 
 
 class Activations:
@@ -97,11 +95,7 @@ class Activations:
             within = np.arange(batch.input_ids.shape[1])
             origins = self._rows.offsets[list(numbers)][:, None] + within  # (B, T)
             origins = origins.clip(max=len(self._places) - 1)  # of padding: any
-        places = torch.from_numpy(self._places[origins])
-        if isinstance(batch, TreeBatch) and self._model.device.type == "cpu":
-            num_nodes = places.shape[1]
-            places = F.pad(places, (0, filled_size(num_nodes) - num_nodes))
-        states = self._states[places]
+        states = self._states[torch.from_numpy(self._places[origins])]
         return starting_from(self._model, states.to(self._model.device), self.num_layers)
 
     def _run(self, seen: list[Tensor]) -> None:
