@@ -7,6 +7,7 @@ Results go to stdout, progress to stderr. A room is imported inside its verb, so
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -45,6 +46,9 @@ from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+# They warn of torchao's own parts, whatever is asked, as soon as transformers finds it installed.
+_CHATTY = ("torchao", "torch.utils._pytree")
 
 app = typer.Typer(
     help="Turn a base language model into one that does what it is asked, and measure that it does."
@@ -221,6 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
     given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
+    if not debug:
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
     try:
         # verbs that tell how a result was made find there what was typed
         typed = join(["biddable", *given])
