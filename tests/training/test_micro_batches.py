@@ -152,7 +152,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory():
 def test_the_first_size_comes_from_what_is_free(monkeypatch):
     in_exact_doubles(monkeypatch)
     expected, _ = run(tiny_model(dtype=torch.float64))
-    monkeypatch.setattr(micro_batches, "free_for_activations", lambda model: 2_000_000)
+    monkeypatch.setattr(micro_batches, "free_for_activations", lambda model: 1_500_000)
     model = tiny_model(dtype=torch.float64)
     sizes = limited(model, 10**9)
     steps, notes = run(model)

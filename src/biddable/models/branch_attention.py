@@ -68,13 +68,17 @@ def gather(states: Tensor, nodes: Tensor) -> Tensor:
 
 class _Attention(Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, how: Any) -> Tensor:
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, how = given
         calls, masks, restore, scaling = how
         parts, sums = [], []
         for call, mask in zip(calls, masks, strict=True):
-            given = _per_head(query, key, value, call)
-            out, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                *given, 0.0, mask is None, attn_mask=mask, scale=scaling
+            out, log_sum = _flash(
+                *_per_head(query, key, value, call),
+                0.0,
+                mask is None,
+                attn_mask=mask,
+                scale=scaling,
             )
             parts.append(out.transpose(1, 2).flatten(0, 1))  # (G * S, H, D)
             sums.append(log_sum)
@@ -113,6 +117,7 @@ class _Attention(Function):
         return gather(torch.cat(parts), restore), grad_key, grad_value, None
 
 
+_flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 

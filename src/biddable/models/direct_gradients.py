@@ -28,7 +28,7 @@ _NUM_AT_ONCE = 2**21
 
 
 @contextmanager
-def direct_gradients(model: nn.Module) -> Iterator[None]:
+def direct_gradients(model: nn.Module, *, as_in: nn.Module | None = None) -> Iterator[None]:
     """Let plain linear layers and embeddings add to their weights' gradients in place.
 
     The numbers are those of autograd, up to the order of additions. A weight used elsewhere too,
@@ -38,29 +38,30 @@ def direct_gradients(model: nn.Module) -> Iterator[None]:
     Args:
         model: on a CPU; elsewhere, and for layers of other kinds, nothing is changed. Gradients may
             be set to None between steps, and are to be added to nothing else meanwhile.
+        as_in: the model that it is a copy without numbers of: the same layers are changed.
     """
     memory = _Memory()
     with ExitStack() as stack:
-        for module in model.modules():
-            compute = _compute(module, memory)
+        for module, original in zip(model.modules(), (as_in or model).modules(), strict=True):
+            compute = _compute_of(original)
             if compute is not None:
-                stack.enter_context(replaced_output(module, compute))
+                stack.enter_context(replaced_output(module, partial(compute, module, memory)))
         yield
 
 
-def _compute(module: nn.Module, memory: _Memory) -> Callable[[Tensor], Tensor] | None:
-    """Give what computes a layer so; None if it is left to autograd."""
+def _compute_of(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Give what computes such a layer, called with it first; None if it is left to autograd."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, nn.Parameter) or not weight.is_cpu:
         return None
     if type(weight.data) is not Tensor or _is_watched(weight):
         return None  # sharded or quantised; or somebody's hook is to see the gradient
     if type(module) is nn.Linear:
-        return partial(_linear, module, memory)
+        return _linear
     if not weight.requires_grad:
         return None
     if type(module) is nn.Embedding and not (module.max_norm or module.scale_grad_by_freq):
-        return partial(_embed, module, memory)
+        return _embed
     return None
 
 

@@ -31,28 +31,30 @@ _LIMITS = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 
 @contextmanager
-def fast_layers(model: nn.Module) -> Iterator[None]:
+def fast_layers(model: nn.Module, *, as_in: nn.Module | None = None) -> Iterator[None]:
     """Train a model in less time and memory inside; what it computes is the same.
 
     Args:
         model: any; its parameters that train are settled.
+        as_in: the model that it is a copy without numbers of: the same layers are changed.
     """
-    with direct_gradients(model), lean_layers(model):
+    with direct_gradients(model, as_in=as_in), lean_layers(model, as_in=as_in):
         yield
 
 
 @contextmanager
-def lean_layers(model: nn.Module) -> Iterator[None]:
+def lean_layers(model: nn.Module, *, as_in: nn.Module | None = None) -> Iterator[None]:
     """Let ordinary RMS norms and SiLU-gated MLPs keep less and take less time.
 
     Args:
         model: on a CPU, in float32 or float64; what is elsewhere or of another kind is not changed.
+        as_in: the model that it is a copy without numbers of: the same layers are changed.
     """
     with ExitStack() as stack:
-        for module in model.modules():
-            compute = _norm(module) or _mlp(module)
+        for module, original in zip(model.modules(), (as_in or model).modules(), strict=True):
+            compute = _norm_of(original) or _mlp_of(original)
             if compute is not None:
-                stack.enter_context(replaced_output(module, compute))
+                stack.enter_context(replaced_output(module, partial(compute, module)))
         yield
 
 
@@ -102,36 +104,32 @@ def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
     return mark_remade(out, _gated, gate, up) if out.requires_grad else out
 
 
-def _norm(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """Give what computes an RMS norm so; None if the module is none."""
+def _norm_of(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Give what computes such an RMS norm, called with it first; None if the module is none."""
     weight, names = getattr(module, "weight", None), [name for name, _ in module.named_parameters()]
     if names != ["weight"] or weight is None or weight.dim() != 1 or not _is_plain(weight):
         return None
     eps = next((getattr(module, name) for name in _EPS_NAMES if hasattr(module, name)), None)
     if not isinstance(eps, float) or any(module.children()):
         return None
-    plain = module.forward
     # rows of several sizes, so that it shows how the eps comes in
     probe = _numbers(4, weight) * torch.tensor([[1e-4], [1e-2], [1.0], [1e2]]).to(weight)
     for shift in (0.0, 1.0):
-        if _agree(plain, lambda x: rms_norm(x, weight, eps, shift=shift), probe):  # noqa: B023
-            return partial(_norm_or_plain, plain, partial(rms_norm, eps=eps, shift=shift), weight)
+        compute = partial(rms_norm, eps=eps, shift=shift)
+        if _agree(module.forward, lambda x: compute(x, weight), probe):  # noqa: B023
+            return partial(_run_norm, compute)
     return None
 
 
-def _norm_or_plain(
-    plain: Callable[[Tensor], Tensor],
-    compute: Callable[..., Tensor],
-    weight: Tensor,
-    /,
-    hidden_states: Tensor,
-) -> Tensor:
-    is_same_type = hidden_states.dtype == weight.dtype
-    return compute(hidden_states, weight) if is_same_type else plain(hidden_states)
+def _run_norm(compute: Callable[..., Tensor], /, norm: Any, hidden_states: Tensor) -> Tensor:
+    if hidden_states.dtype == norm.weight.dtype:
+        return compute(hidden_states, norm.weight)
+    plain: Tensor = type(norm).forward(norm, hidden_states)
+    return plain
 
 
-def _mlp(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    """Give what computes a gated MLP so; None if the module is none."""
+def _mlp_of(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Give what computes such a gated MLP, called with it first; None if the module is none."""
     if {name for name, _ in module.named_children()} != _MLP_PARTS:
         return None
     if not all(_is_plain(parameter) for parameter in module.parameters()):
@@ -141,8 +139,8 @@ def _mlp(module: nn.Module) -> Callable[[Tensor], Tensor] | None:
     width = getattr(parts.gate_proj, "in_features", None)
     if width is None or not _agree(parts.act_fn, F.silu, 4 * _numbers(4, weight)):
         return None
-    compute = partial(_run_mlp, parts)
-    return compute if _agree(module.forward, compute, _numbers(4, weight, width)) else None
+    is_same = _agree(module.forward, partial(_run_mlp, parts), _numbers(4, weight, width))
+    return _run_mlp if is_same else None
 
 
 def _run_mlp(mlp: Any, /, x: Tensor) -> Tensor:
@@ -185,9 +183,8 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
 
 class _RMSNorm(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, eps: float, shift: float
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
+        weight, eps, shift = how
         lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True)  # (N, 1)
         scales = (lengths.square_() / x.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x, weight, scales)
@@ -213,7 +210,8 @@ class _RMSNorm(Function):
 
 class _SiluGate(Function):
     @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Any, *given: Tensor) -> Tensor:
+        gate, up = given
         ctx.save_for_backward(gate, up)
         return _gated(gate, up)
 

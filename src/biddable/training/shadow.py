@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
@@ -22,8 +23,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from biddable.data.batching import Batch
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
+from biddable.models.branch_attention import is_fused
 from biddable.models.freezing import decoder_layers
 from biddable.models.head import Body
+from biddable.models.lean_layers import fast_layers
 from biddable.training.costs import kept_per_token, lowest_trained, recomputed
 from biddable.training.kept import kept_for_gradient
 from biddable.training.layout import Layout
@@ -34,7 +37,7 @@ NAME = "biddable_shadow"
 
 # of each attention call of a tree: G branches, S queries, L keys, and rows of the mask, 0 for none
 _Calls = list[tuple[int, int, int, int]]
-_calls: ContextVar[_Calls | None] = ContextVar("calls", default=None)
+_tree: ContextVar[tuple[_Calls, bool] | None] = ContextVar("tree", default=None)  # and if on a CPU
 
 
 class Shadow:
@@ -52,6 +55,9 @@ class Shadow:
         """
         _register()
         self.model = without_numbers(model)
+        self._is_on_cpu = model.device.type == "cpu"
+        self._changes = ExitStack()  # stays open: the copy is never used otherwise
+        self._changes.enter_context(fast_layers(self.model, as_in=model))
         self.model.train(True)
         self.model.config._attn_implementation = NAME
         for module in self.model.modules():  # autograd's hooks do not see into recomputed layers
@@ -65,11 +71,11 @@ class Shadow:
             batch: on the CPU.
         """
         if isinstance(batch, TreeBatch):
-            token = _calls.set(_calls_of(batch))
+            token = _tree.set((_calls_of(batch), self._is_on_cpu))
             try:
                 return self.kept(1, len(batch.input_ids))
             finally:
-                _calls.reset(token)
+                _tree.reset(token)
         return self.kept(*batch.input_ids.shape)
 
     def kept(self, num_rows: int, length: int) -> int:
@@ -169,15 +175,39 @@ class _Fused(torch.autograd.Function):
         raise NotImplementedError("a shadow has no gradient")
 
 
-def _attend(module: nn.Module, *given: Any, **_: Any) -> tuple[Tensor, None]:
+class _OnceEach(torch.autograd.Function):
+    """Attention along branches that keeps the nodes' own states (models/branch_attention.py)."""
+
+    @staticmethod
+    def forward(ctx: Any, *given: Any) -> Tensor:
+        query, key, value, calls = given  # (N, H, D)
+        out: Tensor = query.new_empty(*query.shape[:2], value.shape[-1])
+        num_sums = sum(size * num_queries for size, num_queries, *_ in calls)
+        sums = query.new_empty((num_sums, query.shape[1]))
+        ctx.save_for_backward(query, key, value, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[None, None, None, None]:
+        raise NotImplementedError("a shadow has no gradient")
+
+
+def _attend(
+    module: nn.Module, *given: Any, softcap: float | None = None, **_: Any
+) -> tuple[Tensor, None]:
     """Stand for a layer's attention: (B, H, T, D) each to (B, T, H, D)."""
     query, key, value, _mask = given
     attend: Callable[..., Tensor] = _Fused.apply
-    calls = _calls.get()
-    if calls is None:
+    found = _tree.get()
+    if found is None:
         return attend(query, key, value, None).transpose(1, 2), None
     # as models/attention.py lays the branches of a tree out
+    calls, is_on_cpu = found
+    keeps_each_once = softcap is None and is_on_cpu and _would_fuse(query, key, value)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
+    if keeps_each_once:
+        once: Callable[..., Tensor] = _OnceEach.apply
+        return once(query, key, value, calls)[None], None
     parts = []
     for size, num_queries, num_keys, mask_rows in calls:
         q = _take(query, size, num_queries).transpose(1, 2)
@@ -186,6 +216,14 @@ def _attend(module: nn.Module, *given: Any, **_: Any) -> tuple[Tensor, None]:
         parts.append(attend(q, k, v, mask).transpose(1, 2).flatten(0, 1))
     joined = torch.cat(parts)
     return _take(joined, 1, len(query)), None
+
+
+def _would_fuse(*states: Tensor) -> bool:
+    """Ask torch about (1, H, N, D) states like these that have numbers."""
+    query, key, value = (
+        torch.zeros(1, each.shape[1], 2, each.shape[3], dtype=each.dtype) for each in states
+    )
+    return is_fused(query, key, value)
 
 
 def _take(states: Tensor, *shape: int) -> Tensor:
