@@ -25,6 +25,8 @@ from biddable.models.remade import keep, kept, recipe_of
 
 # Numbers of a gradient that are made apart and then added, in memory that the next has again.
 _NUM_AT_ONCE = 2**21
+# What autograd calls the views that a head and what is behind it make of a layer's output.
+_VIEWS = {"ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "AliasBackward0"}
 
 
 @contextmanager
@@ -47,6 +49,20 @@ def direct_gradients(model: nn.Module, *, as_in: nn.Module | None = None) -> Ite
             if compute is not None:
                 stack.enter_context(replaced_output(module, partial(compute, module, memory)))
         yield
+
+
+def is_kept_by_nothing(out: Tensor) -> bool:
+    """Tell whether a tensor came straight out of a linear layer that is computed here.
+
+    Its gradient does without the numbers, so that they may be overwritten.
+
+    Args:
+        out: as the layer gave it, or a view of that.
+    """
+    node = out.grad_fn
+    while node is not None and node.name() in _VIEWS:
+        node = node.next_functions[0][0]
+    return isinstance(node, _Linear._backward_cls)  # type: ignore[attr-defined]
 
 
 def _compute_of(module: nn.Module) -> Callable[..., Tensor] | None:

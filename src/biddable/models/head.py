@@ -63,7 +63,7 @@ class Body:
         output = self._output(last_hidden_state=states[None])
         with replaced_output(self.decoder, lambda *_, **__: output):
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
-        return logits[0]
+        return logits.flatten(0, 1)  # [0] would copy the whole of its gradient
 
 
 @contextmanager

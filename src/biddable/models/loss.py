@@ -19,6 +19,7 @@ from biddable.data.batching import Batch
 from biddable.data.encoding import IGNORE_INDEX
 from biddable.data.trees import TreeBatch
 from biddable.models.attention import TrunkKeys, tree_attention
+from biddable.models.direct_gradients import is_kept_by_nothing
 from biddable.models.head import Body
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
@@ -198,11 +199,14 @@ def _learn(
     for places, part in parts:
         logits = body.logits(cut[places])
         if logits.requires_grad:
-            part_loss, gradient = _loss_and_gradient(logits.detach(), part, num_loss_tokens)
+            part_loss, gradient = _loss_and_gradient(
+                logits.detach(), part, num_loss_tokens, may_overwrite=is_kept_by_nothing(logits)
+            )
             logits.backward(gradient)
         else:
             part_loss = _loss(logits, part) / num_loss_tokens
         loss = loss + part_loss
+        del logits  # or the next part would lie beside it
     return loss, cut.grad
 
 
@@ -230,11 +234,15 @@ def _loss(logits: Tensor, edges: Edges) -> Tensor:
     return (losses * edges.weights).sum()
 
 
-def _loss_and_gradient(logits: Tensor, edges: Edges, divisor: float = 1) -> tuple[Tensor, Tensor]:
+def _loss_and_gradient(
+    logits: Tensor, edges: Edges, divisor: float = 1, *, may_overwrite: bool = False
+) -> tuple[Tensor, Tensor]:
     """Give the loss and its gradient by the logits, (N, V), both divided by a number."""
     places = edges.parents, edges.targets
     scores = logits.to(_wide(logits.dtype))
-    shares = scores - scores.amax(dim=-1, keepdim=True)  # the one copy that is made
+    largest = scores.amax(dim=-1, keepdim=True)
+    is_ours = may_overwrite or scores is not logits
+    shares = scores.sub_(largest) if is_ours else scores - largest
     learned = shares[places]
     sums = shares.exp_().sum(dim=-1)
     loss = ((sums.log()[edges.parents] - learned) * edges.weights).sum()
