@@ -5,7 +5,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from biddable.data.batching import collate
 from biddable.data.encoding import Example
-from biddable.models.direct_gradients import direct_gradients
+from biddable.models.direct_gradients import direct_gradients, is_kept_by_nothing
+from biddable.models.head import Body
 from biddable.models.loss import accumulate_gradient
 from tests.tiny import in_exact_doubles, tiny_gpt2
 
@@ -67,6 +68,41 @@ def test_a_gradient_stays_in_its_memory():
         gradients(model, num_steps=1)
         assert weight.grad.data_ptr() == first
     assert "forward" not in vars(model.model.layers[0].mlp.up_proj)
+
+
+def test_logits_straight_from_the_head_may_be_overwritten_and_others_not():
+    model = llama(is_tied=True)
+    ids = torch.tensor([ROWS[0].input_ids])
+    assert not is_kept_by_nothing(Body(model).logits(Body(model).states(input_ids=ids)))
+    with direct_gradients(model):
+        body = Body(model)
+        logits = body.logits(body.states(input_ids=ids))
+        assert is_kept_by_nothing(logits)
+        assert not is_kept_by_nothing(torch.tanh(logits))  # as of models that cap their logits
+        assert not is_kept_by_nothing(logits.detach())
+
+
+def test_no_second_array_of_the_logits_size_is_made():
+    model = llama(is_tied=True)
+    ids = list(range(20)) * 3
+    batch = collate([Example(ids, [True] * len(ids))])
+    size = 8 * (len(ids) - 1) * 20  # bytes: all places but the last, 20 logits each, in float64
+
+    def most_in_memory():
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=activities, profile_memory=True) as seen:
+            accumulate_gradient(model, batch, num_loss_tokens=1)
+        events = seen.profiler.kineto_results.events()
+        made = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+        held, most = 0, 0
+        for _, num_bytes in made:
+            held += (num_bytes > 0) - (num_bytes < 0) if abs(num_bytes) == size else 0
+            most = max(most, held)
+        return most
+
+    assert most_in_memory() > 1
+    with direct_gradients(model):
+        assert most_in_memory() == 1
 
 
 def test_frozen_and_watched_weights_are_left_to_autograd():

@@ -21,7 +21,7 @@ from tests.models.test_attention import EXACT, build, gradients, rows_with_commo
 from tests.tiny import in_exact_doubles, tiny_model
 
 # what has an MLP or norms of the ordinary kind, and how many modules are replaced
-REPLACED = {"llama": 10, "gemma": 7, "phi3": 7, "olmo2": 16, "gpt2": 0, "cohere": 3}
+REPLACED = {"llama": 10, "gemma": 7, "gemma2": 13, "phi3": 7, "olmo2": 16, "gpt2": 0, "cohere": 3}
 
 
 def replaced(model: nn.Module) -> list[str]:

@@ -23,7 +23,7 @@ from biddable.models.direct_gradients import is_kept_by_nothing
 from biddable.models.head import Body
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
-MAX_LOGITS = 2**23
+MAX_LOGITS = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,13 @@ def _learn(
     for places, part in parts:
         logits = body.logits(cut[places])
         if logits.requires_grad:
+            may_overwrite = is_kept_by_nothing(logits)
+            # written through detach(), a view would be made anew for the gradient, with a copy
+            values = logits.data if may_overwrite else logits.detach()
             part_loss, gradient = _loss_and_gradient(
-                logits.detach(), part, num_loss_tokens, may_overwrite=is_kept_by_nothing(logits)
+                values, part, num_loss_tokens, may_overwrite=may_overwrite
             )
+            del values
             logits.backward(gradient)
         else:
             part_loss = _loss(logits, part) / num_loss_tokens

@@ -17,7 +17,7 @@ from biddable.models.randomness import noisy_embeddings
 from biddable.models.recompute import recomputed_activations
 
 # A core is busy with a few hundred ids, and what they keep for the gradient stays small.
-_CPU_TOKENS = 384
+_CPU_TOKENS = 320
 
 
 @dataclass(frozen=True, slots=True)
