@@ -62,7 +62,7 @@ def is_kept_by_nothing(out: Tensor) -> bool:
     node = out.grad_fn
     while node is not None and node.name() in _VIEWS:
         node = node.next_functions[0][0]
-    return isinstance(node, _Linear._backward_cls)  # type: ignore[attr-defined]
+    return isinstance(node, _Linear._backward_cls)
 
 
 def _compute_of(module: nn.Module) -> Callable[..., Tensor] | None:

@@ -73,7 +73,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, shift: float = 0.0) -> Te
         (..., D); where it is kept for a gradient, it is remade.
 
     Example:
-        >>> rms_norm(torch.tensor([[3.0, -3.0]]), torch.ones(2), 0.0)
+        >>> rms_norm(torch.tensor([[3.0, -3.0]]), torch.ones(2), 0.0).round()
         tensor([[ 1., -1.]])
     """
     given = x.flatten(0, -2), weight, eps, shift
