@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from biddable.data.segments import ControlText
-from biddable.errors import CheckpointError, ConfigError, nearest
+from biddable.errors import CheckpointError, ConfigError, how_to_install, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
@@ -275,9 +275,7 @@ def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
 
 def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
     if "gguf" in str(error) and isinstance(error, ImportError):
-        return ConfigError(
-            f"{place}: reading GGUF needs a package: pip install 'biddable[smollm2]'."
-        )
+        return ConfigError(f"{place}: reading GGUF needs a package: {how_to_install('gguf')}.")
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")
 
