@@ -73,7 +73,7 @@ class PipeScreen(Screen):
             self._print("\n")
         else:
             for name, made in zip(self._names, (speech, beside), strict=True):
-                self._print(f"{name}: {made.text}\n")
+                self._print(f"{name}: {made.text if made.text.strip() else NOTHING}\n")
 
     def note(self, text: str) -> None:
         """Say something that is no answer."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biddable.errors import ExportError
+from biddable.models.hub import hub_endpoint
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-_ENDPOINT = "https://huggingface.co"
 
 
 def push_folder(folder: Path, repo: str) -> str:
@@ -79,11 +77,7 @@ def require_repo(repo: str) -> None:
 def _hub() -> HfApi:
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=_endpoint())
-
-
-def _endpoint() -> str:
-    return os.environ.get("HF_ENDPOINT") or _ENDPOINT
+    return HfApi(endpoint=hub_endpoint())
 
 
 def _why(error: Exception) -> str:
@@ -97,4 +91,4 @@ def _why(error: Exception) -> str:
         return f"the login here may not write there ({reason})."
     if status is not None:
         return f"the hub refuses it ({reason})."
-    return f"{_endpoint()} cannot be reached ({reason}); check the connection, and HF_ENDPOINT."
+    return f"{hub_endpoint()} cannot be reached ({reason}); check the connection, and HF_ENDPOINT."

@@ -27,7 +27,6 @@ from biddable.serving.openai_forms import (
 from biddable.serving.server_errors import ApiError, add_error_replies
 from biddable.serving.server_guard import Guard
 
-
 _NO_REPORT = (
     "no report is served: `biddable compare BASE RUN --out RUN` puts one beside the model, or start"
     " the server with --report FOLDER/report.html."

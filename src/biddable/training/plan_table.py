@@ -234,8 +234,9 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     told = "  formulas: docs/plan.md"
     if any(spread.moment == "between steps" for spread in plan.spreads):
         told = (
-            "  between steps: for held-out loss, samples and the end each GPU holds the whole model;"
-            " more GPUs\n  or smaller passes do not lower that, fewer bytes a weight do\n" + told
+            "  between steps each GPU holds the whole model (held-out loss, samples, the end): more"
+            " GPUs\n  hardly lower that peak, smaller passes do not; fewer bytes a weight do\n"
+            + told
         )
     if not all(spread.is_asked_for for spread in plan.spreads):
         told += "; in brackets: not what the config's training.sharding asks for"
