@@ -3,6 +3,7 @@
     python benchmarks/serve.py              print the figures as JSON
     python benchmarks/serve.py --write      and keep them in benchmarks/results/serve.json
     python benchmarks/serve.py --rounds 1   a quicker look
+    python benchmarks/serve.py --gguf FILE  that file alone, under llama.cpp; not kept
 
 The server is `biddable serve` in a process of its own, on all cores; clients are threads that ask
 for whole completions of 48 ids and ask again when one has come. One client and eight take turns,
@@ -39,7 +40,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--gguf", metavar="FILE")
     arguments = parser.parse_args()
+    if arguments.gguf:
+        print(json.dumps(measure(arguments.gguf, arguments.rounds), indent=1))
+        return
     models = {name: measure(name, arguments.rounds) for name in SECONDS}
     found = {"target": TARGET, "models": models, "machine": machine()}
     text = json.dumps(found, indent=1)
@@ -66,7 +71,9 @@ def _pairs(address: str, name: str, num_rounds: int) -> dict[str, Any]:
     runs: dict[int, list[float]] = {1: [], MANY: []}
     for number in range(num_rounds + 1):
         for clients in list(runs)[:: 1 if number % 2 else -1]:
-            speed = turn(address, name, clients, SECONDS[name] / (1 if number else 3))
+            speed = turn(
+                address, name, clients, SECONDS.get(name, SECONDS["smollm2"]) / (1 if number else 3)
+            )
             print(f"{name} {number}: {clients} clients {speed:.1f} ids/s", file=sys.stderr)
             if number:
                 runs[clients].append(speed)

@@ -26,6 +26,16 @@ Comparison = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="What compare left; its figures go into the model card."),
 ]
+BaseModel = Annotated[
+    str | None, typer.Option(metavar="ID", help="Hub id of the base, for the card.")
+]
+License = Annotated[
+    str | None, typer.Option(help="For the card, as apache-2.0; none: that of the base's card.")
+]
+Language = Annotated[
+    str | None,
+    typer.Option(metavar="CODE,CODE,...", help="For the card; none: likewise."),
+]
 MaxShardSize = Annotated[str, typer.Option(help="Of a weights file of a merged folder.")]
 Push = Annotated[
     str | None,
@@ -39,6 +49,9 @@ def export(
     out: Out = None,
     dtype: Dtype = None,
     comparison: Comparison = None,
+    base_model: BaseModel = None,
+    license: License = None,
+    language: Language = None,
     max_shard_size: MaxShardSize = "5GB",
     push: Push = None,
     as_json: AsJson = False,
@@ -49,17 +62,19 @@ def export(
     """
     require_models(run)
     from biddable.serving.export import export as write
-    from biddable.serving.push import push_folder, require_repo
+    from biddable.serving.model_card import CardDetails
+    from biddable.serving.push import push_folder, require_access
 
     if push:
-        require_repo(push)
+        require_access(push)
+    codes = tuple(code.strip() for code in (language or "").split(",") if code.strip())
     with console(stderr=True).status("loading, writing, reading again"):
         found = write(
             run,
             to,
             out=out,
             dtype=dtype,
-            comparison=comparison,
+            card=CardDetails(comparison, base_model, license, codes),
             max_shard_size=max_shard_size,
         )
     for note in found.notes:

@@ -12,7 +12,7 @@ from biddable.cli_options import AsJson, console, print_json
 if TYPE_CHECKING:
     from biddable.config_training import MethodConfig, TrainingConfig
 
-_UNITS = {"": 1, "M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_UNITS = {"M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 Config = Annotated[str | None, typer.Argument(metavar="CONFIG", help="The run's YAML file.")]
@@ -75,6 +75,11 @@ def plan(
             raise typer.BadParameter("it needs a model that is here.", param_hint="--dry-run")
         if processes > 1:
             raise typer.BadParameter("on paper it is --gpus.", param_hint="--processes")
+        if "://" in model_config:
+            raise typer.BadParameter(
+                f"{model_config} is an address; download it, and name the file.",
+                param_hint="--model-config",
+            )
         asked = _asked(config, method, rank)
         sizes = {"num_gpus": gpus, "gpu_memory": parse_size(gpu_memory), "gpu_tflops": gpu_tflops}
         load = {"micro_tokens": micro_tokens, "precision": precision, "recompute": checkpointing}
@@ -102,10 +107,11 @@ def parse_size(text: str) -> int:
         >>> parse_size("80GB"), parse_size("1.5 GiB")
         (80000000000, 1610612736)
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]i?|)B?\s*", text)
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT]i?)B?\s*", text)
     if found is None or not float(found[1]):
         raise typer.BadParameter(
-            f'found "{text}"; expected a size such as 80GB or 80GiB.', param_hint="--gpu-memory"
+            f'found "{text}"; expected a size with its unit: 80GB or 80GiB.',
+            param_hint="--gpu-memory",
         )
     return round(float(found[1]) * _UNITS[found[2]])
 

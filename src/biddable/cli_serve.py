@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biddable.cli_options import Model, TemplateName, require_models, say
-from biddable.errors import ConfigError
+from biddable.errors import ConfigError, how_to_install
 
 if TYPE_CHECKING:
     from biddable.serving.house import House
@@ -49,7 +49,7 @@ def serve(
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"serving needs packages ({', '.join(missing)}): pip install 'biddable[serve]'."
+            f"serving needs packages ({', '.join(missing)}): {how_to_install('serve')}."
         )
     if base == model:
         raise typer.BadParameter("it is the model itself; name another.", param_hint="--base")

@@ -27,6 +27,7 @@ from rich.text import Text
 from torch.nn import functional as F
 
 from biddable import __version__
+from biddable.errors import how_to_install
 from biddable.models.products import has_kernel, linear
 from biddable.models.smollm2 import cache_root
 from biddable.training.memory import free_memory
@@ -143,7 +144,7 @@ def _installation() -> Iterator[Finding]:
     for name in _PACKAGES:
         version = _version(name)
         if version is None:
-            yield Finding(name, "is not there", "missing", "pip install biddable")
+            yield Finding(name, "is not there", "missing", how_to_install())
         else:
             yield Finding(name, version, value=version)
 
@@ -214,7 +215,7 @@ def _extras() -> Iterator[Finding]:
         missing = [package for package in extra.packages if _version(package) is None]
         if missing:
             lacks = f" ({', '.join(missing)} not there)" if len(extra.packages) > 1 else ""
-            advice = f"pip install 'biddable[{name}]'"
+            advice = how_to_install(name)
             yield Finding(name, f"{extra.purpose}{lacks}", "missing", advice, value=False)
         else:
             yield Finding(name, extra.purpose, value=True)

@@ -122,6 +122,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f' Did you mean "{by_lower[close[0]]}"?' if close else ""
 
 
+def how_to_install(extra: str | None = None) -> str:
+    """Say how to get the package, or the packages of an extra: from the checkout.
+
+    Example:
+        >>> how_to_install("serve")
+        "pip install -c constraints.txt -e '.[serve]' in biddable's checkout"
+    """
+    what = f"'.[{extra}]'" if extra else "."
+    return f"pip install -c constraints.txt -e {what} in biddable's checkout"
+
+
 def join_problems(problems: Sequence[str], *, limit: int = MAX_SHOWN_PROBLEMS) -> str:
     """Join gathered problems into one message: the first ones in full, the rest counted.
 

@@ -144,7 +144,7 @@ def _read(rehearsal: _Rehearsal) -> None:
         require_ready(prepared.readiness)
         found = list(islice(prepared.read().train, _LOOKED_AT))
         rehearsal.rows = sorted(found, key=_size)[:NUM_ROWS]
-        shown = f"the {len(rehearsal.rows)} shortest of the first {len(found):,} rows"
+        shown = f"the {len(rehearsal.rows)} shortest of the first {len(found):,} rows, 1 held out"
         stage.told = f"{prepared.loaded.name}, {shown}"
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from biddable import doctor
 from biddable.doctor import EXTRAS, Finding, examine, findings_table
+from biddable.errors import how_to_install
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,14 +52,14 @@ def test_what_is_missing_is_named_with_what_gets_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(doctor, "_version", lambda name: None if name in lacking else there(name))
     found = by_name(examine(measure=False))
     assert found["quant"].state == "missing"
-    assert found["quant"].advice == "pip install 'biddable[quant]'"
+    assert found["quant"].advice == how_to_install("quant")
     assert "(uvicorn not there)" in found["serve"].text
     assert found["datasets"].state == "missing"
     assert found["zstd"] == Finding("zstd", EXTRAS["zstd"].purpose, value=True)
     out = io.StringIO()
     Console(width=80, file=out).print(findings_table(examine(measure=False)))
     shown = out.getvalue()
-    assert "pip install 'biddable[quant]'" in shown
+    assert "pip install -c constraints.txt -e '.[quant]'" in shown
     assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
 
 

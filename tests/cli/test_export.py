@@ -28,7 +28,7 @@ def test_a_run_is_exported_and_asked(cli: Cli, config) -> None:
 
 
 def test_as_gguf_and_scored_like_its_run(cli: Cli, config, rows: Path) -> None:
-    pytest.importorskip("xllamacpp", reason="pip install 'biddable[gguf]'")
+    pytest.importorskip("xllamacpp", reason="needs the extra gguf")
     assert cli("train", config()).code == 0
     ran = cli("export", "runs/tiny", "--to", "gguf", "--dtype", "f32", "--json")
     told = json.loads(ran.out)

@@ -115,6 +115,8 @@ def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> Non
         (["--model-config", "nowhere.json"], 1, "nowhere.json: cannot be read"),
         (["--model-config", "llama.json", "--gpu-memory", "80 apples"], 2, 'found "80 apples"'),
         (["--model-config", "llama.json", "--gpu-memory", "0GB"], 2, "expected a size"),
+        (["--model-config", "llama.json", "--gpu-memory", "80"], 2, "80GB or 80GiB"),
+        (["--model-config", "https://x/config.json"], 2, "https://x/config.json is an address"),
         (["--model-config", "llama.json", "--rank", "4"], 1, "method.rank"),
         (["--model-config", "llama.json", "--dry-run"], 2, "needs a model that is here"),
         (["--model-config", "llama.json", "--processes", "2"], 2, "on paper it is --gpus"),

@@ -407,7 +407,7 @@ def test_evaluate_in_8_bits_refuses_what_has_no_weights_here(cli: Cli, items: Pa
 
 
 def test_evaluate_in_8_bits_and_compare_with_the_whole(cli: Cli, base: Path, items: Path) -> None:
-    pytest.importorskip("torchao", reason="pip install 'biddable[quant]'")
+    pytest.importorskip("torchao", reason="needs the extra quant")
     given = ("--suite", items, "--prompt-form", "bare", "--max-new-tokens", 4)
     assert cli("evaluate", base, *given, "--out", "whole").code == 0
     assert cli("evaluate", base, *given, "--quantize", "int8", "--out", "small").code == 0

@@ -328,7 +328,9 @@ def test_a_pipe_is_refused() -> None:
 
 def test_zstandard_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    assert "pip install 'biddable[zstd]'" in refused("a.jsonl.zst", packed("a.jsonl.zst"))
+    assert "pip install -c constraints.txt -e '.[zstd]'" in refused(
+        "a.jsonl.zst", packed("a.jsonl.zst")
+    )
 
 
 def test_small_files_load_no_heavy_library(run_python: Callable[[str], str]) -> None:

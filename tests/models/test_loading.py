@@ -146,3 +146,16 @@ def test_an_adapter_that_is_its_own_base(tmp_path):
     save_adapter(model, tmp_path / "a", base_model=str(tmp_path / "a"))
     with pytest.raises(CheckpointError, match="names no base model"):
         load(str(tmp_path / "a"))
+
+
+def test_a_hub_that_is_not_there_is_one_quick_error(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    told = r"org/none: is no folder here.*127\.0\.0\.1:9 cannot be reached.*local folder.*smollm2"
+    for find in (load, load_tokenizer):
+        with pytest.raises(CheckpointError, match=told):
+            find("org/none")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids"):
+        load("org/none")
+    assert capfd.readouterr() == ("", "")

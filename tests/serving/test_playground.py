@@ -10,6 +10,7 @@ import httpx2 as httpx
 import pytest
 import torch
 
+from biddable.data.builtin import create_instruction_dataset
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoding import encode
 from biddable.data.templates import get_template
@@ -52,7 +53,15 @@ def test_the_page_is_told_of_models_questions_and_report(url):
     ]
     assert info["has_report"]
     assert info["examples"] == example_questions("starter")
-    assert len(set(info["examples"])) == 7
+    assert len(set(info["examples"])) == 6
+    harmful = {
+        row["instruction"]
+        for name in ("starter", "mimic")
+        for row in create_instruction_dataset(name, "held_out")
+        if row.get("kind", "benign") != "benign"
+    }
+    assert harmful
+    assert not harmful & {*example_questions("starter"), *example_questions("mimic")}
 
 
 def test_what_was_sent_is_shown_as_it_was_sent(url, loaded):

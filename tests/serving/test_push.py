@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from biddable.errors import ExportError
-from biddable.serving.push import push_folder
+from biddable.serving.push import push_folder, require_access
 
 pytestmark = pytest.mark.filterwarnings("default")  # the hub's client warns of what it likes
 
@@ -93,7 +93,9 @@ def test_all_files_arrive_in_a_private_repository(hub: Any, folder: Path) -> Non
 
 def test_what_the_hub_refuses_is_told(hub: Any, folder: Path) -> None:
     hub.status = 403
-    with pytest.raises(ExportError, match=r"--push me/model: .*is whole; log in"):
+    with pytest.raises(
+        ExportError, match=r"--push me/model: the login here may not write .*is whole; later"
+    ):
         push_folder(folder, "me/model")
     assert hub.files == {}
 
@@ -101,8 +103,20 @@ def test_what_the_hub_refuses_is_told(hub: Any, folder: Path) -> None:
 def test_a_hub_that_is_not_there_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(ExportError, match=r"--push me/model: .*hf upload me/model"):
+    with pytest.raises(ExportError, match=r":9 cannot be reached \(.*hf upload me/model"):
         push_folder(folder, "me/model")
+
+
+def test_access_is_asked_for_first(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ExportError, match=r"--push me/model: the hub refuses it .*exported\.$"):
+        require_access("me/model")  # the stand-in does not know the address
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ExportError, match=r":9 cannot be reached .*Nothing was exported\.$"):
+        require_access("me/model")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(ExportError, match="nobody is logged in here: hf auth login, or set HF_TOK"):
+        require_access("me/model")
 
 
 @pytest.mark.parametrize("name", ["model", "a/b/c", "/model", "me/"])

@@ -265,6 +265,11 @@ def test_nothing_is_offered_to_pages_of_other_places(url):
 
 def test_report_health_and_counts(url):
     assert httpx.get(f"{url}/report").text == "<title>report</title>"
+    broken = httpx.post(
+        f"{url}/v1/completions", content=b'{"model"', headers={"content-type": "application/json"}
+    ).json()["error"]
+    assert broken["message"].startswith("body: is no JSON, at character ")
+    assert broken["param"] is None
     assert httpx.get(f"{url}/health").json() == {"status": "ok"}
     post(url, {"model": "tiny", "messages": [USER], "max_tokens": 4})
     httpx.get(f"{url}/v1/made-up")

@@ -115,6 +115,11 @@ def test_what_does_not_fit_is_told_what_would_help(llama):
     lora = by_change["--method lora (rank 8)"]
     assert lora.needed == memory_of(planned(llama, method={"name": "lora"}), "FSDP2").peak
     assert planned(llama, gpus=16).suggestions == []
+    (mixed,) = [s for s in plan.suggestions if s.change.startswith("--precision mixed: ")]
+    assert mixed.needed == memory_of(planned(llama, precision="mixed"), "FSDP2").peak
+    assert any(s.change.startswith("--precision bfloat16: ") for s in plan.suggestions)
+    half = planned(llama, precision="mixed", gpu_memory=24 * GB)
+    assert not any("--precision" in s.change for s in half.suggestions)
 
 
 def test_what_a_config_asks_for_is_what_has_to_fit(llama):
@@ -131,7 +136,10 @@ def test_what_a_config_asks_for_is_what_has_to_fit(llama):
 
 
 def test_a_model_that_is_whole_between_steps_has_to_fit_then(llama):
-    sharded = memory_of(planned(llama, micro_tokens=1), "FSDP2")
+    plan = planned(llama, micro_tokens=1)
+    assert [spread.moment for spread in plan.spreads] == ["in a pass", "between steps"]
+    assert plan.as_json()["spreads"][1]["moment"] == "between steps"
+    sharded = memory_of(plan, "FSDP2")
     assert sharded.weights == NUM_PARAMETERS // 2 + 4 * NUM_PARAMETERS
     assert (sharded.gradients, sharded.activations) == (NUM_PARAMETERS // 2, 0)
 

@@ -37,7 +37,7 @@ def run(tmp_path, *names, epochs=2, listen=lambda event: None):
 
 
 def read_back(folder):
-    pytest.importorskip("tensorboard", reason="pip install 'biddable[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found = EventAccumulator(str(folder))
@@ -47,7 +47,7 @@ def read_back(folder):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_holds_what_the_log_holds(tmp_path):
-    pytest.importorskip("tensorboard", reason="pip install 'biddable[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     log = run(tmp_path, "tensorboard")
     found = read_back(tmp_path / "runs" / "tensorboard" / "a")
     steps = [r for r in log.records if r["event"] == "step"]
@@ -67,7 +67,7 @@ def test_tensorboard_holds_what_the_log_holds(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_run_made_anew_hides_the_older_one_of_its_name(tmp_path):
-    pytest.importorskip("tensorboard", reason="pip install 'biddable[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     run(tmp_path, "tensorboard", epochs=3)
     run(tmp_path, "tensorboard", epochs=1)
     found = read_back(tmp_path / "runs" / "tensorboard" / "a")
@@ -145,7 +145,7 @@ def test_a_missing_package_is_said_before_anything_is_read(name, module, monkeyp
 
     monkeypatch.setattr(builtins, "__import__", missing)
     values = {"model": "nowhere", "data": "nothing.jsonl", "output": "run"}
-    with pytest.raises(ConfigError, match=rf"pip install 'biddable\[{name}\]'"):
+    with pytest.raises(ConfigError, match=rf"pip install -c constraints.txt -e '.\[{name}\]'"):
         run_training(parse_config(values | {"watch": {"report_to": name}}))
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from biddable.data.json_rows import EMPTY, Limits, iter_json
 from biddable.data.problems import Problem, kind_of
 from biddable.data.tables import iter_csv, iter_parquet
-from biddable.errors import DataError, nearest
+from biddable.errors import DataError, how_to_install, nearest
 
 Row = dict[str, Any]
 
@@ -215,7 +215,7 @@ def require_zstandard(path: Path) -> Any:
         import zstandard
     except ImportError:
         raise DataError(
-            ".zst needs the package zstandard: pip install 'biddable[zstd]'.", path=path
+            f".zst needs the package zstandard: {how_to_install('zstd')}.", path=path
         ) from None
     return zstandard
 

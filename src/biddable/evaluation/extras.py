@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from biddable.errors import EvaluationError
+from biddable.errors import EvaluationError, how_to_install
 
 
 def measuring(name: str, *, needed_for: str) -> Any:
@@ -23,12 +23,12 @@ def measuring(name: str, *, needed_for: str) -> Any:
         Traceback (most recent call last):
             ...
         biddable.errors.EvaluationError: checking rhymes needs the package no_such_module: \
-pip install 'biddable[measure]'.
+pip install -c constraints.txt -e '.[measure]' in biddable's checkout.
     """
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
         package = (error.name or name).partition(".")[0]
         raise EvaluationError(
-            f"{needed_for} needs the package {package}: pip install 'biddable[measure]'."
+            f"{needed_for} needs the package {package}: {how_to_install('measure')}."
         ) from error

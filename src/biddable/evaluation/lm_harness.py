@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from biddable.errors import ConfigError, EvaluationError
+from biddable.errors import ConfigError, EvaluationError, how_to_install
 from biddable.models.loading import LoadedModel
 
 
@@ -40,7 +40,7 @@ def harness_scores(
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise ConfigError("--lm-eval needs packages: pip install 'biddable[lm-eval]'.") from error
+        raise ConfigError(f"--lm-eval needs packages: {how_to_install('lm-eval')}.") from error
     names, folders = _by_name(tasks)
     is_taught = bool(loaded.template and loaded.tokenizer.chat_template)
     with contextlib.redirect_stdout(sys.stderr):  # the harness prints; results are ours to print

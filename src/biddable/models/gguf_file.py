@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from biddable.errors import CheckpointError, ConfigError
+from biddable.errors import CheckpointError, ConfigError, how_to_install
 
 MANIFEST_KEY = "biddable.manifest"
 CONFIG_KEY = "biddable.config"
@@ -61,7 +61,7 @@ def read_gguf_facts(path: str | Path) -> GgufFacts:
         import gguf
     except ImportError as error:
         raise ConfigError(
-            f"{path}: reading GGUF needs a package: pip install 'biddable[gguf]'."
+            f"{path}: reading GGUF needs a package: {how_to_install('gguf')}."
         ) from error
     try:
         fields = gguf.GGUFReader(path).fields

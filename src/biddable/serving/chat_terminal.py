@@ -27,6 +27,7 @@ from biddable.serving.chat_commands import COMMANDS, as_message, is_command, obe
 _TWO_COLUMNS = 100  # a terminal as wide as this shows base and model beside each other
 _HISTORY = 1_000  # lines kept of what was typed
 _GAP = 3
+NOTHING = "(nothing)"  # stands where an answer is empty
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 ReadLine = Callable[[], str | None]
@@ -72,7 +73,7 @@ class PipeScreen(Screen):
             self._print("\n")
         else:
             for name, made in zip(self._names, (speech, beside), strict=True):
-                self._print(f"{name}: {made.text}\n")
+                self._print(f"{name}: {made.text if made.text.strip() else NOTHING}\n")
 
     def note(self, text: str) -> None:
         """Say something that is no answer."""
@@ -116,7 +117,7 @@ class TerminalScreen(Screen):
             for text in speech:
                 self._write(words.add(printable(text)))
         finally:
-            self._write(words.rest() + "\n")
+            self._write(words.rest() + ("" if speech.text.strip() else NOTHING) + "\n")
 
     def _write(self, text: str) -> None:
         self._console.file.write(text)
@@ -143,7 +144,9 @@ class TerminalScreen(Screen):
         table.add_row(*(Text(name, style="bold", no_wrap=True) for name in self._names))
         texts = []
         for made in sides:
-            lines = Text(printable(made.text)).wrap(self._console, width)
+            lines = Text(printable(made.text) if last or made.text.strip() else NOTHING).wrap(
+                self._console, width
+            )
             shown = lines if last is None else lines[-last:]
             texts.append(Text("\n").join(shown))
         table.add_row(*texts)

@@ -17,7 +17,7 @@ import torch
 
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
-from biddable.errors import ExportError, nearest
+from biddable.errors import ExportError, how_to_install, nearest
 from biddable.manifest import write_json
 from biddable.models.gguf_weights import GGUF_KINDS, GgufKind
 from biddable.models.loading import MANIFEST, LoadedModel, ModelSource, load, resolve
@@ -29,7 +29,7 @@ from biddable.serving.folder_export import (
     write_merged,
 )
 from biddable.serving.gguf_export import check_gguf, write_gguf, write_modelfile
-from biddable.serving.model_card import CardFacts, read_comparison, write_card
+from biddable.serving.model_card import CardDetails, CardFacts, read_comparison, write_card
 from biddable.serving.probes import make_probes
 from biddable.whole_folder import require_free, written_whole
 
@@ -85,7 +85,7 @@ def export(
     *,
     out: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
-    comparison: str | os.PathLike[str] | None = None,
+    card: CardDetails | None = None,
     max_shard_size: str = "5GB",
 ) -> Exported:
     """Write a model for other programs: a transformers folder, a PEFT adapter or a GGUF file.
@@ -97,8 +97,8 @@ def export(
         out: the folder to make; None puts it beside the run, as ``RUN-merged``.
         dtype: of the weights: float32 (if None), bfloat16 or float16; of a GGUF file: f32, f16,
             q8_0 (if None), q4_0 or q4_1.
-        comparison: a folder that `compare` left, whose figures go into the model card; None takes
-            the run's own, if it has some.
+        card: what the model card is to say beside what is known: a comparison's figures, the base's
+            hub id, licence, language.
         max_shard_size: of a weights file of a merged folder.
 
     Returns:
@@ -112,7 +112,8 @@ def export(
     source = resolve(run)
     chosen = _dtype(to, dtype)
     _require_form(run, source, to)
-    results = read_comparison(comparison, run=Path(source.place))
+    card = card or CardDetails()
+    results = read_comparison(card.comparison, run=Path(source.place))
     name = Path(run.rstrip("/")).name
     folder = require_free(out if out is not None else f"{_beside(run, source)}-{to}")
     loaded = load(run)
@@ -130,10 +131,11 @@ def export(
             checks = _write_merged(partial, loaded, form=form, shown=shown, shards=max_shard_size)
         if to != "gguf":  # the file itself carries it
             write_json(partial / MANIFEST, shown)
-        facts = CardFacts(name=name, form=to, dtype=chosen, checks=checks, results=results)
-        write_card(partial, loaded, facts, template=form)
+        facts = CardFacts(name, to, chosen, checks=checks, results=results, details=card)
+        lacking = write_card(partial, loaded, facts, template=form)
     files = tuple(sorted(path.name for path in folder.iterdir()))
-    return Exported(folder, files, _use(folder, to, files), checks, _notes(loaded, to, checks))
+    notes = _notes(loaded, to, checks, lacking=lacking)
+    return Exported(folder, files, _use(folder, to, files), checks, notes)
 
 
 def shown_manifest(manifest: Mapping[str, Any] | None, form: ChatTemplate | None) -> dict[str, Any]:
@@ -258,16 +260,21 @@ def _use(folder: Path, to: str, files: tuple[str, ...]) -> str:
     return f"biddable generate {quote(str(folder))} 'What is the capital of France?'"
 
 
-def _notes(loaded: LoadedModel, to: str, checks: Mapping[str, Any]) -> tuple[str, ...]:
+def _notes(
+    loaded: LoadedModel, to: str, checks: Mapping[str, Any], *, lacking: tuple[str, ...]
+) -> tuple[str, ...]:
     notes = []
     if loaded.template is None:
         notes.append("no template is known: it is exported as a base, which continues text")
     if to == "gguf" and not checks.get("checked"):
-        notes.append("not run by llama.cpp, which is not installed: pip install 'biddable[gguf]'")
+        notes.append(f"not run by llama.cpp, which is not installed: {how_to_install('gguf')}")
     method = ((loaded.manifest or {}).get("config") or {}).get("method") or {}
     if isinstance(method, Mapping) and method.get("quantize_base"):
         notes.append(
             f"the adapter was learned on the base in {method['quantize_base']}; here, as wherever"
             " biddable loads it, it stands on the base in full"
         )
+    if lacking and loaded.manifest:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in lacking)
+        notes.append(f"the card cannot say {', '.join(lacking)}; before you publish it: {flags}")
     return tuple(notes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biddable.data.templates import ChatTemplate
-from biddable.errors import ConfigError
+from biddable.errors import ConfigError, how_to_install
 from biddable.models.generation import generate
 from biddable.models.gguf_file import CONFIG_KEY, MANIFEST_KEY
 from biddable.models.gguf_weights import (
@@ -56,7 +56,7 @@ def write_gguf(
         import gguf
     except ImportError as error:
         raise ConfigError(
-            "--to gguf: writing GGUF needs a package: pip install 'biddable[gguf]'."
+            f"--to gguf: writing GGUF needs a package: {how_to_install('gguf')}."
         ) from error
     model = loaded.model
     architecture = architecture_of(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -13,6 +14,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from biddable.data.conversation import Message
+from biddable.data.hub import is_hub_name
 from biddable.data.templates import ChatTemplate
 from biddable.errors import ExportError
 from biddable.models.loading import LoadedModel, resolve
@@ -23,7 +25,26 @@ RESULTS = "card.md"
 _LIBRARIES = {"merged": "transformers", "adapter": "peft", "gguf": "gguf"}
 _LORA_SETTINGS = ("rank", "alpha", "target_modules", "rslora", "dora", "init", "quantize_base")
 _COUNTS = ("num_rows", "num_kept", "num_tokens", "num_loss_tokens")
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")  # a model's folder in the hub's cache
+_FLAGS = {"base_model": "--base-model", "license": "--license", "language": "--language"}
 _RELATIONS = {"merged": "finetune", "adapter": "adapter", "gguf": "finetune"}
+
+
+@dataclass(frozen=True)
+class CardDetails:
+    """Hold what a user gives for a card; what is None is taken from the base's own card, if known.
+
+    Attributes:
+        comparison: a folder that ``compare`` left; None takes the run's own, if it has some.
+        base_model: hub id of the base.
+        license: as the hub writes them, ``apache-2.0`` for one.
+        language: codes of two or three letters.
+    """
+
+    comparison: str | os.PathLike[str] | None = None
+    base_model: str | None = None
+    license: str | None = None
+    language: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +56,9 @@ class CardFacts:
         form: ``merged``, ``adapter`` or ``gguf``.
         dtype: of its weights.
         checks: what was compared after writing.
-        results: Markdown with a comparison's figures; None if there is none.
+        results: the section with a comparison's figures, its heading included; None if there is
+            none.
+        details: what the user gave.
     """
 
     name: str
@@ -43,6 +66,7 @@ class CardFacts:
     dtype: str
     checks: Mapping[str, Any] = field(default_factory=dict)
     results: str | None = None
+    details: CardDetails = CardDetails()
 
 
 def read_comparison(folder: str | os.PathLike[str] | None, *, run: Path) -> str | None:
@@ -53,7 +77,8 @@ def read_comparison(folder: str | os.PathLike[str] | None, *, run: Path) -> str 
         run: the run folder.
 
     Returns:
-        Markdown; None if no folder was named and the run has no comparison beside its weights.
+        A section of Markdown with its heading; None if no folder was named and the run has no
+        comparison beside its weights.
 
     Raises:
         ExportError: the folder that was named holds no such figures.
@@ -73,7 +98,7 @@ def read_comparison(folder: str | os.PathLike[str] | None, *, run: Path) -> str 
 
 def write_card(
     folder: Path, loaded: LoadedModel, facts: CardFacts, *, template: ChatTemplate | None
-) -> None:
+) -> tuple[str, ...]:
     """Write README.md of an exported model.
 
     Args:
@@ -81,22 +106,18 @@ def write_card(
         loaded: the model, with its run's manifest.
         facts: what else is told.
         template: its template; None for a model that was taught none.
+
+    Returns:
+        What the card's metadata lack because it is known neither here nor from the user, by the
+        hub's names.
     """
     manifest = dict(loaded.manifest or {})
-    base = _base_of(manifest)
     known = _card_of(str(manifest.get("base_model") or ""))
-    metadata = {
-        "base_model": base["hub"],
-        "base_model_relation": _RELATIONS[facts.form] if base["hub"] else None,
-        "library_name": _LIBRARIES[facts.form],
-        "pipeline_tag": "text-generation",
-        "license": known.get("license"),
-        "license_name": known.get("license_name"),
-        "license_link": known.get("license_link"),
-        "language": known.get("language"),
-        "datasets": _hub_datasets(manifest) or None,
-        "tags": ["biddable", *(["sft", str(manifest.get("method"))] if manifest else [])],
-    }
+    base = _base_of(manifest, facts.details)
+    metadata = _metadata(manifest, facts, base=base, known=known)
+    lacking = tuple(name for name in _FLAGS if not metadata[name])
+    if manifest.get("base_model") == "mimic":  # it is in this package, and on no hub
+        lacking = tuple(name for name in lacking if name != "base_model")
     front = yaml.safe_dump(
         {key: value for key, value in metadata.items() if value is not None},
         sort_keys=False,
@@ -115,7 +136,9 @@ def write_card(
         facts=facts,
         version=(manifest.get("versions") or {}).get("biddable", ""),
         base=base,
-        license=known.get("license"),
+        lacking={name: _FLAGS[name] for name in lacking},
+        license=facts.details.license or known.get("license"),
+        sources=_sources(manifest),
         manifest=manifest,
         method=_method(manifest),
         parts=_parts(manifest),
@@ -124,18 +147,43 @@ def write_card(
         use=_use(folder, facts, loaded),
     )
     (folder / CARD).write_text(text, encoding="utf-8")
+    return lacking
 
 
-def _base_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(
+    manifest: Mapping[str, Any],
+    facts: CardFacts,
+    *,
+    base: Mapping[str, Any],
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put together what the hub reads; None where nothing is known."""
+    given = facts.details
+    licensed = {"license": given.license} if given.license else known
+    return {
+        "base_model": base["hub"],
+        "base_model_relation": _RELATIONS[facts.form] if base["hub"] else None,
+        "library_name": _LIBRARIES[facts.form],
+        "pipeline_tag": "text-generation",
+        "license": licensed.get("license"),
+        "license_name": licensed.get("license_name"),
+        "license_link": licensed.get("license_link"),
+        "language": list(given.language) or known.get("language"),
+        "datasets": _hub_datasets(manifest) or None,
+        "tags": ["biddable", *(["sft", str(manifest.get("method"))] if manifest else [])],
+    }
+
+
+def _base_of(manifest: Mapping[str, Any], given: CardDetails) -> dict[str, Any]:
     """Name the base as everybody may read it, and as the hub knows it."""
     name = str(manifest.get("base_model") or "")
-    if not name:
-        return {"name": None, "hub": None}
     try:
-        is_hub = resolve(name).kind == "hub"
+        is_hub = bool(name) and resolve(name).kind == "hub"
     except Exception:  # a folder that is gone; the name is all there is
         is_hub = False
-    return {"name": name if is_hub else Path(name).name, "hub": name if is_hub else None}
+    cached = _CACHED.search(name)
+    hub = given.base_model or (name if is_hub else "/".join(cached.groups()) if cached else None)
+    return {"name": hub or Path(name).name or None, "hub": hub}
 
 
 def _card_of(base: str) -> dict[str, Any]:
@@ -160,8 +208,20 @@ def _hub_datasets(manifest: Mapping[str, Any]) -> list[str]:
     train = ((manifest.get("config") or {}).get("data") or {}).get("train") or []
     sources = train if isinstance(train, list) else [train]
     names = [s.get("path") if isinstance(s, Mapping) else s for s in sources]
-    found = [str(name).partition(":")[0] for name in names]
-    return [n for n in found if n.count("/") == 1 and n[0] not in "./~" and not Path(n).exists()]
+    found = [str(name) for name in names if is_hub_name(str(name)) and not Path(str(name)).exists()]
+    return ["/".join(name.partition(":")[0].split("/")[:2]) for name in found]
+
+
+def _sources(manifest: Mapping[str, Any]) -> list[str]:
+    """Name the files of each part, without their folders, and the hashes that know them again."""
+    lines = []
+    for part, about in (manifest.get("data") or {}).items():
+        for file in about.get("files") or () if isinstance(about, Mapping) else ():
+            name, digest = str(file.get("file")), file.get("sha256")
+            shown = name if is_hub_name(name) else Path(name).name
+            known_by = f", SHA-256 `{digest}`" if digest else ""
+            lines.append(f"{part}: `{shown}`, {file.get('num_rows', 0):,} rows{known_by}")
+    return lines
 
 
 def _method(manifest: Mapping[str, Any]) -> str:
@@ -202,7 +262,9 @@ def _describe_template(loaded: LoadedModel, form: ChatTemplate | None) -> dict[s
         "markers": form.markers,
         "control_text": form.control_text,
         "is_ours": form.name in ("inst", "alpaca", "chatml"),
-        "first_control": sorted(form.control_tokens)[0] if form.control_tokens else None,
+        "a_control": next(
+            (mark for mark in loaded.tokenizer.convert_ids_to_tokens(ends) if mark), None
+        ),
     }
 
 
@@ -210,9 +272,21 @@ def _use(folder: Path, facts: CardFacts, loaded: LoadedModel) -> dict[str, Any]:
     """Give the names that the examples of use need."""
     files = [path.name for path in folder.glob("*.gguf")]
     num_rows = len(matrix(loaded.model.get_input_embeddings()))
+    num_base_rows = _num_rows(str((loaded.manifest or {}).get("base_model") or ""))
     return {
         "file": files[0] if files else None,
-        "num_rows": num_rows,
+        "num_rows": num_rows if num_rows != num_base_rows else None,
         "max_new_tokens": 256,
         "model": facts.name,
     }
+
+
+def _num_rows(base: str) -> int | None:
+    """Read how many ids a base has a row for; None where its config is not on this machine."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(resolve(base).place, local_files_only=True)
+    except Exception:  # it is gone, or never was here
+        return None
+    return int(config.vocab_size)

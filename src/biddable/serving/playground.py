@@ -34,7 +34,6 @@ _CATEGORIES = (
     "explanation",
     "creative_writing",
     "code_generation",
-    "safety",
 )
 
 
@@ -136,12 +135,15 @@ def playground(house: House) -> APIRouter:
 def example_questions(name: str) -> list[str]:
     """Take a question of several categories out of built-in rows that no training sees.
 
+    Those that a model should refuse are not among them: the page is shown to colleagues.
+
     Example:
         >>> example_questions("mimic")[0]
         'What is the capital of France?'
     """
     rows = create_instruction_dataset(name, "held_out")
-    first = {row["category"]: row["instruction"] for row in reversed(rows)}
+    fit = [row for row in reversed(rows) if row.get("kind", "benign") == "benign"]
+    first = {row["category"]: row["instruction"] for row in fit}
     return [first[category] for category in _CATEGORIES]
 
 

@@ -27,6 +27,11 @@ from biddable.serving.openai_forms import (
 from biddable.serving.server_errors import ApiError, add_error_replies
 from biddable.serving.server_guard import Guard
 
+_NO_REPORT = (
+    "no report is served: `biddable compare BASE RUN --out RUN` puts one beside the model, or start"
+    " the server with --report FOLDER/report.html."
+)
+
 
 def build_app(house: House, *, routers: Sequence[APIRouter] = ()) -> FastAPI:
     """Build the server's app.
@@ -111,7 +116,7 @@ def _watching(house: House) -> APIRouter:
         """Show the comparison of the run, if it has one."""
         page = house.settings.report
         if page is None or not page.is_file():
-            raise ApiError(404, "there is no report of this model; `biddable compare` makes one.")
+            raise ApiError(404, _NO_REPORT)
         return FileResponse(page, media_type="text/html")
 
     return router

@@ -85,6 +85,10 @@ def add_error_replies(app: FastAPI) -> None:
 def _malformed(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     lines, names = [], []
     for problem in problems:
+        if problem["type"] == "json_invalid":  # its place is a character, not a parameter
+            reason = (problem.get("ctx") or {}).get("error", problem["msg"])
+            text = f"body: is no JSON, at character {problem['loc'][-1]}: {reason}."
+            return ApiError(400, text, code="invalid_request")
         where = [str(part) for part in problem["loc"] if part != "body"]
         names.append(where[0] if where else None)
         said = str(problem["msg"]).removeprefix("Value error, ")

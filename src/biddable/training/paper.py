@@ -28,6 +28,10 @@ RESERVED = 2 * 10**9  # of a GPU, for its context, libraries and the network's b
 _USABLE = 0.95  # of the rest: what the allocator's gaps leave
 _NEEDED_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _LORA_RANK = 8
+_SMALLER: dict[Precision, str] = {
+    "mixed": "passes in bfloat16",
+    "bfloat16": "weights and optimizer too, which rounds small updates away",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +227,15 @@ def _suggest(model: PreTrainedModel, plan: PaperPlan, spread: Spreading) -> list
         fewer = max(load.micro_tokens // 4, 1)
         smaller = replace(spread, load=replace(load, micro_tokens=fewer))
         found[f"--micro-tokens {fewer}"] = smaller.peak(model, num_gpus)
+    if load.precision == "float32":
+        half = without_numbers(model).to(torch.bfloat16)
+        for precision, what in _SMALLER.items():
+            other = replace(spread, load=replace(load, precision=precision))
+            found[f"--precision {precision}: {what}"] = other.peak(half, num_gpus)
     found[f"--gpus {2 * num_gpus}"] = spread.peak(model, 2 * num_gpus)
-    for other in plan.spreads:
-        if other.name == "FSDP2" and not other.is_asked_for:
-            found["training.sharding: full"] = other.memory.peak
+    for way in plan.spreads:
+        if way.name == "FSDP2" and not way.is_asked_for:
+            found["training.sharding: full"] = way.memory.peak
     suggestions = [
         Suggestion(change, now - peak, peak, peak <= plan.usable)
         for change, peak in found.items()

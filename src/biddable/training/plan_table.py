@@ -228,9 +228,16 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     for name in (*_PARTS, "peak"):
         sizes = [size_text(getattr(spread.memory, name)) for spread in plan.spreads]
         table.add_row(f"  {name}", *sizes, style="bold" if name == "peak" else "")
+    table.add_row("  the peak is", *(spread.moment for spread in plan.spreads))
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
     told = "  formulas: docs/plan.md"
+    if any(spread.moment == "between steps" for spread in plan.spreads):
+        told = (
+            "  between steps each GPU holds the whole model (held-out loss, samples, the end): more"
+            " GPUs\n  hardly lower that peak, smaller passes do not; fewer bytes a weight do\n"
+            + told
+        )
     if not all(spread.is_asked_for for spread in plan.spreads):
         told += "; in brackets: not what the config's training.sharding asks for"
     return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from biddable.config_watch import WatchConfig
-from biddable.errors import ConfigError
+from biddable.errors import ConfigError, how_to_install
 from biddable.training.metrics import Figures
 
 Event = dict[str, Any]
@@ -193,7 +193,7 @@ def _open(name: str, run: Path, config: Mapping[str, Any]) -> Sink:
     except ImportError as error:
         raise ConfigError(
             f"watch.report_to: {name} is not installed ({error}). Install it"
-            f" (pip install 'biddable[{name}]'), or remove it there."
+            f" ({how_to_install(name)}), or remove it there."
         ) from error
     except Exception as error:  # a login that is missing, a server that is not there
         raise ConfigError(

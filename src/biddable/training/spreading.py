@@ -14,6 +14,7 @@ from biddable.training.division import Division
 from biddable.training.shadow import Shadow
 from biddable.training.sharding import is_asked_for
 
+Moment = Literal["in a pass", "between steps"]
 Precision = Literal["float32", "mixed", "bfloat16"]
 
 _PROBES = (256, 512)  # tokens
@@ -42,6 +43,7 @@ class Spread:
     Attributes:
         name: ``one GPU``, ``DDP`` or ``FSDP2``.
         memory: at its peak.
+        moment: of the peak; between steps, each GPU holds the whole model.
         is_asked_for: by the config's training.sharding; True for all ways where there is none.
         fits: within the usable part of the GPU.
         largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
@@ -49,6 +51,7 @@ class Spread:
 
     name: str
     memory: Memory
+    moment: Moment
     is_asked_for: bool
     fits: bool
     largest_micro_tokens: int
@@ -89,8 +92,10 @@ class Spreading:
         for name, size in ways.items():
             memory = size(self.load.micro_tokens)
             largest = _largest(size, self.usable)
+            # only a model that was divided comes together again, and then nothing is computed
+            moment: Moment = "in a pass" if memory.activations else "between steps"
             fits = memory.peak <= self.usable
-            found.append(Spread(name, memory, name in asked, fits, largest))
+            found.append(Spread(name, memory, moment, name in asked, fits, largest))
         return found
 
     def peak(self, model: PreTrainedModel, num_gpus: int) -> int:
@@ -157,7 +162,7 @@ class _Parts:
             gradients=trained + passing * parts.gathered_trained,
             optimizer=OPTIMIZER_STATES * trained,
             activations=round(self.per_token * tokens),
-            logits=self.states.logits(tokens),
+            logits=replace(self.states, is_divided=True).logits(tokens),
         )
         between = replace(
             in_a_pass,
