@@ -228,7 +228,7 @@ def _suggest(model: PreTrainedModel, plan: PaperPlan, spread: Spreading) -> list
         smaller = replace(spread, load=replace(load, micro_tokens=fewer))
         found[f"--micro-tokens {fewer}"] = smaller.peak(model, num_gpus)
     if load.precision == "float32":
-        half = without_numbers(model).to(torch.bfloat16)
+        half = without_numbers(model).bfloat16()
         for precision, what in _SMALLER.items():
             other = replace(spread, load=replace(load, precision=precision))
             found[f"--precision {precision}: {what}"] = other.peak(half, num_gpus)
