@@ -171,6 +171,7 @@ def _add_harness(
         )
     result = result or {"model": source.name}
     result |= {"lm_eval": harness_scores(source.loaded, tasks)}
+    Path(out).mkdir(parents=True, exist_ok=True)
     write_json(Path(out) / FILES[0], result)
     return result
 
@@ -180,7 +181,10 @@ def _tell_what_was_left(result: dict[str, Any], cache: AnswerCache | None) -> No
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         named = ", ".join(missing[:_MAX_NAMED])
-        say(f"{len(missing)} items have no response and are left out: {named}{more}")
+        told = "1 item has" if len(missing) == 1 else f"{len(missing)} items have"
+        say(
+            f"{told} no response and {'is' if len(missing) == 1 else 'are'} left out: {named}{more}"
+        )
     if cache is not None and cache.num_reused:
         total = cache.num_reused + cache.num_computed
         say(f"{cache.num_reused} of {total} answers and losses were there already (--no-cache)")

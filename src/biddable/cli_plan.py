@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -122,7 +123,7 @@ def _plan_here(path: str, *, measure: bool, processes: int, as_json: bool) -> No
     if as_json:
         print_json(found.as_json())
     else:
-        console().print(plan_table(found), highlight=False)
+        console().print(plan_table(found, config=shlex.quote(path)), highlight=False)
     if found.refusals:
         raise typer.Exit(1)
 

@@ -206,9 +206,15 @@ def _compare(rehearsal: _Rehearsal, run: Path) -> None:
         ]
         suite = rehearsal.folder / "suite.jsonl"
         suite.write_text(_lines(items), encoding="utf-8")
-        out = rehearsal.folder / "comparison"
+        page = rehearsal.folder / "page.txt"  # for what was forgotten: the built-in ones are long
+        page.write_text("\n".join(f"{i['instruction']} {i['response']}" for i in items), "utf-8")
         result = compare(
-            rehearsal.config.model, str(run), suite=suite, max_new_tokens=MAX_NEW_TOKENS, out=out
+            rehearsal.config.model,
+            str(run),
+            suite=suite,
+            max_new_tokens=MAX_NEW_TOKENS,
+            forgetting_text=page,
+            out=rehearsal.folder / "comparison",
         )
         stage.told = f"{result['n']} items on both, and a report"
 

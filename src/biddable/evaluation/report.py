@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError
 from biddable.evaluation.cost_table import cost_caption, cost_rows
+from biddable.evaluation.diversity import describe_lengths
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -221,7 +222,7 @@ def _lengths(rows: Sequence[Row], sides: Sequence[Told]) -> dict[str, Any]:
         {
             "label": side.label,
             "form": side.form,
-            "median": sorted(own)[len(own) // 2] if own else "-",
+            "median": f"{describe_lengths(own)['median']:.1f} words" if own else "-",
             "svg": draw_histogram(side.label, own, side=n, edges=edges, most=most),
         }
         for (n, side), own in zip(shown, lengths, strict=True)
