@@ -33,6 +33,7 @@ from biddable.training.finetune import run_training
 from biddable.training.preparation import prepare
 from biddable.whole_folder import require_unused
 
+STAGES = ("read", "encode", "step", "resume", "save", "generate", "compare")
 NUM_ROWS = 4
 MAX_NEW_TOKENS = 8
 _LOOKED_AT = 256  # rows, of which the shortest are taken

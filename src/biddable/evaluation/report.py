@@ -49,7 +49,7 @@ from biddable.evaluation.report_plots import (
     round_up,
 )
 from biddable.evaluation.sampling import first_draws
-from biddable.evaluation.terminal import further_lines, reach_in_a_sentence, shown_p
+from biddable.evaluation.terminal import further_lines, loss_note, reach_in_a_sentence, shown_p
 from biddable.evaluation.words import words_of
 from biddable.manifest import hash_file, write_text
 
@@ -144,7 +144,7 @@ def render_report(
         keys=[draw_key(n) for n in range(len(sides))],
         verdict=verdict_of(comparison),
         prompted=best_prompted(comparison),
-        further=further_lines(comparison),
+        further=[line for line in (*further_lines(comparison), loss_note(comparison)) if line],
         reach=reach_in_a_sentence(block) if block else "",
         p=shown_p(block["p"]) if block else "",
         has_holm=bool(block and block.get("holm")),
