@@ -42,7 +42,7 @@ class _Lines:
     def __init__(self, first: str, every_s: float) -> None:
         self.is_over = threading.Event()
         self._every_s = every_s
-        self(first)
+        self._stage, self._began = first, time.monotonic()  # said only if it takes long
 
     def __call__(self, stage: str) -> None:
         self._stage, self._began = stage, time.monotonic()
