@@ -47,6 +47,16 @@ def test_the_whole_path_is_done_and_nothing_is_left(config, method, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_forgetting_is_measured_on_the_run_s_own_few_rows(config, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "biddable.evaluation.tuning_cost.choose", lambda pages: read.append(pages) or pages
+    )
+    assert not rehearse(config())[-1].error
+    (pages,) = read
+    assert [page.text for page in pages] == ["Say 0. 0 it is.\nSay 1. 1 it is."]
+
+
 def test_rows_of_plain_text_are_rehearsed_too(config, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": f"Number {n} is here."}) + "\n" for n in range(6)))

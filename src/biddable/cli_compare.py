@@ -30,8 +30,8 @@ from biddable.cli_options import (
     result_folder,
     sampling_of,
     say,
-    stage_of,
 )
+from biddable.cli_progress import evaluation_stage, told_stages
 from biddable.errors import EvaluationError
 
 COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html", "report.md", "card.md")
@@ -123,7 +123,7 @@ def compare(
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     given: dict[str, Any] = {"also": further, "command": command_of(context), "out": folder}
-    with console(stderr=True).status("loading") as status:
+    with told_stages("loading") as tell:
         if is_done:
             result = finished.compare_finished(base, instruct, **given)
         else:
@@ -134,7 +134,7 @@ def compare(
                 suite=suite or held_out.suite_of(instruct, folder),
                 **asked,
                 cache=None if no_cache else AnswerCache(),
-                on_event=lambda event: status.update(stage_of(event)),
+                on_event=lambda event: tell(evaluation_stage(event)),
                 **given,
             )
     _print(result, folder, show=show, as_json=as_json)
@@ -159,7 +159,8 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     if (costs := cost_table.cost_table(result)) is not None:
         screen.print(costs)
     notes = [*result["notes"], *result.get("cost_notes", ())]
-    for line in [*terminal.further_lines(result), *notes]:
+    told = (terminal.loss_note(result), *terminal.further_lines(result), *notes)
+    for line in filter(None, told):
         screen.print(line, highlight=False, markup=False)
     if show:
         screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))

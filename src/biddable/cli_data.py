@@ -13,7 +13,7 @@ import typer
 
 from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
 from biddable.data.conversation import CALLING, ROLES
-from biddable.errors import CheckpointError, ConfigError
+from biddable.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from biddable.data.check import CheckReport, Ruler
@@ -287,10 +287,18 @@ def _write_fixed(path: str, out: str) -> None:
     from biddable.data.readers import read_rows
     from biddable.data.writing import rows_as_text, write_files
 
-    rows = read_rows(path)
+    try:
+        rows = read_rows(path)
+    except DataError as error:
+        raise ConfigError(
+            f"{out}: not written, for {path} has rows that cannot be read, as named above; mend"
+            " these by hand, and then run --fix again."
+        ) from error
     kept, changes = fix_rows(rows, path=path)
     write_files({Path(out): rows_as_text(kept)})
     for change in changes:
         typer.echo(str(change), err=True)
     num_dropped = len(rows) - len(kept)
-    say(f"{out}: {len(kept):,} rows written, {num_dropped:,} dropped, {len(changes):,} changes")
+    kept_rows = "1 row" if len(kept) == 1 else f"{len(kept):,} rows"
+    made = "1 change" if len(changes) == 1 else f"{len(changes):,} changes"
+    say(f"{out}: {kept_rows} written, {num_dropped:,} dropped, {made}")

@@ -27,8 +27,8 @@ from biddable.cli_options import (
     result_folder,
     sampling_of,
     say,
-    stage_of,
 )
+from biddable.cli_progress import evaluation_stage, told_stages
 
 if TYPE_CHECKING:
     from biddable.evaluation.answer_cache import AnswerCache
@@ -94,7 +94,7 @@ def evaluate(
     from biddable.evaluation.answer_cache import AnswerCache
 
     cache = None if no_cache or responses else AnswerCache()
-    with console(stderr=True).status("loading") as status:
+    with told_stages("loading") as tell:
         source = _source(model, responses, model_name=model_name, quantize=quantize, cache=cache)
         result: dict[str, Any] = {}
         if suite is not None or not lm_eval:
@@ -108,10 +108,10 @@ def evaluate(
                 command=command_of(context),
                 sampling=sampling,
                 out=folder,
-                on_event=lambda event: status.update(stage_of(event)),
+                on_event=lambda event: tell(evaluation_stage(event)),
             )
         if lm_eval:
-            status.update("lm-evaluation-harness")
+            tell("lm-evaluation-harness")
             result = _add_harness(result, source, tasks=lm_eval, out=str(folder))
     _tell_what_was_left(result, cache)
     if as_json:
@@ -171,6 +171,7 @@ def _add_harness(
         )
     result = result or {"model": source.name}
     result |= {"lm_eval": harness_scores(source.loaded, tasks)}
+    Path(out).mkdir(parents=True, exist_ok=True)
     write_json(Path(out) / FILES[0], result)
     return result
 
@@ -180,7 +181,8 @@ def _tell_what_was_left(result: dict[str, Any], cache: AnswerCache | None) -> No
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         named = ", ".join(missing[:_MAX_NAMED])
-        say(f"{len(missing)} items have no response and are left out: {named}{more}")
+        told = "1 item has" if len(missing) == 1 else f"{len(missing):,} items have"
+        say(f"{told} no response, left out: {named}{more}")
     if cache is not None and cache.num_reused:
         total = cache.num_reused + cache.num_computed
         say(f"{cache.num_reused} of {total} answers and losses were there already (--no-cache)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -124,17 +125,21 @@ def print_json(value: object) -> None:
 
 
 def result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
-    """Make the folder for results, and refuse to write over others unless told to."""
+    """Refuse a folder for results that holds others, unless told to, or that cannot be made.
+
+    It is made by what writes into it: a call that is refused leaves nothing behind.
+    """
     folder = Path(out)
     there = [name for name in names if (folder / name).exists()]
     if there and not replace:
         raise CheckpointError(
             f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
+    there_already = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there_already.is_dir():
+        raise CheckpointError(f"{folder}: cannot be made: {there_already} is a file.")
+    if not os.access(there_already, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder}: cannot be made: {there_already} may not be written to.")
     return folder
 
 

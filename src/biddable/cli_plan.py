@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from biddable.cli_options import AsJson, console, print_json
+from biddable.cli_progress import told_stages
 
 if TYPE_CHECKING:
     from biddable.config_training import MethodConfig, TrainingConfig
@@ -128,7 +130,7 @@ def _plan_here(path: str, *, measure: bool, processes: int, as_json: bool) -> No
     if as_json:
         print_json(found.as_json())
     else:
-        console().print(plan_table(found), highlight=False)
+        console().print(plan_table(found, config=shlex.quote(path)), highlight=False)
     if found.refusals:
         raise typer.Exit(1)
 
@@ -181,14 +183,17 @@ def _rehearse(path: str, *, as_json: bool) -> None:
     from biddable.config import load_config
 
     settings = load_config(path)
-    from biddable.rehearsal import Stage, rehearse, stage_line
+    from biddable.rehearsal import STAGES, Stage, rehearse, stage_line
 
-    screen = console(hush=as_json)
+    screen, names = console(hush=as_json), iter(STAGES)
+    with told_stages(next(names)) as tell:
 
-    def show(stage: Stage) -> None:
-        screen.print(stage_line(stage), highlight=False)
+        def show(stage: Stage) -> None:
+            screen.print(stage_line(stage), highlight=False)
+            if not stage.error and (following := next(names, "")):
+                tell(following)
 
-    stages = rehearse(settings, on_stage=show)
+        stages = rehearse(settings, on_stage=show)
     failed = [stage for stage in stages if stage.error]
     if as_json:
         print_json({"ok": not failed, "stages": [stage.as_json() for stage in stages]})

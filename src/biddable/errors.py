@@ -154,6 +154,27 @@ def join_problems(problems: Sequence[str], *, limit: int = MAX_SHOWN_PROBLEMS) -
     return "\n".join(shown)
 
 
+def once_each(problems: Iterable[str], *, few: int = 3) -> list[str]:
+    """Tell a fault that more than a few rows share once, with its first row and their number.
+
+    Args:
+        problems: each a place, a colon, and what is wrong there.
+        few: so many rows with the same fault are still named one by one.
+
+    Example:
+        >>> once_each(["a:1: no stop.", "a:2: no stop.", "a:3: empty."], few=1)
+        ['a:1: no stop. (and so in 1 more)', 'a:3: empty.']
+    """
+    shared: dict[str, list[str]] = {}
+    for problem in problems:
+        shared.setdefault(problem.partition(": ")[2], []).append(problem)
+    found: list[str] = []
+    for same in shared.values():
+        more = f" (and so in {len(same) - 1:,} more)"
+        found += same if len(same) <= few else [same[0] + more]
+    return found
+
+
 def _place(path: str | None, line: int | None) -> str:
     if path is None:
         return "" if line is None else f"line {line}: "

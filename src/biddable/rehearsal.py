@@ -33,6 +33,7 @@ from biddable.training.finetune import run_training
 from biddable.training.preparation import prepare
 from biddable.whole_folder import require_unused
 
+STAGES = ("read", "encode", "step", "resume", "save", "generate", "compare")
 NUM_ROWS = 4
 MAX_NEW_TOKENS = 8
 _LOOKED_AT = 256  # rows, of which the shortest are taken
@@ -206,9 +207,15 @@ def _compare(rehearsal: _Rehearsal, run: Path) -> None:
         ]
         suite = rehearsal.folder / "suite.jsonl"
         suite.write_text(_lines(items), encoding="utf-8")
-        out = rehearsal.folder / "comparison"
+        page = rehearsal.folder / "page.txt"  # for what was forgotten: the built-in ones are long
+        page.write_text("\n".join(f"{i['instruction']} {i['response']}" for i in items), "utf-8")
         result = compare(
-            rehearsal.config.model, str(run), suite=suite, max_new_tokens=MAX_NEW_TOKENS, out=out
+            rehearsal.config.model,
+            str(run),
+            suite=suite,
+            max_new_tokens=MAX_NEW_TOKENS,
+            forgetting_text=page,
+            out=rehearsal.folder / "comparison",
         )
         stage.told = f"{result['n']} items on both, and a report"
 

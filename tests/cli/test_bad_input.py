@@ -231,7 +231,7 @@ def test_ctrl_c_while_training_without_checkpoints(config: Config) -> None:
     told = ""
     for line in process.stderr:
         told += line
-        if line.startswith("epoch 0"):  # the held-out loss before the first step
+        if line.startswith("step 0:"):  # the held-out loss before the first step
             break
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

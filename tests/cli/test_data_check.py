@@ -126,6 +126,7 @@ def test_a_file_that_cannot_be_read_whole_is_not_fixed(cli: Cli) -> None:
     ran = cli("data", "check", "data.jsonl", "--fix", "fixed.jsonl")
     assert ran.code == 1
     assert "data.jsonl:2: not JSON" in ran.out
+    assert ran.err.splitlines()[-1].startswith("biddable: fixed.jsonl: not written, for data.jsonl")
     assert not Path("fixed.jsonl").exists()
 
 

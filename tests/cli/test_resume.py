@@ -240,7 +240,7 @@ def test_a_second_ctrl_c_ends_at_once(start: Start, write_config: Callable[..., 
     Path("rows.jsonl").write_text(Path("rows.jsonl").read_text() * 200)
     write_config("full", training=training)
     running = start()
-    wait_for("epoch 0", running)
+    wait_for("step 0:", running)
     time.sleep(0.2)  # until the step has begun
     os.kill(running.pid, signal.SIGINT)
     wait_for("once more ends at once", running)

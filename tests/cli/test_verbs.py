@@ -237,7 +237,7 @@ def test_plan_tells_and_trains_nothing(cli: Cli, config: Config) -> None:
     assert (ran.code, ran.err) == (0, "")
     assert "✓ the stop token <|endoftext|>" in ran.out
     assert "trained tokens" in ran.out
-    assert "This run can start" in ran.out
+    assert "This run can start: biddable train " in ran.out
     assert not Path("runs").exists()
 
 
@@ -389,8 +389,10 @@ def test_evaluate_ready_responses(cli: Cli, items: Path) -> None:
     Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     ran = cli("evaluate", "--responses", "r.jsonl", "--suite", items, "--out", "judged")
     assert ran.code == 0
-    assert f"1 items have no response and are left out: {items}:3" in ran.err
+    assert f"1 item has no response, left out: {items}:3" in ran.err
     assert json.loads(Path("judged/scores.json").read_text())["n"] == 2
+    refused = cli("evaluate", "--responses", "r.jsonl", "--suite", "gsm8", "--out", "none/a")
+    assert (refused.code, Path("none").exists()) == (1, False)
     for wrong in (("--responses", "r.jsonl"), (), ("mimic", "--responses", "r.jsonl")):
         assert cli("evaluate", *wrong).code == 2
 

@@ -345,3 +345,17 @@ def test_what_our_own_forms_would_leave_out_is_refused(name: str, key: str) -> N
         encode(
             Conversation((user("a"), assistant("b")), tools=({"name": "f"},)), template, tokenizer
         )
+
+
+def test_a_fault_that_all_rows_share_is_told_once():
+    class Faulty:
+        control_tokens = ()
+
+        def render_rows(self, conversation, *, learn):
+            raise TemplateError("no stop token after the answer.")
+
+    rows = [Conversation((user("a"), assistant("b")), "t.jsonl", n) for n in range(1, 99)]
+    with pytest.raises(TemplateError) as found:
+        encode_all(rows, Faulty(), tiny_tokenizer(), max_seq_len=None)
+    assert str(found.value) == ("t.jsonl:1: no stop token after the answer. (and so in 97 more)")
+    assert len(found.value.rows) == 98

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from biddable.data.conversation import Conversation
 from biddable.data.encoding import Example, encode_all
-from biddable.data.preview import find_rows, pieces, preview, preview_page
+from biddable.data.preview import SPELLED, find_rows, pieces, preview, preview_page
 from biddable.data.templates import get_template
 from tests.jinja_tokenizer import tokenizer_for
 from tests.masks import assistant, user
@@ -186,3 +186,11 @@ def test_a_row_that_becomes_several_shows_each() -> None:
     assert "⟦<think>\n\n</think>\n\nb<|im_end|>⟧" in shown
     assert "2 examples in all" in shown
     assert "1 rows became one for each answer" in shown
+
+
+def test_text_that_spells_a_control_token_does_not_read_as_one() -> None:
+    row = Conversation((user(f"say {END} now"), assistant("no")), "t.jsonl", 1)
+    text = show([row], limit=1)
+    assert f"{END}[INST] say {SPELLED}{END} now [/INST]⟦ no{END}⟧" in text
+    assert f"After {SPELLED} stands text that only spells a control token." in text
+    assert SPELLED not in show(ROWS, limit=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -14,11 +15,20 @@ from rich.console import Console
 
 from biddable.curves import read_losses
 from biddable.evaluation.comparison import build_comparison
+from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.report import render_report, rewrite_reports
 from biddable.evaluation.report_facts import sides_of, verdict_of
 from biddable.evaluation.report_items import MAX_BYTES, items_of
+from biddable.evaluation.report_markdown import pull_request_text
 from biddable.evaluation.sides import sample_rows, write_comparison
-from biddable.evaluation.terminal import caption, percent, side_by_side, summary_table, why_not
+from biddable.evaluation.terminal import (
+    caption,
+    loss_note,
+    percent,
+    side_by_side,
+    summary_table,
+    why_not,
+)
 from biddable.manifest import hash_file
 from tests.evaluation.items import ITEMS
 from tests.evaluation.test_comparison import sides
@@ -133,8 +143,8 @@ def test_without_checks_or_items_the_report_says_so() -> None:
         for name, side in sides().items()
     }
     result = build_comparison(unchecked, suite="s")
-    assert verdict_of(result).headline.startswith("No verdict: no one of the 5 items has a check")
-    assert verdict_of(result).detail.startswith("The base mimicked 75.0 % of the prompts")
+    assert verdict_of(result).headline.startswith("No verdict: none of the 5 items has a check")
+    assert "The base mimicked 75.0 % of the prompts" in verdict_of(result).detail
     html = render_report(result, sample_rows(unchecked))
     assert "Not checked" in html
     empty = {name: replace(side, outcomes=[]) for name, side in sides().items()}
@@ -288,6 +298,66 @@ def test_the_terminal_cuts_nothing_off(
         parts = rate.split() if num_further > 1 and width == 80 else [rate]
         names = [f"lora-{k}" for k in range(num_further)]
         assert [part for part in (*parts, *names, "instruction") if part not in shown] == []
+
+
+def test_four_sides_of_the_widest_rates_fit_80_columns() -> None:
+    given = sides()
+    given |= {"base_templated": given["base"], "base_fewshot": given["base"]}
+    result = build_comparison(given, suite="mimic")
+    full = {"rate": 1.0, "ci95": [0.757, 1.0], "n": 12}
+    for key in ("base", "base_templated", "base_fewshot", "instruct"):
+        result[key] = result[key] | {"stopped": full, "answer_loss": 1.133}
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(summary_table(result))
+    assert shown.getvalue().count("100.0 (76-100)") == 4
+    assert shown.getvalue().count("1.133") == 4
+
+
+def test_rows_without_checks_are_told_by_their_loss_and_training_s_loss_is_explained() -> None:
+    unchecked = {
+        name: replace(
+            side,
+            outcomes=[
+                replace(
+                    o,
+                    verdict=None,
+                    correct=None,
+                    following=None,
+                    answer_loss_sum=(3.0 if name == "base" else 2.0) + n / 10,
+                    num_loss_tokens=2,
+                )
+                for n, o in enumerate(side.outcomes)
+            ],
+        )
+        for name, side in sides().items()
+    }
+    losses = {"held_out_loss_before": 1.367, "held_out_loss": 1.038}
+    manifest = {"method": "lora", "results": losses}
+    result = build_comparison(unchecked, suite="s", manifest=manifest)
+    change = result["answer_loss_change"]
+    assert change["from"] == "base"
+    assert change["difference"] == pytest.approx(-0.5)
+    assert change["ci95"] == pytest.approx([-0.5, -0.5])
+    verdict = verdict_of(result)
+    assert verdict.headline.startswith("The loss on ")
+    assert "nats per token: -0.500, 95 % interval" in verdict.headline
+    assert 'Give items a "check"' in verdict.detail
+    assert caption(result) == verdict.headline
+    note = "1.367 -> 1.038 on the rows held out, counts it"
+    page = render_report(result, sample_rows(unchecked))
+    assert note.replace(">", "&gt;") in page
+    assert note.replace(">", "&gt;") in pull_request_text(result, sample_rows(unchecked))
+    assert note in loss_note(result)
+
+
+def test_lengths_have_one_median_everywhere() -> None:
+    given = sides()
+    result = build_comparison(given, suite="s")
+    outputs = {name: [o.output for o in given[name].outcomes] for name in ("base", "instruct")}
+    result["diversity"] = measure_diversity(outputs)
+    page = render_report(result, sample_rows(given))
+    for side in ("base", "instruct"):
+        assert f"median {result['diversity'][side]['words']['median']:.1f} words" in page
 
 
 def test_side_by_side_reads_the_file_too(tmp_path: Path) -> None:

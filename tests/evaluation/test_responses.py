@@ -83,6 +83,10 @@ def test_items_without_a_response_are_left_out_and_named(tmp_path: Path, suite: 
         ([{"prompt": "Capital of Peru?", "respons": "a"}], 'r.jsonl:1: lacks "response"'),
         ([{"prompt": 3, "response": "a"}], "\"prompt\" is '3'; expected a text"),
         (
+            [{"prompt": "Capital of Peru?", "response": "a", "finish_reason": "eos"}],
+            'r.jsonl:1: "finish_reason" is "eos"; expected "stop" (it ended by itself)',
+        ),
+        (
             [{"prompt": "Capital of Peru?", "response": "a", "finish_reason": 1}],
             '"finish_reason" is 1',
         ),

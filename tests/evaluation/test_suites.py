@@ -112,5 +112,9 @@ def test_rows_in_memory_are_named_by_number() -> None:
 def test_missing_suites_are_told_apart_from_missing_files(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r'no suite "mimik".*Did you mean "mimic"'):
         load_suite("mimik")
+    with pytest.raises(EvaluationError, match="KIND:FILE with a kind of ifeval, xstest, gsm8k"):
+        load_suite("gsm8")
+    with pytest.raises(EvaluationError, match="Name its file: gsm8k:FILE"):
+        load_suite("gsm8k")
     with pytest.raises(DataError, match="no such file"):
         load_suite(tmp_path / "items.jsonl")

@@ -169,3 +169,16 @@ def test_merging_leaves_a_plain_model():
     merge_lora(model)
     assert [type(m) for m in model.modules()] == kinds
     assert set(model.state_dict()) == set(tiny_model().state_dict())
+
+
+def test_the_size_of_a_base_does_not_grow_with_the_rank():
+    from biddable.models.adapter import num_base_parameters
+    from biddable.models.token_rows import train_token_rows
+
+    plain = sum(p.numel() for p in tiny_model().parameters())
+    for rank in (2, 16):
+        model = tiny_model()
+        apply_lora(model, rank=rank)
+        train_token_rows(model, [3, 5])
+        assert num_base_parameters(model) == plain
+        assert sum(p.numel() for p in model.parameters()) > plain

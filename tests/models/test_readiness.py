@@ -184,3 +184,14 @@ def test_padded_rows_and_another_stop_are_told():
     assert "320 rows in the vocabulary, 18 of them beyond the tokenizer's" in texts
     assert any("stop at <|endoftext|>, not at <|im_end|>" in text for text in texts)
     assert codes(readiness, "note") == {"generation-stop"}
+
+
+def test_tiny_rows_are_not_said_to_be_zeros():
+    loaded = mimic("start")
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight[-2:] *= 1e-3
+    apply_lora(loaded.model)
+    readiness = assess(loaded, get_template("chatml", loaded.tokenizer))
+    assert readiness.stop_state == "zero"
+    told = readiness.facts[0].text
+    assert "below 1 % of the usual length of a row: zeros, or next to nothing" in told

@@ -184,10 +184,11 @@ def test_what_happens_on_the_way_is_said():
         bar(sample | {"answer": "one one", "stopped": False})
         bar({"event": "note", "text": "micro-batches are smaller"})
     lines = out.getvalue().splitlines()
-    assert lines[0].startswith("learning rate 0.001 (as given); 300,000 of 4,000,000 parameters")
+    assert lines[0].startswith("learning rate 0.001 (as given); 300,000 parameters are trained")
+    assert "the model has 4,000,000" in lines[0]
     assert lines[0].endswith("1,600 examples")
     assert lines[1:] == [
-        "epoch 1: held-out loss 1.5000",
+        "step 100 (epoch 1): held-out loss 1.5000",
         "  Say [b]one",
         "  → one",
         "    or two",
@@ -203,3 +204,19 @@ def test_it_goes_to_stderr(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "held-out loss 1.5" in captured.err
+
+
+def test_a_measurement_in_an_epoch_is_told_once_and_by_its_step():
+    out = io.StringIO()
+    with ProgressBar(Console(file=out, width=80)) as bar:
+        bar(START)
+        bar(held_out(0, 0.0))
+        for number in (200, 400):
+            bar(step(number, 1.0 * number))
+            bar(held_out(number // 100, 1.0 * number))
+    told = [line for line in out.getvalue().splitlines() if "held-out" in line]
+    assert [line.partition(":")[0] for line in told] == [
+        "step 0",
+        "step 200 (epoch 2)",
+        "step 400 (epoch 4)",
+    ]

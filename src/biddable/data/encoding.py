@@ -17,7 +17,7 @@ from biddable.data.conversation import Conversation, Message
 from biddable.data.encoded import EncodedRows, Example, require_same_length
 from biddable.data.segment_ids import SegmentIds
 from biddable.data.segments import ChatTemplate, Learn, Segment, Tools
-from biddable.errors import DataError, TemplateError, join_problems
+from biddable.errors import DataError, TemplateError, join_problems, once_each
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -332,7 +332,7 @@ def _encode_rows(
         problems.setdefault(owners[row], problem)
     if problems:
         lines = [f"{sources[number]}: {text}" for number, text in sorted(problems.items())]
-        refusal = TemplateError(join_problems(lines))
+        refusal = TemplateError(join_problems(once_each(lines)))
         refusal.rows = problems
         raise refusal
     examples = EncodedRows.of_lists(*ids.rows(), [sources[number] for number in owners])

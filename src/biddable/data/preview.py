@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,10 +13,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from biddable.data.encoding import EncodingReport, Example, encode_shown
-from biddable.data.problems import Problem, raise_all
+from biddable.data.problems import Problem
 from biddable.data.readers import Reading
 from biddable.data.segments import ChatTemplate
-from biddable.errors import join_problems
+from biddable.errors import DataError, join_problems, once_each
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LEARNED_STYLE = "bold green underline"
 PROMPT_STYLE = "dim"
 BORDER = "│"
+SPELLED = "⟨text⟩"  # before text that reads as a control token and is none
 
 _CONTEXT = 2  # some tokenizers drop the space of the first token that they decode
 _LONGEST_CHARACTER = 8  # more ids than any one character takes
@@ -47,9 +49,7 @@ class Piece:
 
 def pieces(example: Example, tokenizer: PreTrainedTokenizerBase) -> list[Piece]:
     """Decode a row token by token, so that the texts together read as the whole does."""
-    controls = set(tokenizer.all_special_ids) | {
-        token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
+    controls = _controls(tokenizer)
     found: list[Piece] = []
     ids, start = example.input_ids, 0
     for end in range(1, len(ids) + 1):
@@ -94,7 +94,7 @@ def encode_for_preview(
         problems.append(Problem("template", reason, rows[number].path, rows[number].line))
     problems.sort(key=lambda problem: (problem.path or "", problem.line or 0))
     if problems and not examples:
-        raise_all(problems)
+        raise DataError(join_problems(once_each(map(str, problems))))
     report.require_kept()
     first_of_row = {(p.path, p.line): str(p) for p in reversed(problems)}
     dropped = [*report.dropped, *reversed(first_of_row.values())]
@@ -133,7 +133,8 @@ def preview(
 ) -> RenderableType:
     """Show the first of some rows, decoded from their ids, and the share that is learned.
 
-    Learned text is coloured and stands in ⟦ ⟧, which shows without colour too.
+    Learned text is coloured and stands in ⟦ ⟧, which shows without colour too; text that only
+    spells a control token has a mark before it.
 
     Args:
         found: the rows to show.
@@ -143,16 +144,19 @@ def preview(
         borders: whether to put a mark between tokens.
     """
     shown: list[Text] = []
+    controls = sorted(_controls(tokenizer).values(), key=len, reverse=True)
     for example in found[:limit]:
         shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
-        shown += [_marked(example, tokenizer, borders=borders), Text("")]
+        shown += [_marked(example, tokenizer, controls, borders=borders), Text("")]
     num_shown, num_all = min(limit, len(found)), report.num_examples or report.num_kept
     told = f"{num_shown} of {num_all} rows shown."
     if len(found) < num_all:
         told = f"{len(found)} of {num_all} rows found, {num_shown} of them shown."
     more = f"{told} All: {report.summary()}"
     if report.dropped:
-        shown.append(Text(join_problems(report.dropped)))
+        shown.append(Text(join_problems(once_each(report.dropped))))
+    if any(SPELLED in text.plain for text in shown):
+        shown.append(Text(f"After {SPELLED} stands text that only spells a control token."))
     return Group(*shown, Text(more))
 
 
@@ -213,11 +217,29 @@ def _share(example: Example) -> str:
     return f"{num_ids} tokens, {num_learned} learned ({100 * num_learned / num_ids:.0f} %)"
 
 
-def _marked(example: Example, tokenizer: PreTrainedTokenizerBase, *, borders: bool) -> Text:
+def _controls(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Give the control tokens by their ids."""
+    added = tokenizer.added_tokens_decoder.items()
+    ids = {*tokenizer.all_special_ids, *(n for n, token in added if token.special)}
+    return {token_id: str(tokenizer.convert_ids_to_tokens(token_id)) for token_id in ids}
+
+
+def _marked(
+    example: Example,
+    tokenizer: PreTrainedTokenizerBase,
+    controls: Sequence[str],
+    *,
+    borders: bool,
+) -> Text:
+    spelled = re.compile("|".join(map(re.escape, controls)) or r"(?!)")
     text = Text()
     between = BORDER if borders else ""
     for is_learned, run in groupby(pieces(example, tokenizer), key=lambda piece: piece.learned):
-        joined = between.join(piece.text for piece in run)
+        texts = []
+        for is_special, same in groupby(run, key=lambda piece: piece.special):
+            part = between.join(piece.text for piece in same)
+            texts.append(part if is_special else spelled.sub(rf"{SPELLED}\g<0>", part))
+        joined = between.join(texts)
         if is_learned:
             text.append(f"⟦{joined}⟧", style=LEARNED_STYLE)
         else:

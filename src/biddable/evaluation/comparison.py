@@ -231,7 +231,7 @@ def build_comparison(
         },
         "instruct": scores(instruct.outcomes),
         "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
-        **_set_against(base, instruct),
+        **(_set_against(base, instruct) | {"answer_loss_change": _loss_change(sides)}),
         "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
         "forgetting": None,
         "training": _training_of(manifest, run_folder),
@@ -251,6 +251,21 @@ def _set_against(before: Side, after: Side) -> dict[str, Any]:
     if block is not None:
         block["means"] = describe_means(before.outcomes, after.outcomes)
     return {"paired": count_changes(pairs), "statistics": block}
+
+
+def _loss_change(sides: Mapping[str, Side]) -> dict[str, Any] | None:
+    """Say how the loss on reference answers changed, by item; checks are not needed for it.
+
+    The base in the instruct model's own template comes before, if it was asked so: with any other
+    prompt the change would be the prompt's as well.
+    """
+    instruct = sides["instruct"]
+    for name in ("base_templated", "base"):
+        if name in sides:
+            found = describe_means(sides[name].outcomes, instruct.outcomes)["answer_loss"]
+            if found is not None:
+                return {"from": name, **found}
+    return None
 
 
 def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _diversity(block: Mapping[str, Any] | None) -> Iterator[Row]:
         return
     base, instruct = block["base"], block["instruct"]
     for key, label in (("median", "median"), ("p95", "95 % below")):
-        low, high = (f"{side['words'][key]:.0f}" for side in (base, instruct))
+        low, high = (f"{side['words'][key]:.1f}" for side in (base, instruct))
         yield f"words an answer, {label}", low, high, ""
     for n in ("1", "2", "3"):
         sides = [side["distinct_same_length"] for side in (base, instruct)]

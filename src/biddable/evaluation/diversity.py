@@ -36,18 +36,30 @@ def measure_diversity(outputs: Mapping[str, Sequence[str]]) -> dict[str, Any] | 
         return None
     block: dict[str, Any] = {"same_length_words": common}
     for name, answers in sides.items():
-        lengths = [len(words) for words in answers]
         block[name] = {
-            "words": {
-                "total": totals[name],
-                "mean": float(np.mean(lengths)),
-                "median": float(np.median(lengths)),
-                "p95": float(np.quantile(lengths, 0.95)),
-            },
+            "words": describe_lengths([len(words) for words in answers]),
             "distinct": distinct(answers),
             "distinct_same_length": distinct_of_length(answers, common),
         }
     return block
+
+
+def describe_lengths(lengths: Sequence[int]) -> dict[str, float]:
+    """Describe how many words answers have, for the report's every mention of it.
+
+    Args:
+        lengths: words of each, one or more.
+
+    Example:
+        >>> describe_lengths([1, 8])["median"]
+        4.5
+    """
+    return {
+        "total": sum(lengths),
+        "mean": float(np.mean(lengths)),
+        "median": float(np.median(lengths)),
+        "p95": float(np.quantile(lengths, 0.95)),
+    }
 
 
 def distinct(answers: Sequence[Sequence[str]]) -> dict[str, float] | None:

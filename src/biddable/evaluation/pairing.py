@@ -172,7 +172,8 @@ def describe_means(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[
     """Bootstrap the paired differences of means: the answer loss, and how long answers are.
 
     Returns:
-        By figure, ``{"difference", "ci95", "n"}`` or None; nats a token, and characters.
+        By figure, ``{"before", "after", "difference", "ci95", "n"}`` or None; nats a token, and
+        characters.
     """
     chosen = [(a, b) for a, b in zip(before, after, strict=True) if is_headline(a.sample)]
     with_loss = [
@@ -201,7 +202,8 @@ def _mean_difference(
     means = [sum(s for s, _ in side) / sum(n for _, n in side) for side in (before, after)]
     interval = clustered_interval(before, [cluster_of(o) for o in outcomes], other=after)
     n = len(set(items_of(o.sample for o in outcomes) or range(len(outcomes))))
-    return {"difference": means[1] - means[0], "ci95": interval, "n": n}
+    both = {"before": means[0], "after": means[1]}
+    return {**both, "difference": means[1] - means[0], "ci95": interval, "n": n}
 
 
 def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:

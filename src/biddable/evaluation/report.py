@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError
 from biddable.evaluation.cost_table import cost_caption, cost_rows
+from biddable.evaluation.diversity import describe_lengths
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -48,7 +49,7 @@ from biddable.evaluation.report_plots import (
     round_up,
 )
 from biddable.evaluation.sampling import first_draws
-from biddable.evaluation.terminal import further_lines, reach_in_a_sentence, shown_p
+from biddable.evaluation.terminal import further_lines, loss_note, reach_in_a_sentence, shown_p
 from biddable.evaluation.words import words_of
 from biddable.manifest import hash_file, write_text
 
@@ -143,7 +144,7 @@ def render_report(
         keys=[draw_key(n) for n in range(len(sides))],
         verdict=verdict_of(comparison),
         prompted=best_prompted(comparison),
-        further=further_lines(comparison),
+        further=[line for line in (*further_lines(comparison), loss_note(comparison)) if line],
         reach=reach_in_a_sentence(block) if block else "",
         p=shown_p(block["p"]) if block else "",
         has_holm=bool(block and block.get("holm")),
@@ -221,7 +222,7 @@ def _lengths(rows: Sequence[Row], sides: Sequence[Told]) -> dict[str, Any]:
         {
             "label": side.label,
             "form": side.form,
-            "median": sorted(own)[len(own) // 2] if own else "-",
+            "median": f"{describe_lengths(own)['median']:.1f} words" if own else "-",
             "svg": draw_histogram(side.label, own, side=n, edges=edges, most=most),
         }
         for (n, side), own in zip(shown, lengths, strict=True)

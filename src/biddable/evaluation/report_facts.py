@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from biddable.evaluation.statistics import ALPHA
-from biddable.evaluation.terminal import FIGURES, SIDES, said_in_a_sentence
+from biddable.evaluation.terminal import FIGURES, SIDES, loss_in_a_sentence, said_in_a_sentence
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -117,11 +117,17 @@ def verdict_of(comparison: Comparison) -> Verdict:
     if not comparison["n"]:
         return Verdict("none", "Nothing was compared: the suite has no items.", "")
     if not block or not paired:
-        headline = (
-            f"No verdict: no one of the {comparison['n']:,} items has a check that both sides were"
-            " judged by."
+        known = loss_in_a_sentence(comparison)
+        unknown = (
+            f"None of the {comparison['n']:,} items has a check that both sides were judged by, so"
+            " right and wrong are not told"
         )
-        return Verdict("none", headline, _of_mimicry(comparison))
+        advice = 'Give items a "check" to have answers judged (docs/checks.md of biddable).'
+        if not known:
+            detail = " ".join(part for part in (advice, _of_mimicry(comparison)) if part)
+            return Verdict("none", f"No verdict: {unknown[0].lower()}{unknown[1:]}.", detail)
+        parts = (f"{unknown}.", advice, _of_mimicry(comparison))
+        return Verdict("none", known, " ".join(part for part in parts if part))
     detail = said_in_a_sentence(block, ("base", "instruct"), paired)
     before, after = (
         100 * comparison[side]["instruction_following"]["rate"] for side in ("base", "instruct")

@@ -27,7 +27,13 @@ from biddable.evaluation.report_facts import (
     verdict_of,
 )
 from biddable.evaluation.report_items import cut
-from biddable.evaluation.terminal import further_lines, percent, reach_in_a_sentence, why_not
+from biddable.evaluation.terminal import (
+    further_lines,
+    loss_note,
+    percent,
+    reach_in_a_sentence,
+    why_not,
+)
 
 NUM_EXAMPLES = 3
 _MAX_CHARS = 600
@@ -112,6 +118,7 @@ def _said(comparison: Comparison) -> Iterator[str]:
     yield verdict.detail
     yield best_prompted(comparison)
     yield from further_lines(comparison)
+    yield loss_note(comparison)
     if block:
         yield reach_in_a_sentence(block)
 

@@ -16,7 +16,7 @@ from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
-from biddable.evaluation.openai_form import ended
+from biddable.evaluation.openai_form import CUT, ENDED, ended
 from biddable.evaluation.sample import Sample
 
 _SHOWN = 60
@@ -145,6 +145,10 @@ def _problem(row: dict[str, Any]) -> str | None:
         if not isinstance(row[key], str):
             return f'"{key}" is {str(row[key])[:_SHOWN]!r}; expected a text.'
     reason = row.get("finish_reason")
-    if reason is not None and not isinstance(reason, str):
-        return f'"finish_reason" is {reason!r}; expected "stop", "length" or nothing.'
+    if reason not in (None, ENDED, CUT):
+        shown = f'"{reason}"' if isinstance(reason, str) else repr(reason)
+        return (
+            f'"finish_reason" is {shown[:_SHOWN]}; expected "{ENDED}" (it ended by itself), "{CUT}"'
+            " (it was cut), or null or no such key (not known)."
+        )
     return None

@@ -18,7 +18,7 @@ from biddable.data.readers import conversations_from_rows, read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
-from biddable.evaluation.suite_files import BENCHMARKS, read_benchmark, split_kind
+from biddable.evaluation.suite_files import BENCHMARKS, KINDS, read_benchmark, split_kind
 
 HEADLINE_RINGS = ("entity", "wording")
 NUM_SHOTS = 3
@@ -140,10 +140,17 @@ def _find(name: str) -> Path:
     if not path.exists() and path.suffix == "" and path.name == name:
         names = builtin_names("held_out")
         raise EvaluationError(
-            f'no suite "{name}"; known: {", ".join(names)}, or the path of a file of items or '
-            f"instructions.{nearest(name, names)}"
+            f'no suite "{name}"; known: {", ".join(names)}, the path of a file of items or '
+            f"instructions, or KIND:FILE with a kind of {', '.join(KINDS)}.{_hint(name, names)}"
         )
     return path
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """Suggest a suite, or a kind, which a file has to follow."""
+    if name in KINDS:
+        return f" Name its file: {name}:FILE."
+    return nearest(name, [*names, *KINDS])
 
 
 def _problems(row: Row) -> list[str]:

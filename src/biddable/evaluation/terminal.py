@@ -55,15 +55,15 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE,
-        show_edge=False,  # four sides fit 80 columns, and what does not fit is cut off
-        padding=(0, 1, 0, 0),
+        show_edge=False,
+        padding=0,  # four sides whose rates are 100 % just fit 80 columns; fewer are wrapped
     )
-    width: dict[str, Any] = {"min_width": 20} if is_whole else {"width": 12}  # a whole word
+    width: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
     table.add_column("%, and its 95 % interval", **width)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
         heading = label.replace(", ", ",\n")
-        table.add_column(heading, justify="right", style=style, no_wrap=is_whole, overflow="fold")
+        table.add_column(heading, justify="right", style=style, overflow="fold")
     for figure, label in FIGURES:
         rates = [block.get(figure) for _, block in sides]
         if any(rates):
@@ -115,9 +115,49 @@ def caption(comparison: Mapping[str, Any]) -> str:
     """Say what changed from base to instruct, how surely, and what so many items can show."""
     paired, block = comparison.get("paired"), comparison.get("statistics")
     if not paired or not block:
-        return ""
+        return loss_in_a_sentence(comparison)
     told = said_in_a_sentence(block, ("base", "instruct"), paired)
     return f"{told} {reach_in_a_sentence(block)}"
+
+
+def loss_in_a_sentence(comparison: Mapping[str, Any]) -> str:
+    """Say how the loss on reference answers changed; empty where it is not known.
+
+    Example:
+        >>> change = {"from": "base", "before": 1.405, "after": 1.133, "n": 12}
+        >>> change |= {"difference": -0.272, "ci95": [-0.4, -0.1]}
+        >>> for part in loss_in_a_sentence({"answer_loss_change": change}).split(": "):
+        ...     print(part)
+        The loss on 12 reference answers went from 1.405 (base) to 1.133 nats per token
+        -0.272, 95 % interval -0.400 to -0.100, paired by item.
+    """
+    change = comparison.get("answer_loss_change")
+    if not change:
+        return ""
+    form = ", in the same template" if change["from"] == "base_templated" else ""
+    interval = "no interval can be told"
+    if change["ci95"]:
+        low, high = change["ci95"]
+        interval = f"95 % interval {low:+.3f} to {high:+.3f}, paired by item"
+        if low <= 0 <= high:
+            interval += ", which is no proof of a difference"
+    answers = "1 reference answer" if change["n"] == 1 else f"{change['n']:,} reference answers"
+    return (
+        f"The loss on {answers} went from {change['before']:.3f} (base{form}) to"
+        f" {change['after']:.3f} nats per token: {change['difference']:+.3f}, {interval}."
+    )
+
+
+def loss_note(comparison: Mapping[str, Any]) -> str:
+    """Say why the answer loss is not the held-out loss that training printed; empty without one."""
+    training = comparison.get("training") or {}
+    before, after = (training.get(key) for key in ("held_out_loss_before", "held_out_loss"))
+    if before is None or after is None or comparison["instruct"].get("answer_loss") is None:
+        return ""
+    return (
+        f"The answer loss leaves out the token that ends an answer. Training's held-out loss,"
+        f" {before:.3f} -> {after:.3f} on the rows held out, counts it; so the two differ."
+    )
 
 
 def further_lines(comparison: Mapping[str, Any]) -> list[str]:

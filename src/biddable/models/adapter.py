@@ -139,6 +139,13 @@ def load_adapter(model: PreTrainedModel, folder: str | os.PathLike[str]) -> list
     return names
 
 
+def num_base_parameters(model: nn.Module) -> int:
+    """Count a model's own parameters; what an adapter or single rows of tokens add is left out."""
+    added = [p for layer in lora_layers(model).values() for p in _saved_parameters(layer).values()]
+    added += [rows for _, rows in token_rows(model).values()]
+    return sum(p.numel() for p in model.parameters()) - sum(p.numel() for p in added)
+
+
 def read_adapter_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read an adapter's config and refuse what would be computed wrongly here.
 

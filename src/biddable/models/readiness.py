@@ -34,7 +34,7 @@ _PROBES = (
 )
 _STATES: dict[RowState, str] = {
     "trained": "trained",
-    "zero": "untrained (all zeros)",
+    "zero": "untrained (below 1 % of the usual length of a row: zeros, or next to nothing)",
     "small": "untrained (far smaller than the vocabulary's)",
     "mean": "untrained (the mean of the others, as a resize leaves it)",
     "crowded": "untrained (in one place with other rows, as all that no text ever used)",

@@ -18,6 +18,7 @@ from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, saved_name, template_hash
 from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.manifest import build_manifest
+from biddable.models.adapter import num_base_parameters
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
@@ -314,7 +315,7 @@ def _describe_model(loaded: LoadedModel) -> dict[str, Any]:
         "name": loaded.name,
         "source": loaded.source,
         "type": type(loaded.model).__name__,
-        "num_parameters": sum(p.numel() for p in parameters),
+        "num_parameters": num_base_parameters(loaded.model),
         "num_trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
         "device": str(loaded.model.device),
     }

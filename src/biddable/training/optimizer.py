@@ -9,6 +9,7 @@ from torch import nn
 
 from biddable.config_training import TrainingConfig
 from biddable.errors import ConfigError
+from biddable.models.adapter import num_base_parameters
 from biddable.models.lora import lora_layers
 from biddable.models.token_rows import ROWS
 from biddable.training.shards import is_divided
@@ -122,13 +123,13 @@ def choose_learning_rate(model: nn.Module, method_name: str) -> tuple[float, str
     """Choose a learning rate by the model's size and the method.
 
     Args:
-        model: counted with all of its parameters, trained or not.
+        model: counted with all of its own parameters, trained or not, and without an adapter's.
         method_name: ``full``, ``freeze`` (the same rule) or ``lora``.
 
     Returns:
         The rate, and the reason in words.
     """
-    size = sum(p.numel() for p in model.parameters())
+    size = num_base_parameters(model)
     if method_name == "lora":
         rate = 2e-3 if size < _HALF_BILLION else 2e-4
     elif size < _TWO_BILLION:

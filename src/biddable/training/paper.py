@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError, nearest
+from biddable.models.adapter import num_base_parameters
 from biddable.models.lora import apply_lora, lora_layers
 from biddable.training.advice import Suggestion
 from biddable.training.costs import Work
@@ -56,8 +57,8 @@ class PaperPlan:
     Attributes:
         architecture: the model's class.
         method: what trains, in words.
-        num_parameters: of the model, adapters included; shared ones count once.
-        num_trained: of those, the ones that train.
+        num_parameters: of the model without an adapter; shared ones count once.
+        num_trained: that train, an adapter's among them.
         hardware: as asked about.
         load: as asked about.
         usable: bytes of each GPU.
@@ -132,7 +133,7 @@ def plan_on_paper(
     plan = PaperPlan(
         architecture=type(model).__name__,
         method=described,
-        num_parameters=sum(p.numel() for p in model.parameters()),
+        num_parameters=num_base_parameters(model),
         num_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
         hardware=hardware,
         load=load,

@@ -20,8 +20,13 @@ _REFUSED = ("✗", "bold red")
 _PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 
 
-def plan_table(plan: Plan) -> RenderableType:
-    """Lay a plan out for the terminal."""
+def plan_table(plan: Plan, *, config: str = "CONFIG") -> RenderableType:
+    """Lay a plan out for the terminal.
+
+    Args:
+        plan: of a run here.
+        config: the file that the run is started with.
+    """
     parts: list[RenderableType] = [Text("Readiness of the base", style="bold"), _facts(plan)]
     parts += [Text("Lengths in tokens, and what the limit takes", style="bold"), _lengths(plan)]
     parts += [Text("The training", style="bold"), _training(plan)]
@@ -41,7 +46,7 @@ def plan_table(plan: Plan) -> RenderableType:
             )
         )
     else:
-        parts.append(Text("This run can start: biddable train", style="bold green"))
+        parts.append(Text(f"This run can start: biddable train {config}", style="bold green"))
     return Group(*parts)
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from biddable.training.metrics import Figures, clock, short_count
 
+_HELD_OUT = "held-out"
 _GAP = 2  # columns between two figures
 _SHORTEST_BAR, _LONGEST_BAR = 4, 24
 _CURVE, _LEVELS = 12, "▁▂▃▄▅▆▇█"
@@ -83,15 +84,17 @@ class ProgressBar:
         if kind == "start":
             self._say(
                 f"learning rate {event['learning_rate']:g} ({event['learning_rate_reason']}); "
-                f"{event['num_trained_parameters']:,} of {event['num_parameters']:,} parameters "
-                f"are trained, {event['num_examples']:,} examples"
+                f"{event['num_trained_parameters']:,} parameters are trained, the model has "
+                f"{event['num_parameters']:,}; {event['num_examples']:,} examples"
             )
             if self._is_drawn:
                 self._live.start()
         elif kind == "step":
             self._step_is_over()
         elif kind == "held_out":
-            self._say(f"epoch {event['epoch']}: held-out loss {event['loss']:.4f}", style="cyan")
+            passes = f" (epoch {event['epoch']})" if event["step"] else ""
+            told = f"step {event['step']:,}{passes}: held-out loss {event['loss']:.4f}"
+            self._say(told, style="cyan")
         elif kind == "sample":
             self._say(f"  {event['prompt']}", style="dim")
             end = "" if event["stopped"] else f" … (cut after {event['num_tokens']} tokens)"
@@ -128,7 +131,7 @@ class ProgressBar:
         if figures.losses:
             parts.append(Part(f"loss {figures.losses[-1]:.3f}", 1, "bold magenta"))
         if figures.held_out is not None:
-            parts.append(Part(f"held-out {figures.held_out:.3f}", 3, "cyan"))
+            parts.append(Part(f"{_HELD_OUT} {figures.held_out:.3f}", 3, "cyan"))
         if figures.step:
             parts.append(Part(f"lr {short_rate(figures.lr)}", 5, "dim"))
         if figures.tokens_per_second:
@@ -160,7 +163,9 @@ class ProgressBar:
             if share - share_before < _PLAIN_SHARE and figures.seconds - seconds_before < patience:
                 return
         self._plain_at = (share, figures.seconds)
-        self._say("step " + "  ".join(part.text for part in self._parts()))
+        # the held-out loss has had its own line when it was new
+        parts = (part.text for part in self._parts() if not part.text.startswith(_HELD_OUT))
+        self._say("step " + "  ".join(parts))
 
     def _say(self, text: str, *, style: str = "") -> None:
         self._console.print(Text(text, style=style), highlight=False, soft_wrap=not self._is_drawn)

@@ -22,6 +22,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import TrainingError
+from biddable.models.adapter import num_base_parameters
 from biddable.models.lean_layers import fast_layers
 from biddable.models.loss import Trunk, accumulate_gradient
 from biddable.training.activations import Activations, cache_limit_gb, open_activations
@@ -169,7 +170,7 @@ class _Run:
                 "num_steps": len(self.steps),
                 "num_epochs": self.steps[-1].epoch + 1,
                 "num_examples": len(self.examples),
-                "num_parameters": sum(p.numel() for p in self.model.parameters()),
+                "num_parameters": num_base_parameters(self.model),
                 "num_trained_parameters": sum(p.numel() for p in self.trained),
                 "learning_rate": state.log.learning_rate,
                 "learning_rate_reason": state.log.learning_rate_reason,
@@ -367,7 +368,8 @@ class _Run:
         state = self.state
         state.log.kept_step = state.step
         if state.step < len(self.steps):
-            told = f"stopped at step {state.step}: {state.num_worse} measurements without a lower"
+            each = "measurement" if state.num_worse == 1 else "measurements"
+            told = f"stopped at step {state.step}: {state.num_worse} {each} without a lower"
             told += f" held-out loss than {state.best_loss:.4f}, of step {state.best_step}"
             self._record({"event": "early_stop", "step": state.step, "summary": told})
         if self.keeps_best and state.best_step != state.step:
