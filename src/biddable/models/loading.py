@@ -114,6 +114,10 @@ def resolve(name: str) -> ModelSource:
             f"{path}: no model in it; expected a folder with config.json or {ADAPTER_CONFIG}, "
             "or a .gguf file."
         )
+    beside = Path(name).expanduser().parent
+    if "/" in name and beside.is_dir():  # a run's name mistyped, say: nothing for the hub
+        near = nearest(path.name, (entry.name for entry in beside.iterdir() if entry.is_dir()))
+        raise ConfigError(f"model: there is no {path.name} in the folder {beside}.{near}")
     if _looks_like_hub_id(name):
         return ModelSource("hub", name)
     raise ConfigError(
