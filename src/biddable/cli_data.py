@@ -269,9 +269,10 @@ def _ruler(
 
     loaded = load(name)
     form = get_template(template or loaded.template, loaded.tokenizer)
-    own = getattr(loaded.model.config, "max_position_embeddings", None) if model else None
+    own = getattr(loaded.model.config, "max_position_embeddings", None)
     told = f"{name}, template {form.name}"
-    return Ruler(told, form, loaded.tokenizer, max_seq_len or own)
+    limit = max_seq_len or (own if model else None)  # mimic alone says nothing of the user's model
+    return Ruler(told, form, loaded.tokenizer, limit, reads=own)
 
 
 def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None:

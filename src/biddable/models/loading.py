@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.damage import cut_off_safetensors
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
 from biddable.models.lora import merge_lora
@@ -283,6 +284,10 @@ def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
             f"{place}: reading GGUF needs a package: pip install 'biddable[smollm2]'."
         )
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "backend tokenizer" in reason:
+        reason = "it has no tokenizer.json; copy it from where the model comes from."
+    if Path(place).is_dir():
+        reason = cut_off_safetensors(place) or reason
     return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")
 
 
