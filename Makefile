@@ -51,6 +51,7 @@ docs: $(READY) ## write the generated reference pages
 
 site: $(READY) docs ## build the documentation into site/; it opens from the disk
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 pictures: $(READY) ## draw the documentation's pictures again; RUN=runs/demo for the README's
 	$(BIN)/python scripts/pictures.py $(if $(RUN),--run $(RUN))

@@ -1,6 +1,7 @@
 """The same job in Python: a base that mimics, the examples, the training, the difference.
 
-Run it with ``python examples/api.py``; it takes a few minutes on a CPU and writes nothing.
+Run it with ``python examples/api.py``; it takes a few minutes on a CPU, shows how far it is, and
+writes nothing.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ transformers, so that ``biddable --help`` answers at once.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from biddable.errors import BiddableError, nearest
@@ -60,6 +61,12 @@ __all__ = [
     "read_conversations",
     "train",
 ]
+
+# torchao warns through them of its own parts, whatever is asked, as soon as transformers finds it
+# installed. Who has set them is left alone.
+for _chatty in ("torchao", "torch.utils._pytree"):
+    if logging.getLogger(_chatty).level == logging.NOTSET:
+        logging.getLogger(_chatty).setLevel(logging.ERROR)
 
 _HOMES = {
     "ChatTemplate": "data.templates",

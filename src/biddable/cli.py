@@ -7,8 +7,8 @@ Results go to stdout, progress to stderr. A room is imported inside its verb, so
 from __future__ import annotations
 
 import json
-import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -41,14 +41,11 @@ from biddable.cli_options import (
 )
 from biddable.cli_plan import plan
 from biddable.cli_serve import serve
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-# They warn of torchao's own parts, whatever is asked, as soon as transformers finds it installed.
-_CHATTY = ("torchao", "torch.utils._pytree")
 
 app = typer.Typer(
     help="Turn a base language model into one that does what it is asked, and measure that it does."
@@ -93,7 +90,9 @@ def demo(
     out: Annotated[str, typer.Option(help="Folder; an older demo is replaced.")] = "runs/demo",
     as_json: AsJson = False,
 ) -> None:
-    """Turn the embedded base into an instruct model and show the difference, in minutes on a CPU.
+    """Turn the embedded base into an instruct model, in minutes.
+
+    Both are compared at the end. A CPU is enough.
 
     It runs code that the models write, in a limited process, to check their answers.
     """
@@ -147,7 +146,9 @@ def train(
     if as_json:
         print_json({"run": str(folder), "results": manifest["results"]})
     else:
-        console().print(_in_one_line(folder, manifest["results"]), soft_wrap=True)
+        line = _in_one_line(folder, manifest["results"])
+        console().print(line, soft_wrap=True, highlight=False, markup=False)
+        say(_next_steps(folder, manifest))
 
 
 app.command()(init)
@@ -179,7 +180,10 @@ def generate(
     quantize: Quantize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer one prompt; a model that was never taught a template continues it instead."""
+    """Answer one prompt.
+
+    A model that was never taught a template continues it instead.
+    """
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise typer.BadParameter("it is empty; give some text.", param_hint="PROMPT")
@@ -225,9 +229,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
     given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
-    if not debug:
-        for name in _CHATTY:
-            logging.getLogger(name).setLevel(logging.ERROR)
     try:
         # verbs that tell how a result was made find there what was typed
         typed = join(["biddable", *given])
@@ -255,7 +256,8 @@ def _fail(error: Exception) -> int:
             return 2
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "biddable"
-        say(f"{told().replace('Value error, ', '')} See: {path} --help")
+        text = _told_better(error, context) or told().replace("Value error, ", "")
+        say(f"{text} See: {path} --help")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
@@ -263,6 +265,30 @@ def _fail(error: Exception) -> int:
         return 1
     say(f"internal error, please report it ({type(error).__name__}: {error}); see it with --debug")
     return 1
+
+
+def _told_better(error: Exception, context: Any) -> str:
+    """Point from a misplaced verb or option to where it belongs; empty if it is not seen."""
+    option = getattr(error, "option_name", None)
+    if option and context and type(error).__name__ == "NoSuchOption":
+        given = [p for p in context.command.params if p.param_type_name == "argument"]
+        meant = nearest(option.lstrip("-"), [str(p.name) for p in given])
+        name = next((str(p.metavar or p.name) for p in given if f'"{p.name}"' in meant), None)
+        return f"No such option: {option}. {name} is given by itself, without one." if name else ""
+    found = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
+    verbs = [str(command.name) for command in data_app.registered_commands]
+    if found and found[1] in verbs:
+        return f"No such command '{found[1]}'. Did you mean 'data {found[1]}'?"
+    return ""
+
+
+def _next_steps(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """Say how the run is tried and measured."""
+    base = manifest["model"]["name"]
+    suite = "" if manifest["results"].get("held_out_loss") is not None else " --suite general"
+    run = quote(str(folder))
+    compared = f"biddable compare {quote(base)} {run}{suite} --out {run}-compare"
+    return f"go on: biddable chat {run}, or {compared}"
 
 
 def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:

@@ -58,7 +58,9 @@ def chat(
     when_full: WhenFull = "drop",
     as_json: AsJson = False,
 ) -> None:
-    """Talk with a model; what is said so far is part of every question.
+    """Talk with a model, in the terminal or through a pipe.
+
+    What is said so far is part of every question.
 
     /help lists the commands; /save FILE.jsonl adds the conversation to rows to train on. Ctrl-C
     stops an answer. From a pipe each line is a question, and answers alone are printed.

@@ -105,7 +105,7 @@ def compare(
     show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
     as_json: AsJson = False,
 ) -> None:
-    """Put the same items to two to six models, and say what changed and how surely.
+    """Put the same items to two to six models; say what changed.
 
     Two folders that `biddable evaluate` wrote are paired as they are; nothing is generated.
     """

@@ -31,7 +31,11 @@ MAX_ROWS_ON_PAGE = 2000
 MANY_ROWS = 4_000  # from here on, several processes look, and no tokenizer is guessed
 MAX_PROCESSES = 8
 
-app = typer.Typer(help="Look at a file of rows.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Check, show, split and convert files of rows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 def require_page(name: str) -> None:
@@ -57,7 +61,7 @@ def data_show(
     role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show rows as the model sees them, what it learns marked, and the share of that.
+    """Show rows as the model sees them, what it learns marked.
 
     Rows that cannot be shown are named with the reason, and the exit code is 1.
     """
@@ -111,7 +115,10 @@ def data_convert(
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite B.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write rows in another format: jsonl, json, csv (also with .gz or .zst) or parquet."""
+    """Write rows in another format, or as another kind of file.
+
+    jsonl, json, csv (these also with .gz or .zst) or parquet.
+    """
     from biddable.data.convert import convert
 
     if Path(target).exists() and not replace:
@@ -162,8 +169,9 @@ def data_check(
     role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what spoils training: broken rows, duplicates, leaks, secrets, cut answers.
+    """Look for what spoils training.
 
+    Broken rows, duplicates, leaks, secrets, cut answers, and more (docs/data-check.md).
     The exit code is 1 if there are errors.
     """
     if entity_key and not held_out:
@@ -202,8 +210,9 @@ def data_split(
     role: RoleNames = None,
     as_json: AsJson = False,
 ) -> None:
-    """Cut a file into train.jsonl and held_out.jsonl by a hash, so that rows keep their side.
+    """Cut a file into train.jsonl and held_out.jsonl by a hash.
 
+    A hash, so that a row keeps its side when others come or go.
     Rows that open with the same question are on the same side; with --by KEY, those of one value.
     """
     from biddable.data.split_file import split_file
@@ -260,9 +269,10 @@ def _ruler(
 
     loaded = load(name)
     form = get_template(template or loaded.template, loaded.tokenizer)
-    own = getattr(loaded.model.config, "max_position_embeddings", None) if model else None
+    own = getattr(loaded.model.config, "max_position_embeddings", None)
     told = f"{name}, template {form.name}"
-    return Ruler(told, form, loaded.tokenizer, max_seq_len or own)
+    limit = max_seq_len or (own if model else None)  # mimic alone says nothing of the user's model
+    return Ruler(told, form, loaded.tokenizer, limit, reads=own)
 
 
 def _show_check(report: CheckReport, *, html: str | None, as_json: bool) -> None:

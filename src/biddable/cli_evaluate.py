@@ -82,7 +82,7 @@ def evaluate(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge one model, server, or file of responses on the items of a suite.
+    """Judge one model, server or file of responses on a suite.
 
     With --temperature and --seeds each item is answered once for each seed. A killed evaluation
     goes on where it was: answers are kept by model, prompt and decoding.

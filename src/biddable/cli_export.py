@@ -56,7 +56,7 @@ def export(
     push: Push = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model for other programs, and check that it is the same model there.
+    """Write a model for other programs, and check it is the same.
 
     Ids of prompts, logits or greedy answers are compared before the folder gets its name.
     """

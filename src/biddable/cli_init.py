@@ -45,7 +45,7 @@ def init(
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a model and rows, and write a config in which every value has its reason.
+    """Write a config for a model and rows, each value with its reason.
 
     It is ready for biddable plan and biddable train. Nothing is asked, nothing is trained, and a
     file that is there is never overwritten.
@@ -74,7 +74,7 @@ def init(
 
 
 def doctor(measure: Measure = True, as_json: AsJson = False) -> None:
-    """Tell what this machine and this installation can do, and what is missing for what."""
+    """Tell what this machine and installation can do, and what not."""
     from biddable.doctor import examine, findings_as_json, findings_table
 
     with console(stderr=True, hush=as_json).status("looking around"):

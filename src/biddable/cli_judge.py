@@ -48,7 +48,9 @@ def judge(
     ] = 120.0,
     as_json: AsJson = False,
 ) -> None:
-    """Let a model at a URL judge the answers of a comparison in pairs, each in both orders.
+    """Let a model at a URL judge the answers of a comparison.
+
+    They are judged in pairs, each in both orders.
 
     Writes judge.json into FOLDER, and shows it in the report there; the comparison's own figures
     stay as they are. A judge that was cut off goes on: its replies are kept in judge_replies.jsonl.
@@ -88,7 +90,7 @@ def vote(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a page on which people choose between two answers blindly, or count their votes.
+    """Write a page for blind votes between answers, or count them.
 
     Hand out vote.html; keep vote-key.json, which tells whose answers they are. Counted votes are
     shown in the report there; the comparison's own figures stay as they are.

@@ -66,11 +66,12 @@ def plan(
     checkpointing: Checkpointing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a config would train, what it takes, and whether its base can learn it.
+    """Say what a run would take, and whether its base can learn it.
 
     Nothing is trained. With --model-config it is said on paper, from sizes alone, for GPUs that are
     not here; the method is that of CONFIG, or of --method and --rank.
-    Exit code 1 if the run would be refused, fails in small, or does not fit on paper.
+    Exit code 1 if the run would be refused, fails in small, or does not fit on paper; an output
+    that is there already is told, and is no reason for it.
     """
     if model_config is not None:
         if dry_run:

@@ -56,7 +56,7 @@ class DataConfig(Section):
         None, description="the rows' format; none: recognised; mixed: each row by itself"
     )
     role_map: dict[Text, Role] | None = Field(
-        None, description="what else the sides are called: {bot: assistant}"
+        None, description="what else the sides are called: `{bot: assistant}`"
     )
     streaming: Annotated[bool, Field(strict=True)] = Field(
         False, description="read a data set of the hub while downloading it"

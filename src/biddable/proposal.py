@@ -96,8 +96,9 @@ def propose(model: str, data: str, *, name: str, wishes: Wishes = Wishes()) -> P
     if wishes.template is not None:
         values["template"] = wishes.template
     plan = _fit(values, reasons, wishes)
-    if plan.refusals or plan.estimate is None:
-        raise ConfigError(join_problems(plan.refusals))
+    refusals = [*plan.refusals, *([plan.in_the_way] if plan.in_the_way else [])]
+    if refusals or plan.estimate is None:
+        raise ConfigError(join_problems(refusals))
     _describe(values, reasons, plan, wishes)
     _watch(values, reasons, rows)
     text = _written(values, reasons, name)

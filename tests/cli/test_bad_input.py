@@ -240,10 +240,31 @@ def test_ctrl_c_while_training_without_checkpoints(config: Config) -> None:
     assert err.splitlines()[-1] == "biddable: interrupted; nothing unfinished is left behind"
 
 
+def test_a_mistyped_run_is_no_hub_id(cli: Cli) -> None:
+    Path("mine/talks").mkdir(parents=True)
+    ran = cli("generate", "mine/tlaks", "Hi")
+    assert is_clean_failure(ran, code=1)
+    assert ran.err == (
+        'biddable: model: there is no tlaks in the folder mine. Did you mean "talks"?\n'
+    )
+
+
+@pytest.mark.parametrize("of", [(), ("data",)])
+def test_every_verb_is_summed_up_in_one_line_of_80_columns(cli: Cli, of: tuple[str, ...]) -> None:
+    commands = cli(*of, "--help").out.partition("Commands:\n")[2].splitlines()
+    assert len(commands) >= 4
+    assert not [line for line in commands if line.endswith("...") or not line[2:3].strip()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("trian",), "biddable: No such command 'trian'. Did you mean 'train'?"),
+        (("check", "x"), "biddable: No such command 'check'. Did you mean 'data check'?"),
+        (
+            ("train", "--confg", "x"),
+            "biddable: No such option: --confg. CONFIG is given by itself, without one. See: ",
+        ),
         (("train",), "biddable: Missing argument 'CONFIG'. See: biddable train --help"),
         (("demo", "--metod", "lora"), "biddable: No such option: --metod"),
         (("demo", "--method", "dora"), "biddable: Invalid value for '--method': 'dora' is not"),

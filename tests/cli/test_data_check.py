@@ -47,9 +47,19 @@ def test_findings_are_grouped_and_errors_fail(cli: Cli, faulty: Path) -> None:
 
 
 def test_only_the_first_of_many_are_shown(cli: Cli) -> None:
+    many = [{"messages": [{"role": f"side{n}", "content": "Hi?"}]} for n in range(9)]
+    odd = {"messages": [{"role": "bot", "content": "Hi?"}]}
+    ran = cli("data", "check", write(*many, odd))
+    shown = [line for line in ran.out.splitlines() if "has role" in line]
+    assert len(shown) == 5
+    assert '"bot"' in shown[1]  # what differs in more than a number comes first
+    assert "... and 5 more: --json or --html PAGE shows all" in ran.out
+
+
+def test_the_same_finding_is_told_once(cli: Cli) -> None:
     ran = cli("data", "check", write(*[{"prompt": "Hi?", "response": ""}] * 9))
-    assert ran.out.count("is empty") == 3
-    assert "... and 6 more" in ran.out
+    assert ran.out.count("is empty") == 1
+    assert "(So are 8 more rows: lines 2, 3, 4, 5, 6 and so on.)" in ran.out
 
 
 def test_warnings_fail_when_strict(cli: Cli, base: Path) -> None:

@@ -64,6 +64,9 @@ def test_train_leaves_a_run_and_says_what_came_of_it(cli: Cli, config: Config) -
     assert ran.code == 0
     assert ran.out.startswith("runs/tiny: 2 steps, ")
     assert "held-out loss" in ran.out
+    told = ran.err.splitlines()[-1]
+    assert told.startswith("biddable: go on: biddable chat runs/tiny, or biddable compare ")
+    assert told.endswith(" runs/tiny --out runs/tiny-compare")
     assert "train: 8 of 8 rows kept" in ran.err
     assert "all parameters train" in ran.err
     found = {path.name for path in Path("runs/tiny").iterdir()}
@@ -146,7 +149,7 @@ def test_data_show_of_the_built_in_examples(cli: Cli, base: Path) -> None:
     ran = cli("data", "show", "mimic", "--model", base, "--limit", 1)
     assert ran.code == 0
     num_rows = len(create_instruction_dataset())
-    assert f"1 of {num_rows} rows shown" in ran.out
+    assert f"1 of {num_rows:,} rows shown" in ran.out
 
 
 def test_data_show_finds_rows_and_marks_tokens(cli: Cli, base: Path, rows: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,12 @@ def test_a_benchmark_against_itself(test_data: TestData) -> None:
     other = test_data("rasbt_instructions/instruction-data.json")
     report = check(read_for_check(other), against=Against(benchmark=read_benchmark(place)))
     assert codes(report)["benchmark-overlap"] == 0
+
+
+def test_rows_longer_than_the_measuring_model_reads_are_noted() -> None:
+    tokenizer = tiny_tokenizer()
+    ruler = Ruler("tiny, template inst", get_template("inst", tokenizer), tokenizer)
+    rows = read_for_check(write("a.jsonl", {"prompt": "Hi?", "response": "one two " * 600}))
+    [note] = check(rows, ruler=replace(ruler, reads=1024)).notes
+    assert note.startswith("1 row has more than 1,024 tokens, all that tiny reads, and training")
+    assert not check(rows, ruler=ruler).notes

@@ -247,6 +247,24 @@ def test_each_line_that_is_not_utf8_is_named() -> None:
     assert len(reading.conversations) == 5
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-32"])
+def test_a_file_that_says_it_is_other_unicode_is_told_how_to_be_utf8(
+    name: str, encoding: str
+) -> None:
+    assert refused(name, LINES.encode(encoding)) == (
+        f"{name}: is {encoding}, as its first bytes say; expected UTF-8. Save it as UTF-8:"
+        f" iconv -f {encoding} -t UTF-8 OLD > NEW"
+    )
+
+
+def test_csv_under_another_name_is_recognised() -> None:
+    told = "a.jsonl:1: looks like CSV: its first line is a header"
+    assert refused("a.jsonl", "instruction,output\nHi?,Yes.\nHo?,No.\n").startswith(told)
+    broken = refused("a.jsonl", "well, here they are\n" + LINES)  # only its first line is wrong
+    assert "CSV" not in broken
+
+
 def test_an_array_that_is_not_utf8_names_the_line() -> None:
     assert refused("a.json", b'[{"prompt": "a",\n"response": "\xe9"}]').startswith(
         "a.json:2: byte 0xe9 is not UTF-8"
@@ -294,7 +312,7 @@ def test_the_lazy_reader_raises_with_the_bad_rows_that_follow() -> None:
     with pytest.raises(DataError) as caught:
         found += iter_conversations("a.jsonl")
     assert caught.value.line == 6
-    assert "a.jsonl:12: " in str(caught.value)
+    assert "So is 1 more row: line 12" in str(caught.value)
 
 
 @pytest.mark.slow

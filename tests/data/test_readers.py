@@ -182,6 +182,12 @@ def test_wrong_keys_in_the_whole_file_suggest_the_nearest() -> None:
     )
 
 
+@pytest.mark.parametrize(("asked", "answered"), [("question", "answer"), ("Q", "A")])
+def test_keys_that_others_use_are_told_their_names(asked: str, answered: str) -> None:
+    message = problem("a.jsonl", json.dumps({asked: "a", answered: "b"}))
+    assert message.endswith(f' Rename "{asked}" to "instruction" and "{answered}" to "response".')
+
+
 def test_wrong_keys_in_one_row_name_the_files_own_format() -> None:
     good = '{"prompt": "a", "response": "b"}\n'
     assert problem("a.jsonl", f'{good}{good}{{"prompt": "a", "respons": "b"}}\n{{}}') == (
@@ -260,7 +266,12 @@ def test_the_error_carries_its_place() -> None:
 
 
 def test_many_problems_are_counted() -> None:
-    message = problem("a.jsonl", '{"prompt": "a", "response": ""}\n' * 50)
+    rows = [f'{{"prompt": "a", "response": "b", "system": {n}}}' for n in range(50)]
+    assert problem("a.jsonl", "\n".join(rows)).endswith(
+        " expected text. (So are 49 more rows: lines 2, 3, 4, 5, 6 and so on.)"
+    )
+    rows = [f'{{"prompt": "a", "response": "b", "side{n}": 1}}' for n in range(50)]
+    message = problem("a.jsonl", "\n".join(rows).replace("prompt", "promt"))
     assert len(message.splitlines()) == 21
     assert message.splitlines()[0].startswith("a.jsonl:1: ")
     assert message.splitlines()[19].startswith("a.jsonl:20: ")

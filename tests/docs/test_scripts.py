@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PRINTED = {  # what each must have come to
     "api.py": ["4 steps", "[INST]", "Write a haiku about AI"],
-    "items_of_your_own.py": ["base: ", "of 2 right"],
+    "items_of_your_own.py": ["both are the base", "mimic, the bare prompt: 0% of 2 right"],
     "lora_by_hand.py": ["28 layers with an adapter", "2 steps in"],
 }
 

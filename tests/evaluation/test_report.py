@@ -125,7 +125,9 @@ def test_the_verdict_claims_no_more_than_was_found() -> None:
         "run follows 75.0 % of the instructions, mimic 0.0 %: no difference is proven."
     )
     block = result["statistics"] | {"p": 0.01, "clusters": {"num": 4, "p": 0.01}}
-    assert verdict_of(result | {"statistics": block}).tone == "better"
+    better = verdict_of(result | {"statistics": block})
+    assert better.tone == "better"
+    assert better.detail.startswith("Of 4 items: ")  # the headline has said the rates
     assert verdict_of(result | {"statistics": block | {"difference": -0.5}}).tone == "worse"
     clustered = block | {"clusters": {"num": 2, "p": 0.5}}
     assert verdict_of(result | {"statistics": clustered}).tone == "unproven"

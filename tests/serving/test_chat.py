@@ -101,6 +101,36 @@ def test_an_answer_that_is_stopped_stays_as_far_as_it_came() -> None:
     assert "[INST] First? [/INST] One and<|endoftext|>[INST] Second?" in voice.seen()[1]
 
 
+def test_what_was_stopped_before_its_first_word_is_asked_again() -> None:
+    voice = Scripted("One.", BROKEN_OFF, "Two.")
+    chat = Chat(voice)
+    ask(chat, "First?")
+    with pytest.raises(KeyboardInterrupt), chat.ask("Second?") as speech:
+        list(speech)
+    assert (len(chat.turns), chat.last_question) == (1, "Second?")
+    with chat.retry() as speech:
+        list(speech)
+    assert [(turn.question, turn.answer) for turn in chat.turns] == [
+        ("First?", "One."),
+        ("Second?", "Two."),
+    ]
+
+
+def test_answers_are_saved_under_the_system_prompt_that_they_were_given_under() -> None:
+    voice = Scripted("One.", "Two.", "Three.")
+    chat = Chat(voice)
+    ask(chat, "First?")
+    chat.set_system("Be brief.")
+    ask(chat, "Second?", "Third?")
+    assert chat.save(Path("talks.jsonl")) == 2
+    plain, brief = read_conversations("talks.jsonl")
+    assert [m.content for m in plain.messages] == ["First?", "One."]
+    assert [m.content for m in brief.messages[:3]] == ["Be brief.", "First?", "One."]
+    assert [m.learn for m in brief.messages if m.role == "assistant"] == [False, True, True]
+    template = get_template("inst", voice.tokenizer)
+    assert encode_prompt(brief.messages[:-1], template, voice.tokenizer) == voice.prompts[2]
+
+
 def test_an_error_leaves_the_conversation_as_it_was() -> None:
     chat = Chat(Scripted("One.", "Two.", "Three."))
     ask(chat, "First?")

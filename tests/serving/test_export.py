@@ -16,7 +16,7 @@ from biddable.models.loading import load
 from biddable.models.lora import LoRAKind
 from biddable.serving import export as export_module
 from biddable.serving import folder_export
-from biddable.serving.export import export
+from biddable.serving.export import Exported, export
 from biddable.serving.model_card import CardDetails
 from tests.runs import write_adapter_run, write_base
 from tests.tiny import END, tiny_gpt2, tiny_model, tiny_tokenizer
@@ -259,3 +259,12 @@ def test_a_folder_that_is_not_the_same_is_not_left(run: Path, monkeypatch) -> No
         with pytest.raises(ExportError, match=match):
             export(str(run))
         assert not list(run.parent.glob("run-*"))
+
+
+@pytest.mark.parametrize(("num_same", "told"), [(2, "come of rounded weights"), (3, "")])
+def test_answers_that_differ_are_explained(num_same: int, told: str) -> None:
+    counts = {"num_same_answers": num_same, "num_probes": 3}
+    starts = {"same_start": [7, 0, 9][:3], "num_tokens": [7, 9, 9]}
+    found = Exported(Path("a"), (), "", {"checked": True, **counts, **starts})
+    assert (len(found.told()) == 2) == bool(told)
+    assert told in found.told()[-1]

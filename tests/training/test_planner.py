@@ -95,10 +95,14 @@ def test_a_limit_that_leaves_no_row_refuses(config_of):
     assert "every row is over 3 tokens" in plan.refusals[0]
 
 
-def test_a_folder_in_the_way_refuses(config_of):
+def test_a_folder_in_the_way_is_told_and_the_plan_is_whole(config_of):
     Path("run").mkdir()
     Path("run", "config.json").write_text("{}")
-    assert "run" in plan_run(config_of()).refusals[0]
+    plan = plan_run(config_of())
+    assert plan.refusals == []
+    assert plan.estimate.pace is not None
+    assert "run: already holds files; expected a new or empty folder." in plan.in_the_way
+    assert plan.as_json()["ready"] is False
 
 
 def chatml_base(folder: Path) -> str:

@@ -81,12 +81,14 @@ class Ruler:
         template: renders the rows.
         tokenizer: encodes them.
         max_seq_len: tokens a row may have; None for no limit.
+        reads: tokens that its model takes, noted where there is no limit; None if it is not known.
     """
 
     name: str
     template: ChatTemplate
     tokenizer: PreTrainedTokenizerBase
     max_seq_len: int | None = None
+    reads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def check(
         languages=languages,
         categories=dict(categories.most_common()),
         row_lengths=known,
-        notes=_notes(rows, ruler),
+        notes=[*_notes(rows, ruler), *_too_long_to_read(known, ruler)],
     )
 
 
@@ -289,6 +291,16 @@ def _measure(
 def _notes(rows: Rows, ruler: Ruler | None) -> list[str]:
     passed_over = [tell_passed_over(rows.passed_over)] if rows.passed_over else []
     return [*passed_over, *(ruler.template.notes if ruler else ())]
+
+
+def _too_long_to_read(lengths: Sequence[RowLength], ruler: Ruler | None) -> list[str]:
+    if ruler is None or ruler.max_seq_len is not None or ruler.reads is None:
+        return []
+    most = ruler.reads
+    num = sum(length.total > most for length in lengths)
+    rows = "1 row has" if num == 1 else f"{num:,} rows have"
+    told = f"{rows} more than {most:,} tokens, all that {ruler.name.partition(',')[0]} reads, and"
+    return [f"{told} training it would drop them; --model MODEL measures for yours"] if num else []
 
 
 def _sign(texts: Sequence[str], pool: Executor | None) -> list[Signature]:

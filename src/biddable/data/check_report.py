@@ -11,12 +11,12 @@ from rich.text import Text
 
 from biddable.data.check import CheckReport
 from biddable.data.lengths import Truncation
-from biddable.data.problems import Problem
+from biddable.data.problems import Problem, fold
 
 _STYLES = {"error": "bold red", "warning": "bold yellow"}
 
 
-def show_report(report: CheckReport, *, limit: int = 3) -> RenderableType:
+def show_report(report: CheckReport, *, limit: int = 5) -> RenderableType:
     """Lay out a report.
 
     Args:
@@ -79,10 +79,12 @@ def _group(code: str, problems: Sequence[Problem], *, limit: int) -> Text:
     text = Text()
     text.append(f"{severity} {code}", style=_STYLES[severity])
     text.append(f" ({len(problems):,})\n")
-    for problem in problems[:limit]:
-        text.append(f"  {problem}\n")
-    if len(problems) > limit:
-        text.append(f"  ... and {len(problems) - limit:,} more\n", style="dim")
+    lines = fold(problems)
+    for line in lines[:limit]:
+        text.append(f"  {line}\n")
+    if len(lines) > limit:
+        more = f"  ... and {len(lines) - limit:,} more: --json or --html PAGE shows all\n"
+        text.append(more, style="dim")
     return text
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from biddable.data.json_rows import EMPTY, Limits, iter_json
+from biddable.data.json_rows import EMPTY, Limits, iter_json, refuse_other_unicode
 from biddable.data.problems import Problem, kind_of
 from biddable.data.tables import iter_csv, iter_parquet
 from biddable.errors import DataError, how_to_install, nearest
@@ -154,6 +154,7 @@ def _values(path: Path, limits: Limits) -> Iterator[tuple[int, Any] | Problem]:
             yield from iter_parquet(path, limits=limits)
             return
         with closing(_open(path, compression, limits)) as stream:
+            refuse_other_unicode(stream.peek(4)[:4], str(path))
             if ending in TABLES:
                 yield from iter_csv(stream, str(path), limits=limits)
             else:

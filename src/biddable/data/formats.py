@@ -26,6 +26,19 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "text": ("text",),
 }
 _LISTS = {"messages", "conversations"}
+# What others call the two; said in messages only, never assumed.
+_ASKED = ("instruction", "question", "q", "query", "prompt", "input", "user", "human", "request")
+_ANSWERED = (
+    "response",
+    "answer",
+    "a",
+    "reply",
+    "output",
+    "completion",
+    "assistant",
+    "bot",
+    "target",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +120,8 @@ def wrong_keys(row: Mapping[str, Any], name: str | None) -> str:
     known = {key for keys in formats for key in keys}
     hints = (nearest(key, known - row.keys()) for key in row if key not in known)
     expected = either([" and ".join(f'"{key}"' for key in keys) for keys in formats])
-    hint = next(filter(None, hints), "")
+    hint = _renamed(row) if name in (None, MIXED) else ""
+    hint = hint or next(filter(None, hints), "")
     other = None if name in (None, MIXED) else recognise([row])
     if other is not None:
         hint = (
@@ -116,6 +130,18 @@ def wrong_keys(row: Mapping[str, Any], name: str | None) -> str:
             " mixed)."
         )
     return f"has {keys_of(row)}; expected {expected}.{hint}"
+
+
+def _renamed(row: Mapping[str, Any]) -> str:
+    """Say what a question's and an answer's keys should be called; empty if they are not seen."""
+    by_lower = {key.lower(): key for key in reversed(row)}
+    asked = next((by_lower[key] for key in _ASKED if key in by_lower), None)
+    answered = next((by_lower[key] for key in _ANSWERED if key in by_lower), None)
+    if asked is None or answered is None:
+        return ""
+    pairs = ((asked, "instruction"), (answered, "response"))
+    renames = [f'"{old}" to "{new}"' for old, new in pairs if old != new]
+    return f" Rename {' and '.join(renames)}." if renames else ""
 
 
 def require_format(name: str | None) -> None:

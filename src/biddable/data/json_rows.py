@@ -19,10 +19,18 @@ from biddable.data.problems import Problem
 from biddable.errors import DataError
 
 UTF8_MARK = b"\xef\xbb\xbf"
+# UTF-32 first: in little-endian it starts as UTF-16 does.
+_OTHER_MARKS = (
+    *((mark, "UTF-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    *((mark, "UTF-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
 EMPTY = "the file is empty; expected JSON lines or a JSON array of objects."
 _CHUNK = 2**20
 _BLANK = re.compile(r"[ \t\n\r]*")
 _LONGEST_LITERAL = len("-Infinity")
+_IS_TABLE = (
+    "looks like CSV: its first line is a header, and no JSON; rename the file to end in .csv."
+)
 _IS_ONE_OBJECT = "one object fills the whole file; expected an object on each line, or [...] of"
 
 
@@ -144,6 +152,9 @@ def iter_json(
         if text and is_first and _fills_the_file(raw, stream, path, limits):
             yield Problem("not-json", f"{_IS_ONE_OBJECT} them.", path, line)
             return
+        if text and is_first and _looks_like_table(raw, stream):
+            yield Problem("not-json", _IS_TABLE, path, line)
+            return
         is_first = False
         yield Problem("not-json", text, path, line) if text else (line, value)
 
@@ -181,6 +192,21 @@ def not_utf8(error: UnicodeDecodeError) -> str:
         f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
         " (from Latin-1, for one: iconv -f latin1 -t utf-8 OLD > NEW)."
     )
+
+
+def refuse_other_unicode(head: bytes, path: str) -> None:
+    """Refuse a file that says in its first bytes that it is UTF-16 or UTF-32.
+
+    Raises:
+        DataError: it starts with the mark of one.
+    """
+    for mark, name in _OTHER_MARKS:
+        if head.startswith(mark):
+            raise DataError(
+                f"is {name}, as its first bytes say; expected UTF-8. Save it as UTF-8:"
+                f" iconv -f {name} -t UTF-8 OLD > NEW",
+                path=path,
+            )
 
 
 def not_json(reason: str, column: int) -> str:
@@ -224,6 +250,13 @@ def _fills_the_file(raw: bytes, stream: io.BufferedReader, path: str, limits: Li
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _looks_like_table(raw: bytes, stream: io.BufferedReader) -> bool:
+    """Tell whether a first line that is no JSON parts names, and the next is no JSON either."""
+    follows = stream.peek(1).lstrip()
+    has_names = any(delimiter in raw for delimiter in (b",", b";", b"\t"))
+    return has_names and not raw.lstrip().startswith(b"{") and follows[:1] not in (b"", b"{", b"[")
 
 
 class _Window:

@@ -149,9 +149,9 @@ def preview(
         shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
         shown += [_marked(example, tokenizer, controls, borders=borders), Text("")]
     num_shown, num_all = min(limit, len(found)), report.num_examples or report.num_kept
-    told = f"{num_shown} of {num_all} rows shown."
+    told = f"{num_shown:,} of {num_all:,} rows shown."
     if len(found) < num_all:
-        told = f"{len(found)} of {num_all} rows found, {num_shown} of them shown."
+        told = f"{len(found):,} of {num_all:,} rows found, {num_shown:,} of them shown."
     more = f"{told} All: {report.summary()}"
     if report.dropped:
         shown.append(Text(join_problems(once_each(report.dropped))))

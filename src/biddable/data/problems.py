@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from os import PathLike
+from dataclasses import dataclass, replace
+from os import PathLike, fspath
 from typing import Any, Literal, NoReturn
 
 from biddable.errors import DataError, join_problems
@@ -80,8 +81,41 @@ def either(choices: Sequence[str]) -> str:
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
+def fold(problems: Sequence[Problem], *, max_lines: int = 5) -> list[str]:
+    """Say each finding once, and name the further lines that have it.
+
+    Different ones come first: what differs from an earlier one in its numbers alone waits.
+
+    Args:
+        problems: in the order of the rows.
+        max_lines: further lines that are named, of one finding.
+
+    Example:
+        >>> fold([Problem("x", "empty.", "a.jsonl", line) for line in (1, 2, 5)])
+        ['a.jsonl:1: empty. (So are 2 more rows: lines 2, 5.)']
+    """
+    same: dict[tuple[str | None, str], list[Problem]] = {}
+    for problem in problems:
+        same.setdefault((problem.path, problem.message), []).append(problem)
+    kinds: set[str] = set()
+    firsts: list[str] = []
+    alike: list[str] = []
+    for first, *others in same.values():
+        lines = [str(problem.line) for problem in others if problem.line is not None]
+        text = str(first)
+        if others:
+            rows = "1 more row" if len(others) == 1 else f"{len(others):,} more rows"
+            named = ", ".join(lines[:max_lines]) + (" and so on" if len(lines) > max_lines else "")
+            text += f" (So {'is' if len(others) == 1 else 'are'} {rows}"
+            text += f": line{'' if len(lines) == 1 else 's'} {named}.)" if lines else ".)"
+        kind = re.sub(r"\d+", "", first.message)
+        (alike if kind in kinds else firsts).append(text)
+        kinds.add(kind)
+    return firsts + alike
+
+
 def raise_all(problems: Sequence[Problem], *, path: str | PathLike[str] | None = None) -> NoReturn:
-    """Raise the first problem with its place; the others follow it, a line each.
+    """Raise the first problem with its place; others follow it, a line each, the same ones folded.
 
     Args:
         problems: at least one, in the order of the rows.
@@ -90,11 +124,13 @@ def raise_all(problems: Sequence[Problem], *, path: str | PathLike[str] | None =
     Raises:
         DataError: always.
     """
-    first, *others = problems
-    rest = [str(DataError(p.message, path=p.path or path, line=p.line)) for p in others]
+    placed = [replace(p, path=fspath(p.path or path or "") or None) for p in problems]
+    first = placed[0]
+    place = str(replace(first, message=""))
+    text, *others = fold(placed)
     raise DataError(
-        join_problems([first.message, *rest]),
-        path=first.path or path,
+        join_problems([text.removeprefix(place), *others]),
+        path=first.path,
         line=first.line,
         message_index=first.message_index,
     )

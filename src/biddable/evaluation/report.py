@@ -249,7 +249,7 @@ def _tokens(comparison: Comparison) -> dict[str, Any]:
     tops = [
         row for way in ("less_likely", "more_likely") for row in moved.get(way, [])[:_NUM_MOVED]
     ]
-    ticks = [f"{most * n / 4:.2g}" for n in range(5)]
+    ticks = [f"{most * n / 4:.3g}" for n in range(5)]
     return {"classes": found, "class_ticks": [*ticks[:4], f"{ticks[4]} nats"], "moved": tops}
 
 

@@ -5,6 +5,7 @@ Takes comparison.json and samples.jsonl as they are; counts rows, and computes n
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,11 +137,24 @@ def verdict_of(comparison: Comparison) -> Verdict:
         f"{comparison['instruct_model']} follows {after:.1f} % of the instructions,"
         f" {comparison['base_model']} {before:.1f} %"
     )
+    detail = _without_rates(detail)
     if max(block["p"], block["clusters"]["p"]) > ALPHA:
         return Verdict("unproven", f"{opening}: no difference is proven.", detail)
     if block["difference"] > 0:
         return Verdict("better", f"{opening}: a gain that chance does not explain.", detail)
     return Verdict("worse", f"{opening}: a loss that chance does not explain.", detail)
+
+
+def _without_rates(sentence: str) -> str:
+    """Leave out of a sentence what the headline has said: who follows how many.
+
+    Example:
+        >>> _without_rates("instruct follows 90.0 % of 20 items, base 0.0 %: 18 fixed, 0 broken.")
+        'Of 20 items: 18 fixed, 0 broken.'
+    """
+    rates, _, rest = sentence.partition(" %: ")
+    items = re.search(r"% of (\d.*), ", rates)
+    return f"Of {items[1]}: {rest}" if items and rest else sentence
 
 
 def _of_mimicry(comparison: Comparison) -> str:

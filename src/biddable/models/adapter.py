@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from biddable.errors import CheckpointError
 from biddable.manifest import write_json
+from biddable.models.damage import cut_off_safetensors
 from biddable.models.lora import LoRAKind, LoRALinear, apply_lora, is_named, lora_layers
 from biddable.models.rows import matrix
 from biddable.models.token_rows import attach_rows, token_rows
@@ -106,7 +107,8 @@ def load_adapter(model: PreTrainedModel, folder: str | os.PathLike[str]) -> list
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}.") from error
+        reason = cut_off_safetensors(path) if path.is_file() else ""
+        raise CheckpointError(f"{path}: cannot be read: {reason or f'{error}.'}") from error
     rows = {key: weights.pop(key) for key in list(weights) if key.endswith(_ROWS_ENDING)}
     names = sorted({_module_name(key, path) for key in weights})
     linears = {n for n, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}

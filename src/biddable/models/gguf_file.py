@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from biddable.errors import CheckpointError, ConfigError, how_to_install
 
+_MAGIC = b"GGUF"
 MANIFEST_KEY = "biddable.manifest"
 CONFIG_KEY = "biddable.config"
 TOKENIZER_KEY = "tokenizer.huggingface.json"
@@ -76,7 +77,20 @@ def read_gguf_facts(path: str | Path) -> GgufFacts:
             num_ids=len(fields[_TOKENS_KEY].data) if _TOKENS_KEY in fields else 0,
         )
     except Exception as error:  # whatever a damaged file makes the reader stumble over
+        if _is_begun(path):
+            size = Path(path).stat().st_size
+            told = f"it ends too early, after {size:,} bytes, or is damaged. Copy it again."
+            raise CheckpointError(f"{path}: cannot be read as GGUF: {told}") from error
         raise CheckpointError(f"{path}: cannot be read as GGUF: {error}") from error
+
+
+def _is_begun(path: str | Path) -> bool:
+    """Tell whether a file that the reader stumbled over begins as GGUF does."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def _tokenizer(said: dict[str, str]) -> PreTrainedTokenizerBase | None:

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, how_to_install, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
+from biddable.models.damage import cut_off_safetensors
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
 from biddable.models.hub import hub_answers, is_cached, not_on_hub
@@ -115,6 +116,10 @@ def resolve(name: str) -> ModelSource:
             f"{path}: no model in it; expected a folder with config.json or {ADAPTER_CONFIG}, "
             "or a .gguf file."
         )
+    beside = Path(name).expanduser().parent
+    if "/" in name and beside.is_dir():  # a run's name mistyped, say: nothing for the hub
+        near = nearest(path.name, (entry.name for entry in beside.iterdir() if entry.is_dir()))
+        raise ConfigError(f"model: there is no {path.name} in the folder {beside}.{near}")
     if _looks_like_hub_id(name):
         return ModelSource("hub", name)
     raise ConfigError(
@@ -284,6 +289,10 @@ def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
     if not Path(place).exists() and not hub_answers():
         return CheckpointError(not_on_hub(place))
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "backend tokenizer" in reason:
+        reason = "it has no tokenizer.json; copy it from where the model comes from."
+    if Path(place).is_dir():
+        reason = cut_off_safetensors(place) or reason
     return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,11 +121,13 @@ class Turn:
         question: of the user.
         answer: what the model wrote.
         is_whole: whether the answer ended by itself; one that was stopped is not learned from.
+        system: the system prompt that it was given under.
     """
 
     question: str
     answer: str
     is_whole: bool
+    system: str = ""
 
 
 class Chat:
@@ -157,12 +160,20 @@ class Chat:
         self.turns: list[Turn] = []
         self.num_forgotten = 0
         self._num_retries = 0
+        self._unanswered: str | None = None  # asked last, and stopped before a word was said
         self._written_as: dict[Path, str] = {}  # what of this conversation a file has
 
     @property
     def model_name(self) -> str:
         """Name who answers."""
         return self._voice.name
+
+    @property
+    def last_question(self) -> str:
+        """Give what /retry asks again; empty if nothing was asked."""
+        if self._unanswered is not None:
+            return self._unanswered
+        return self.turns[-1].question if self.turns else ""
 
     def prompt(self, question: str) -> Prompt:
         """Write what the model is given for the next question.
@@ -214,6 +225,10 @@ class Chat:
         Raises:
             DataError: nothing was asked yet.
         """
+        if self._unanswered is not None:
+            with self.ask(self._unanswered) as speech:
+                yield speech
+            return
         if not self.turns:
             raise DataError("nothing was asked yet; /retry answers the last question again.")
         last = self.turns.pop()
@@ -230,7 +245,7 @@ class Chat:
             yield speech
 
     def set_system(self, text: str) -> None:
-        """Change the system prompt, for all of the conversation; empty takes it away.
+        """Change the system prompt that further answers are given under; empty takes it away.
 
         Raises:
             TemplateError: the template has no place for it.
@@ -248,20 +263,26 @@ class Chat:
     def reset(self) -> None:
         """Forget all that was said; the system prompt stays."""
         self.turns, self.num_forgotten, self._written_as = [], 0, {}
+        self._unanswered = None
 
     def rows(self) -> list[Conversation]:
         """Give the conversation as rows to learn from; turns without an answer are left out.
 
-        Forgotten turns become a row of their own, since later answers were made without them. An
+        Forgotten turns become a row of their own, since later answers were made without them, and
+        so do the answers under each system prompt; what was said before is context in it. An
         answer that did not end by itself is context and is not learned.
         """
         found = []
         for part in (self.turns[: self.num_forgotten], self.turns[self.num_forgotten :]):
-            turns = [turn for turn in part if turn.answer.strip()]
-            if any(turn.is_whole for turn in turns):
-                while not turns[-1].is_whole:
-                    turns.pop()  # context that nothing follows
-                found.append(Conversation(tuple(self._as_messages(turns))))
+            turns, start = [turn for turn in part if turn.answer.strip()], 0
+            for system, under in groupby(turns, key=lambda turn: turn.system):
+                following = end = start + len(list(under))
+                while end > start and not turns[end - 1].is_whole:
+                    end -= 1  # context that nothing follows
+                if end > start:
+                    said = _as_messages(turns[:end], system, learned_from=start)
+                    found.append(Conversation(tuple(said)))
+                start = following
         return found
 
     def save(self, path: Path) -> int:
@@ -298,27 +319,32 @@ class Chat:
         self, question: str, speech: Speech, *, otherwise: Turn | None = None
     ) -> Iterator[Speech]:
         """Put the turn into the conversation once its answer is over."""
-        kept = otherwise
+        kept, self._unanswered = otherwise, None
         try:
             yield speech
         except Exception:
             speech.ids, speech.stopped = [], False  # an error's answer is none
             raise
         finally:
-            if speech.ids or speech.stopped:
-                kept = Turn(question, speech.text, speech.stopped)
-            if kept is not None:
+            if speech.stopped or speech.text.strip():
+                kept = Turn(question, speech.text, speech.stopped, self.system)
+            if kept is None:
+                self._unanswered = question
+            else:
                 self.turns.append(kept)
 
     def _messages(self, question: str, *, start: int) -> list[Message]:
-        return [*self._as_messages(self.turns[start:]), Message("user", question)]
+        said = _as_messages(self.turns[start:], self.system)
+        return [*said, Message("user", question)]
 
-    def _as_messages(self, turns: Sequence[Turn]) -> Iterator[Message]:
-        if self.system:
-            yield Message("system", self.system)
-        for turn in turns:
-            yield Message("user", turn.question)
-            yield Message("assistant", turn.answer, learn=turn.is_whole)
+
+def _as_messages(turns: Sequence[Turn], system: str, *, learned_from: int = 0) -> Iterator[Message]:
+    """Write turns as a conversation; answers before a place in it are not learned."""
+    if system:
+        yield Message("system", system)
+    for number, turn in enumerate(turns):
+        yield Message("user", turn.question)
+        yield Message("assistant", turn.answer, learn=turn.is_whole and number >= learned_from)
 
 
 def _rows_in(path: Path) -> str:

@@ -255,7 +255,7 @@ def _answer(chat: Chat, question: str | None, *, base: Voice | None, screen: Scr
     if is_again and chat.turns[-1].is_whole and not chat.sampling.temperature:
         screen.note("temperature is 0, so the answer is the same one: /set temperature 0.7")
     asking = chat.retry() if question is None else chat.ask(question)
-    asked = chat.turns[-1].question if question is None and chat.turns else question or ""
+    asked = chat.last_question if question is None else question
     try:
         with asking as speech:
             if chat.num_forgotten > forgotten:

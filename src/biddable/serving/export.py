@@ -72,10 +72,16 @@ class Exported:
         if found.get("checked"):
             pairs = zip(found["same_start"], found["num_tokens"], strict=True)
             starts = ", ".join(f"{same} of {whole}" for same, whole in pairs)
-            return [
+            lines = [
                 f"checked with llama.cpp: ids equal, {found['num_same_answers']} of"
                 f" {found['num_probes']} greedy answers equal (same tokens at the start: {starts})"
             ]
+            if found["num_same_answers"] < found["num_probes"]:
+                lines.append(
+                    "other answers come of rounded weights, or of sums in another order with f32;"
+                    " biddable compare with this file measures whether they are worse"
+                )
+            return lines
         return []
 
 

@@ -34,6 +34,7 @@ from biddable.training.preparation import (
     encode_parts,
     prepare,
 )
+from biddable.training.progress import ProgressBar
 from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
 from biddable.training.sinks import reporting
@@ -56,6 +57,8 @@ def finetune_instruct_model(
     num_frozen_layers: int = 0,
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """Teach a base model to answer, learning the answers of a dataset and nothing else.
+
+    Its progress is shown on stderr.
 
     Args:
         base_model: a name that `load` takes, or a model that is loaded; that one is trained in
@@ -81,12 +84,14 @@ def finetune_instruct_model(
         freeze_layers(model, num_frozen_layers)
     as_taught = LoadedModel(model, instruct_dataset.tokenizer, "the base", "")
     require_ready(assess(as_taught, instruct_dataset.template))
-    log = train(
-        model,
-        instruct_dataset.examples,
-        settings=TrainingConfig(epochs=epochs, learning_rate=learning_rate),
-        held_out=held_out.examples if held_out is not None else (),
-    )
+    with ProgressBar() as bar:
+        log = train(
+            model,
+            instruct_dataset.examples,
+            settings=TrainingConfig(epochs=epochs, learning_rate=learning_rate),
+            held_out=held_out.examples if held_out is not None else (),
+            on_event=bar,
+        )
     return model, log
 
 

@@ -38,6 +38,11 @@ def plan_table(plan: Plan, *, config: str = "CONFIG") -> RenderableType:
         why = ":" if rest else ", for what is marked ✗ above."
         parts.append(Text(f"This run would be refused{why}", style=_REFUSED[1]))
         parts += [Padding(Text(reason), (0, 0, 0, 2)) for reason in rest]
+    elif plan.in_the_way is not None:
+        parts.append(
+            Text("A new run of this config would be refused as things lie:", style="bold yellow")
+        )
+        parts.append(Padding(Text(plan.in_the_way), (0, 0, 0, 2)))
     elif plan.estimate is not None and not plan.estimate.fits:
         parts.append(
             Text(

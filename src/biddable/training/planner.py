@@ -73,7 +73,8 @@ class Plan:
         num_step_unique_tokens: ids that are left where rows of a micro-batch share their starts.
         learning_rate: its peak.
         learning_rate_reason: why.
-        refusals: why the run would be refused; empty if it would not.
+        refusals: why the run would be refused, its output apart; empty if it would not.
+        in_the_way: what lies where the run would be written, and what to do; None if nothing does.
         estimate: of its memory and time; None if no row is left.
     """
 
@@ -91,11 +92,12 @@ class Plan:
     learning_rate: float
     learning_rate_reason: str
     refusals: list[str]
+    in_the_way: str | None
     estimate: Estimate | None
 
     def as_json(self) -> dict[str, Any]:
         """Give it for a program to read; sizes in bytes, times in seconds."""
-        described = {"ready": not self.refusals, **asdict(self)}
+        described = {"ready": not (self.refusals or self.in_the_way), **asdict(self)}
         if self.estimate is not None:
             described["estimate"] = self.estimate.as_json()
         return described
@@ -130,11 +132,6 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
     refusals += _refusals(ledgers, num_kept=len(kept), num_stopped=num_stopped)
     refusals += _refused_by_settings(config, sizing)
-    try:
-        require_unused(prepared.output)
-        checkpoints_of(config).require_none()
-    except CheckpointError as error:
-        refusals.append(str(error))
     estimated = None
     if sizing is not None:
         held_out = [e for e in encoded.get("held_out", []) if _fits(e, prepared)]
@@ -155,6 +152,7 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
         learning_rate=rate,
         learning_rate_reason=reason,
         refusals=refusals,
+        in_the_way=_in_the_way(config, prepared),
         estimate=estimated,
     )
 
@@ -247,6 +245,16 @@ def _refused_by_settings(config: RunConfig, sizing: Sizing | None) -> list[str]:
     except ConfigError as error:
         found.append(str(error))
     return found
+
+
+def _in_the_way(config: RunConfig, prepared: Prepared) -> str | None:
+    """Tell what lies at the output; a plan is of use all the same, as to look at a run again."""
+    try:
+        require_unused(prepared.output)
+        checkpoints_of(config).require_none()
+    except CheckpointError as error:
+        return str(error)
+    return None
 
 
 def _num_learned(example: Example) -> int:
