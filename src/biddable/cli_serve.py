@@ -45,10 +45,7 @@ def serve(
         typer.Option(metavar="FILE", help="Page at /report; none: report.html beside MODEL."),
     ] = None,
 ) -> None:
-    """Serve a model over HTTP, as OpenAI's clients know it.
-
-    Ctrl-C or SIGTERM ends it.
-    """
+    """Serve a model over HTTP, as OpenAI's clients know it."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(

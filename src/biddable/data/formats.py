@@ -134,7 +134,7 @@ def wrong_keys(row: Mapping[str, Any], name: str | None) -> str:
 
 def _renamed(row: Mapping[str, Any]) -> str:
     """Say what a question's and an answer's keys should be called; empty if they are not seen."""
-    by_lower = {key.lower(): key for key in reversed(row)}
+    by_lower = {key.lower(): key for key in row}
     asked = next((by_lower[key] for key in _ASKED if key in by_lower), None)
     answered = next((by_lower[key] for key in _ANSWERED if key in by_lower), None)
     if asked is None or answered is None:
