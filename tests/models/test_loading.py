@@ -97,7 +97,7 @@ def test_mimic_is_in_the_package(monkeypatch, folder):
 
 @pytest.mark.parametrize("name", ["mimick", "./nowhere", "a/b/c", "/no/where"])
 def test_a_name_that_leads_nowhere(name):
-    with pytest.raises(ConfigError, match="neither a known name|there is no nowhere in") as caught:
+    with pytest.raises(ConfigError, match=r"neither a known name|there is no nowhere in") as caught:
         load(name)
     assert ('Did you mean "mimic"?' in str(caught.value)) == (name == "mimick")
 
