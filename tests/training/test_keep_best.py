@@ -62,7 +62,8 @@ def test_a_run_out_of_patience_stops_and_says_so(patience, monkeypatch):
     assert log.num_steps == stopped_at
     record = log.records[-1]
     assert (record["event"], record["step"]) == ("early_stop", stopped_at)
-    told = f"stopped at step {stopped_at}: {patience} measurements without a lower held-out loss"
+    times = "1 measurement" if patience == 1 else f"{patience} measurements"
+    told = f"stopped at step {stopped_at}: {times} without a lower held-out loss"
     assert record["summary"] == f"{told} than 4.0000, of step 4"
 
 
