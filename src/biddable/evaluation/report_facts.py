@@ -5,14 +5,19 @@ Takes comparison.json and samples.jsonl as they are; counts rows, and computes n
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from biddable.evaluation.statistics import ALPHA
-from biddable.evaluation.terminal import FIGURES, SIDES, loss_in_a_sentence, said_in_a_sentence
+from biddable.evaluation.terminal import (
+    FIGURES,
+    SIDES,
+    asked_items,
+    changes_in_words,
+    loss_in_a_sentence,
+)
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -129,7 +134,8 @@ def verdict_of(comparison: Comparison) -> Verdict:
             return Verdict("none", f"No verdict: {unknown[0].lower()}{unknown[1:]}.", detail)
         parts = (f"{unknown}.", advice, _of_mimicry(comparison))
         return Verdict("none", known, " ".join(part for part in parts if part))
-    detail = said_in_a_sentence(block, ("base", "instruct"), paired)
+    # the headline has the rates
+    detail = f"Of {asked_items(block)}: {changes_in_words(block, paired)}."
     before, after = (
         100 * comparison[side]["instruction_following"]["rate"] for side in ("base", "instruct")
     )
@@ -137,24 +143,11 @@ def verdict_of(comparison: Comparison) -> Verdict:
         f"{comparison['instruct_model']} follows {after:.1f} % of the instructions,"
         f" {comparison['base_model']} {before:.1f} %"
     )
-    detail = _without_rates(detail)
     if max(block["p"], block["clusters"]["p"]) > ALPHA:
         return Verdict("unproven", f"{opening}: no difference is proven.", detail)
     if block["difference"] > 0:
         return Verdict("better", f"{opening}: a gain that chance does not explain.", detail)
     return Verdict("worse", f"{opening}: a loss that chance does not explain.", detail)
-
-
-def _without_rates(sentence: str) -> str:
-    """Leave out of a sentence what the headline has said: who follows how many.
-
-    Example:
-        >>> _without_rates("instruct follows 90.0 % of 20 items, base 0.0 %: 18 fixed, 0 broken.")
-        'Of 20 items: 18 fixed, 0 broken.'
-    """
-    rates, _, rest = sentence.partition(" %: ")
-    items = re.search(r"% of (\d.*), ", rates)
-    return f"Of {items[1]}: {rest}" if items and rest else sentence
 
 
 def _of_mimicry(comparison: Comparison) -> str:

@@ -189,20 +189,31 @@ def said_in_a_sentence(
         >>> print(said_in_a_sentence(block, ("base", "instruct"), counts))
         instruct follows 100.0 % of 8 items, base 0.0 %: 8 fixed, 0 broken, p = 0.0078.
     """
-    n, answers = block["n"], block["answers_per_item"]
-    each = "" if answers == 1 else f" answered {answers} times each"
-    changed = ("fixed", "broken") if answers == 1 else ("more often right", "less often")
-    opening = (
-        f"{names[1]} follows {100 * block['after']:.1f} % of {n} items{each},"
-        f" {names[0]} {100 * block['before']:.1f} %: {paired['fixed']} {changed[0]},"
-        f" {paired['broken']} {changed[1]}, {shown_p(block['p'])}"
+    rates = (
+        f"{names[1]} follows {100 * block['after']:.1f} % of {asked_items(block)},"
+        f" {names[0]} {100 * block['before']:.1f} %"
     )
+    return f"{rates}: {changes_in_words(block, paired)}."
+
+
+def asked_items(block: Mapping[str, Any]) -> str:
+    """Say how many items were judged, and how often each was asked if more than once."""
+    answers = block["answers_per_item"]
+    return f"{block['n']} items" + ("" if answers == 1 else f" answered {answers} times each")
+
+
+def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
+    """Say how many items were fixed and broken, and whether chance explains it; see above."""
+    changed = ("fixed", "broken")
+    if block["answers_per_item"] > 1:
+        changed = ("more often right", "less often")
+    told = f"{paired['fixed']} {changed[0]}, {paired['broken']} {changed[1]}, {shown_p(block['p'])}"
     clusters = block["clusters"]
-    if clusters["num"] < n:
-        opening += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
+    if clusters["num"] < block["n"]:
+        told += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
     if block["p"] > ALPHA:
-        opening += ", which is no proof of a difference"
-    return opening + "."
+        told += ", which is no proof of a difference"
+    return told
 
 
 def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
