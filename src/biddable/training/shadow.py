@@ -170,10 +170,6 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(query, key, value, mask, out, sums)
         return out
 
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[None, None, None, None]:
-        raise NotImplementedError("a shadow has no gradient")
-
 
 class _OnceEach(torch.autograd.Function):
     """Attention along branches that keeps the nodes' own states (models/branch_attention.py)."""
@@ -186,10 +182,6 @@ class _OnceEach(torch.autograd.Function):
         sums = query.new_empty((num_sums, query.shape[1]))
         ctx.save_for_backward(query, key, value, out, sums)
         return out
-
-    @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[None, None, None, None]:
-        raise NotImplementedError("a shadow has no gradient")
 
 
 def _attend(
