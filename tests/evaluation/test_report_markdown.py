@@ -44,6 +44,16 @@ def test_a_reviewer_finds_verdict_rates_test_cost_and_examples() -> None:
     assert "- Command: ``biddable compare `a` b``" in text
 
 
+def test_two_held_out_losses_are_told_apart_under_the_figures() -> None:
+    losses = {"held_out_loss_before": 1.367, "held_out_loss": 1.038}
+    facts = compared() | {"training": losses}
+    facts["instruct"]["answer_loss"] = 1.133
+    table, _, after = pull_request_text(facts, []).partition("| answer loss, nats per token |")
+    assert table
+    assert "1.367 to 1.038" in after.split("\n\n")[1]
+    assert "leaves out" not in pull_request_text(compared(), [])
+
+
 def test_rings_that_the_headline_leaves_out_give_no_examples() -> None:
     rows = [row | {"ring": "unanswered"} for row in sample_rows(sides())]
     assert "### No items fixed" in pull_request_text(compared(), rows)

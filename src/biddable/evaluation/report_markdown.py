@@ -118,7 +118,6 @@ def _said(comparison: Comparison) -> Iterator[str]:
     yield verdict.detail
     yield best_prompted(comparison)
     yield from further_lines(comparison)
-    yield loss_note(comparison)
     if block:
         yield reach_in_a_sentence(block)
 
@@ -132,7 +131,9 @@ def _rates(comparison: Comparison) -> str:
         shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
         figures.append(("answer loss, nats per token", shown))
     heads = [_head(side) for side in sides]
-    return "\n".join(_table(("%, and its 95 % Wilson interval", *heads), figures))
+    table = "\n".join(_table(("%, and its 95 % Wilson interval", *heads), figures))
+    note = loss_note(comparison)
+    return f"{table}\n\n{plain(note)}" if note else table
 
 
 def _head(side: Told) -> str:

@@ -156,7 +156,7 @@ def loss_note(comparison: Mapping[str, Any]) -> str:
         return ""
     return (
         f"The answer loss leaves out the token that ends an answer. Training's held-out loss,"
-        f" {before:.3f} -> {after:.3f} on the rows held out, counts it; so the two differ."
+        f" {before:.3f} to {after:.3f} on the rows held out, counts it; so the two differ."
     )
 
 
