@@ -131,3 +131,13 @@ def test_types_that_a_norm_widens_are_left_to_it() -> None:
         assert replaced(norm) == []
     with lean_layers(GemmaRMSNorm(8)):
         pass
+
+
+def test_an_output_that_was_written_to_is_not_made_again() -> None:
+    x, weight = torch.randn(3, 4, requires_grad=True), torch.ones(4)
+    out = rms_norm(x, weight, 1e-6)
+    assert recipe_of(out) is not None
+    out *= 2
+    assert recipe_of(out) is None
+    with torch.inference_mode():
+        assert recipe_of(torch.ones(2)) is None

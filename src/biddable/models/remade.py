@@ -48,13 +48,21 @@ def mark_remade(tensor: Tensor, make: Callable[..., Tensor], *given: Tensor) -> 
     Returns:
         The tensor.
     """
-    setattr(tensor, _ATTRIBUTE, (Remaking(make), tuple(each.detach() for each in given)))
+    recipe = Remaking(make), tuple(each.detach() for each in given)
+    setattr(tensor, _ATTRIBUTE, (tensor._version, recipe))
     return tensor
 
 
 def recipe_of(tensor: Tensor) -> Any:
-    """Give what `keep` takes for a tensor; None where it has to be kept itself."""
-    return getattr(tensor, _ATTRIBUTE, None)
+    """Give what `keep` takes for a tensor; None where it has to be kept itself.
+
+    A tensor that was written to since it was made has to be.
+    """
+    found = getattr(tensor, _ATTRIBUTE, None)
+    if found is None:  # and the tensor, of inference perhaps, has no version
+        return None
+    version, recipe = found
+    return recipe if version == tensor._version else None
 
 
 def keep(ctx: Any, x: Tensor | None, recipe: Any, *others: Tensor) -> None:
