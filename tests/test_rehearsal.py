@@ -82,7 +82,7 @@ def test_a_step_that_fails_is_named_with_its_error(config, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("the kernel is missing")
 
-    monkeypatch.setattr("biddable.training.trainer.accumulate_gradient", fail)
+    monkeypatch.setattr("biddable.training.passes.accumulate_gradient", fail)
     stages = rehearse(config())
     assert (stages[-1].name, stages[-1].error) == ("step", "RuntimeError: the kernel is missing")
 

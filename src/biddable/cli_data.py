@@ -76,7 +76,7 @@ def data_show(
     from biddable.manifest import write_text
     from biddable.models.loading import load
 
-    loaded = load(model)
+    loaded = load(model, device="cpu")
     form = get_template(template or loaded.template, loaded.tokenizer)
     examples, report, problems = encode_for_preview(reading, form, loaded.tokenizer)
     _say_passed_over(reading.passed_over)
@@ -267,7 +267,7 @@ def _ruler(
     from biddable.data.templates import get_template
     from biddable.models.loading import load
 
-    loaded = load(name)
+    loaded = load(name, device="cpu")
     form = get_template(template or loaded.template, loaded.tokenizer)
     own = getattr(loaded.model.config, "max_position_embeddings", None)
     told = f"{name}, template {form.name}"

@@ -137,6 +137,16 @@ class TrainingConfig(Section):
         description="rows of a forward pass share their common starts where the model allows it,"
         " or are padded; the gradient is the same",
     )
+    precision: Literal["float32", "mixed"] | None = Field(
+        None,
+        description="of passes: float32; or mixed, bfloat16 while weights and moments stay in"
+        " float32 (a GPU); none: mixed on a GPU that has it, else float32",
+    )
+    compile: Flag = Field(
+        True,
+        description="a GPU: let torch compile the layers before the first step, which takes up to"
+        " a minute and makes steps shorter",
+    )
     activation_cache_gb: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
         8.0,
         description="what frozen lower layers give is kept on disk up to this size and not run"

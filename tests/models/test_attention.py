@@ -114,7 +114,7 @@ def test_the_kernel_of_a_gpu_gives_the_same_loss(
     tree = build_tree(rows, range(len(rows)))
     with torch.no_grad():  # uncompiled, FlexAttention has no gradient on a CPU
         expected, _ = batch_loss(model, tree)
-        monkeypatch.setattr(attention, "_by_branches", attention._by_blocks)
+        monkeypatch.setattr(attention, "_goes_by_blocks", lambda ids: True)
         found, _ = batch_loss(model, tree)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 

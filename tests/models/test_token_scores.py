@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import biddable
-from biddable.models import token_scores
+from biddable.models import loss
 from biddable.models.token_scores import score_tokens
 from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model
 
@@ -30,7 +30,7 @@ def test_scores_are_those_of_a_plain_softmax(
     monkeypatch: pytest.MonkeyPatch, max_logits: int
 ) -> None:
     in_exact_doubles(monkeypatch)
-    monkeypatch.setattr(token_scores, "MAX_LOGITS", max_logits)  # 700 is one place of two models
+    monkeypatch.setattr(loss, "MAX_LOGITS", max_logits)  # 700 is one place of two models
     models = [tiny_model(0, dtype=torch.float64), tiny_model(1, dtype=torch.float64)]
     scores = score_tokens(models, ROWS, watched=[0, 7])
     for row, score in zip(ROWS, scores, strict=True):

@@ -68,7 +68,7 @@ def test_the_kernel_of_a_gpu_sees_the_trunk(name: str, monkeypatch: pytest.Monke
     rows = rows_with_one_start()
     groups = [[0, 1], [2], [3, 4, 5]]
     expected = in_parts(model, rows, groups)
-    monkeypatch.setattr(attention, "_by_branches", attention._by_blocks)
+    monkeypatch.setattr(attention, "_goes_by_blocks", lambda ids: True)
     assert in_parts(model, rows, groups) == pytest.approx(expected, abs=1e-10)
 
 

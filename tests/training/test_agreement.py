@@ -12,7 +12,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.errors import ConfigError, TrainingError
 from biddable.models.lora import apply_lora
-from biddable.training import trainer
+from biddable.training import passes, trainer
 from biddable.training.distributed import ALONE
 from biddable.training.layout import Layout, planned_steps
 from biddable.training.venue import Venue
@@ -36,7 +36,7 @@ def weight_sum(model):
 def with_a_bad_loss(world, *, settings=SETTINGS):
     """Let the second process find a loss that is no number in its second step."""
     model, calls = tiny_model(), []
-    compute = trainer.accumulate_gradient
+    compute = passes.accumulate_gradient
 
     def spoilt(*given, **named):
         calls.append(1)
@@ -44,7 +44,7 @@ def with_a_bad_loss(world, *, settings=SETTINGS):
         return loss * float("nan") if world.rank == 1 and len(calls) == 2 else loss
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "accumulate_gradient", spoilt)
+        patch.setattr(passes, "accumulate_gradient", spoilt)
         log = trainer.train(model, random_examples(16), settings=settings, venue=Venue(world=world))
     skipped = [[r["step"], r["names"]] for r in log.records if r["event"] == "skip"]
     return {"skipped": skipped, "losses": losses(log), "weights": weight_sum(model)}

@@ -164,7 +164,9 @@ def test_states_of_all_weights_by_hand():
 
 
 def test_gradients_and_activations_meet_only_from_the_second_micro_batch_on():
-    states = States(weights=100, trained=100, head_trained=0, vocabulary=10, itemsize=4)
+    states = States(
+        weights=100, trained=100, head_trained=0, vocabulary=10, itemsize=4, logits_at_once=2**22
+    )
     first = MicroBatch((0,), 1, 1, 1, num_places=0)
     later = MicroBatch((0,), 1, 1, 1, num_places=0, has_gradients=True)
     assert states.peak(first, activations=1000, program=7).peak == 7 + 100 + 200 + 1000

@@ -5,7 +5,7 @@ import torch
 
 from biddable.config_training import TrainingConfig
 from biddable.errors import TrainingError
-from biddable.training import trainer
+from biddable.training import passes, trainer
 from biddable.training.nonfinite import MAX_SKIPPED_IN_ROW
 from biddable.training.trainer import train
 from tests.tiny import tiny_model
@@ -14,7 +14,7 @@ from tests.training.rows import random_examples
 
 def run(monkeypatch, bad_steps, *, what="loss", steps=8):
     """Train with a loss or gradient that is no number in some steps, counted from 1."""
-    model, accumulate, seen = tiny_model(), trainer.accumulate_gradient, []
+    model, accumulate, seen = tiny_model(), passes.accumulate_gradient, []
 
     def spoiled(*args, **options):
         seen.append(args)
@@ -24,7 +24,7 @@ def run(monkeypatch, bad_steps, *, what="loss", steps=8):
         is_bad_loss = len(seen) in bad_steps and what == "loss"
         return loss * float("inf" if is_bad_loss else 1)
 
-    monkeypatch.setattr(trainer, "accumulate_gradient", spoiled)
+    monkeypatch.setattr(passes, "accumulate_gradient", spoiled)
     settings = TrainingConfig(
         epochs=1, batch_size=1, learning_rate=1e-2, schedule="constant", on_nonfinite="skip"
     )
@@ -62,13 +62,13 @@ def test_a_step_that_is_left_out_touches_neither_weights_nor_moments(monkeypatch
             moments.append([v.clone() for s in built[-1].state.values() for v in s.values()])
 
     model, moments, seen = tiny_model(), [], []
-    accumulate = trainer.accumulate_gradient
+    accumulate = passes.accumulate_gradient
 
     def last_is_bad(*args, **options):
         seen.append(args)
         return accumulate(*args, **options) * float("nan" if len(seen) == 6 else 1)
 
-    monkeypatch.setattr(trainer, "accumulate_gradient", last_is_bad)
+    monkeypatch.setattr(passes, "accumulate_gradient", last_is_bad)
     settings = TrainingConfig(epochs=1, batch_size=1, learning_rate=1e-2, on_nonfinite="skip")
     train(model, random_examples(6), settings=settings, on_event=state_before_last)
     assert len(weights) == 5

@@ -13,7 +13,7 @@ from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.models.freezing import freeze_layers
 from biddable.models.lora import apply_lora
 from biddable.training import checkpoints as files
-from biddable.training import safekeeping, trainer
+from biddable.training import passes, safekeeping
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.layout import Layout
 from biddable.training.trainer import train
@@ -136,7 +136,7 @@ def test_a_signal_within_a_step_or_a_measurement_ends_it_there(at_batch, tmp_pat
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), OSError(5, "Input/output")])
 def test_what_breaks_a_step_saves_the_state_before_it(error, tmp_path, monkeypatch):
     expected = run("lora")
-    accumulate, seen = trainer.accumulate_gradient, []
+    accumulate, seen = passes.accumulate_gradient, []
 
     def fail(*args, **options):
         seen.append(args)
@@ -145,7 +145,7 @@ def test_what_breaks_a_step_saves_the_state_before_it(error, tmp_path, monkeypat
             raise error
         return loss
 
-    monkeypatch.setattr(trainer, "accumulate_gradient", fail)
+    monkeypatch.setattr(passes, "accumulate_gradient", fail)
     with pytest.raises(type(error)):
         run("lora", saving(tmp_path))
     monkeypatch.undo()
@@ -157,13 +157,13 @@ def test_a_gradient_that_is_no_number_stops_and_may_be_resumed_with_another_poli
 ):
     stop = SETTINGS.model_copy(update={"layout": "padded"})
     skip = stop.model_copy(update={"on_nonfinite": "skip"})
-    accumulate = trainer.accumulate_gradient
+    accumulate = passes.accumulate_gradient
 
     def bad_rows(model, batch, **options):
         is_bad = bool((batch.input_ids[:, 0] == ROWS[2].input_ids[0]).any())
         return accumulate(model, batch, **options) * float("nan" if is_bad else 1)
 
-    monkeypatch.setattr(trainer, "accumulate_gradient", bad_rows)
+    monkeypatch.setattr(passes, "accumulate_gradient", bad_rows)
     expected = run("lora", settings=skip)
     assert expected[1]["num_skipped"] == 3
     with pytest.raises(TrainingError, match="the loss is nan"):

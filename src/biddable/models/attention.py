@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import Branches, TreeBatch, build_tree
+from biddable.models.block_attention import attend_blocks, block_mask
 from biddable.models.branch_attention import attend_branches, gather, is_fused
 from biddable.models.randomness import shares_noise
 
@@ -44,11 +44,15 @@ class TreeMask:
         tree: the batch.
         trunk: the keys and values of the nodes that were run before it, or are to be kept of it.
         sees: the layer's rule on positions; causal at least.
+        blocks: the mask of the whole tree, for FlexAttention; None where branches are attended to
+            one by one.
     """
 
     def __init__(self, tree: TreeBatch, trunk: TrunkKeys | None, sees: Predicate) -> None:
-        """Take a tree and a rule; masks are made when they are first asked for."""
+        """Take a tree and a rule; the masks of branches are made when they are first asked for."""
         self.tree, self.trunk, self.sees = tree, trunk, sees
+        # made here, as a compiled layer can only read it
+        self.blocks = block_mask(tree, sees) if _goes_by_blocks(tree.input_ids) else None
         self._added: list[Tensor | None] | None = None
 
     @cached_property
@@ -66,20 +70,6 @@ class TreeMask:
                 for seen in self.masks
             ]
         return self._added
-
-    @cached_property
-    def block_mask(self) -> BlockMask:
-        """The whole tree's mask in blocks, for FlexAttention."""
-        own, ends, trunk = self.tree.position_ids, self.tree.subtree_ends, self.tree.trunk
-        depths = torch.cat([torch.arange(trunk, device=own.device), own])
-
-        def sees(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            q = q + trunk
-            is_ancestor = (k <= q) & (q < ends[k])
-            return is_ancestor & self.sees(batch, head, depths[q], depths[k])
-
-        sizes = len(own), len(depths)
-        return create_block_mask(sees, None, None, *sizes, device=str(own.device))
 
     def _mask(self, call: Branches) -> Tensor | None:
         places = torch.arange(call.keys.shape[1], device=call.keys.device)
@@ -242,8 +232,11 @@ def attend(
         key, value = mask.trunk.join(module, key, value)
     elif mask.trunk is not None:
         mask.trunk.keep(module, key, value)
-    compute = _by_blocks if query.is_cuda else _by_branches
-    return compute(query, key, value, mask, scaling=scaling, softcap=softcap), None
+    if mask.blocks is None:
+        out = _by_branches((query, key, value), mask, scaling=scaling, softcap=softcap)
+    else:
+        out = attend_blocks((query, key, value), mask.blocks, scaling=scaling, softcap=softcap)
+    return out, None
 
 
 def tree_mask(*, mask_function: Predicate, **_: Any) -> TreeMask:
@@ -253,18 +246,20 @@ def tree_mask(*, mask_function: Predicate, **_: Any) -> TreeMask:
     return TreeMask(*found, mask_function)
 
 
+def _goes_by_blocks(ids: Tensor) -> bool:
+    return ids.is_cuda
+
+
 def _by_branches(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    states: tuple[Tensor, Tensor, Tensor],
     mask: TreeMask,
     *,
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
     """Attend branch by branch: the cost is that of the rows' own lengths."""
-    is_grouped, can_fuse = query.shape[1] != key.shape[1], is_fused(query, key, value)
-    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
+    is_grouped, can_fuse = states[0].shape[1] != states[1].shape[1], is_fused(*states)
+    query, key, value = (given[0].transpose(0, 1) for given in states)  # (N, H, D)
     if softcap is None and can_fuse:
         return attend_branches(
             (query, key, value),
@@ -276,9 +271,7 @@ def _by_branches(
     parts = []
     for call, seen in zip(mask.tree.branches, mask.masks, strict=True):
         q = gather(query, call.queries).transpose(1, 2)  # (G, H, S, D)
-        k, v = (
-            gather(states, call.keys).transpose(1, 2) for states in (key, value)
-        )  # (G, H, L, D)
+        k, v = (gather(given, call.keys).transpose(1, 2) for given in (key, value))  # (G, H, L, D)
         if softcap is None:
             out = F.scaled_dot_product_attention(
                 q,
@@ -293,35 +286,6 @@ def _by_branches(
             out = _capped(q, k, v, seen=seen, scaling=scaling, softcap=softcap)
         parts.append(out.transpose(1, 2).flatten(0, 1))  # (G * S, H, D)
     return gather(torch.cat(parts), mask.tree.restore)[None]
-
-
-def _by_blocks(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: TreeMask,
-    *,
-    scaling: float | None,
-    softcap: float | None,
-) -> Tensor:
-    """Attend over the tree in one call that leaves out the blocks which nothing sees."""
-
-    def bend(score: Tensor, *_: Tensor) -> Tensor:
-        assert softcap is not None
-        return softcap * torch.tanh(score / softcap)
-
-    flex: Any = _compiled_flex() if query.is_cuda else flex_attention
-    out: Tensor = flex(
-        query,
-        key,
-        value,
-        score_mod=None if softcap is None else bend,
-        block_mask=mask.block_mask,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    transposed: Tensor = out.transpose(1, 2)
-    return transposed
 
 
 def _cat(first: Tensor, second: Tensor) -> Tensor:
@@ -345,11 +309,6 @@ def _capped(
     if seen is None:
         seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=q.device).tril()
     return scores.masked_fill(~seen, -torch.inf).softmax(dim=-1) @ v
-
-
-@lru_cache(maxsize=1)
-def _compiled_flex() -> Any:
-    return torch.compile(flex_attention, dynamic=True)
 
 
 @lru_cache(maxsize=1)

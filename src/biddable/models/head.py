@@ -74,8 +74,11 @@ def replaced_output(module: nn.Module, compute: Callable[..., Any]) -> Iterator[
         module: any; it is as before when the context ends.
         compute: called with what the module is called with.
     """
+    before = module.__dict__.get("forward")
     module.forward = compute
     try:
         yield
     finally:
         del module.forward
+        if before is not None:
+            module.forward = before

@@ -27,6 +27,7 @@ from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, how_to_install, nearest
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.damage import cut_off_safetensors
+from biddable.models.devices import choose_device
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
 from biddable.models.hub import hub_answers, is_cached, not_on_hub
@@ -129,7 +130,11 @@ def resolve(name: str) -> ModelSource:
 
 
 def load(
-    name: str, *, dtype: torch.dtype = torch.float32, quantize: Literal["int8"] | None = None
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    quantize: Literal["int8"] | None = None,
+    device: torch.device | str | None = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer by name.
 
@@ -138,6 +143,7 @@ def load(
         dtype: what the weights become.
         quantize: keep those of linear layers in 8 bits, with a scale for each row (torchao); the
             head, embeddings and norms stay. Only to answer with.
+        device: where the model is to be; None for a GPU where torch sees one, else the CPU.
 
     Returns:
         The model, all of its parameters trainable but those in 8 bits, and what is known about it.
@@ -147,6 +153,7 @@ def load(
         CheckpointError: what is there is not a whole causal language model.
     """
     source = resolve(name)
+    target = choose_device() if device is None else torch.device(device)
     if source.kind == "adapter":
         loaded = _load_adapted(name, Path(source.place), dtype)
         manifest = _read_manifest(Path(source.place))
@@ -158,6 +165,7 @@ def load(
         loaded = _load_plain(place, dtype, **where)
         manifest = _read_manifest(Path(source.place)) if Path(source.place).is_dir() else None
     template = template_of(manifest, loaded.tokenizer)
+    loaded.model.to(target)  # type: ignore[arg-type]
     loaded.model.requires_grad_(True)
     loaded.model.train(False)
     if quantize is not None:
@@ -245,7 +253,7 @@ def _base_of(name: str, folder: Path) -> str:
 
 
 def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
-    base = load(_base_of(name, folder), dtype=dtype)
+    base = load(_base_of(name, folder), dtype=dtype, device="cpu")  # merged as for an export
     load_adapter(base.model, folder)
     merge_token_rows(merge_lora(base.model))
     tokenizer = base.tokenizer

@@ -22,8 +22,9 @@ from biddable.models.attention import TrunkKeys, tree_attention
 from biddable.models.direct_gradients import is_kept_by_nothing
 from biddable.models.head import Body
 
-# Logits in memory at once; those of a longer batch are made, used and forgotten part by part.
-MAX_LOGITS = 2**22
+# Logits in memory at once; those of a longer batch are made, used and forgotten part by part. A
+# GPU is busy with more of them, and has a call's overhead to save.
+MAX_LOGITS, MAX_LOGITS_ON_GPU = 2**22, 2**27
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,16 @@ class Edges:
         rows, columns = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
         parents = rows * batch.labels.shape[1] + columns
         return cls(parents, targets[rows, columns], torch.ones_like(parents))
+
+    def to(self, device: torch.device) -> Edges:
+        """Copy the tensors to a device."""
+        given = (self.parents, self.targets, self.weights)
+        return Edges(*(tensor.to(device, non_blocking=True) for tensor in given))
+
+
+def logits_at_once(device: torch.device) -> int:
+    """Say how many logits are in memory at once, at most."""
+    return MAX_LOGITS if device.type == "cpu" else MAX_LOGITS_ON_GPU
 
 
 def next_token_loss(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,12 +115,11 @@ def batch_loss(model: nn.Module, batch: Batch | TreeBatch) -> tuple[Tensor, Tens
         loss_sum: scalar, nats.
         num_loss_tokens: scalar int64.
     """
-    batch = batch.to(next(model.parameters()).device)
-    body, edges = Body(model), Edges.of(batch)
-    loss_sum = torch.zeros((), device=edges.weights.device)
+    body, edges, inputs = Body(model), Edges.of(batch), _inputs(batch, _device(model))
+    loss_sum = torch.zeros((), device=_device(model))
     with _attention(model, batch):
-        states = body.states(**_inputs(batch))
-        for places, part in _parts(edges, _num_logits(model)):
+        states = body.states(**inputs)
+        for places, part in _parts(edges, model):
             loss_sum = loss_sum + edge_loss(body.logits(states[places]), part)
     return loss_sum, edges.weights.sum()
 
@@ -140,12 +150,11 @@ def accumulate_gradient(
         The micro-batch's share of the step's loss, without a graph. If it is not finite, neither
         is the gradient.
     """
-    batch = batch.to(next(model.parameters()).device)
+    inputs, edges = _inputs(batch, _device(model)), Edges.of(batch)
     with _attention(model, batch, None if trunk is None else trunk.keys):
         body = Body(model)
-        states = body.states(**_inputs(batch))
-        edges = Edges.of(batch)
-        parts = _one_part(edges) if in_one_part else _parts(edges, _num_logits(model))
+        states = body.states(**inputs)
+        parts = _one_part(edges, model) if in_one_part else _parts(edges, model)
         loss, gradient = _learn(body, states, parts, num_loss_tokens)
         if gradient is not None:
             states.backward(gradient)
@@ -169,11 +178,11 @@ class Trunk:
             num_loss_tokens: of the whole optimizer step, what its loss is divided by.
         """
         self.keys = TrunkKeys()
-        self._model, self._tree = model, tree.to(next(model.parameters()).device)
+        self._model, self._tree = model, tree.to(_device(model))
         with self._attention():
             body = Body(model)
             self._states = body.states(**self._tree.inputs())
-            parts = _parts(Edges.of(self._tree), _num_logits(model))
+            parts = _parts(Edges.of(tree), model)
             self.loss, self._gradient = _learn(body, self._states, parts, num_loss_tokens)
 
     def backward(self) -> None:
@@ -261,30 +270,33 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _parts(edges: Edges, num_logits: int) -> Iterator[tuple[Tensor, Edges]]:
-    """Cut edges so that the logits of a part are at most ``MAX_LOGITS``.
+def _parts(edges: Edges, model: nn.Module) -> Iterator[tuple[Tensor, Edges]]:
+    """Cut edges so that the logits of a part are at most `logits_at_once`.
 
     Yields:
-        The places whose logits a part needs, each once, and its edges with parents among those.
+        The places whose logits a part needs, each once, and its edges with parents among those;
+        on the model's device.
     """
+    device = _device(model)
     places, rows = edges.parents.unique(return_inverse=True)
     order = rows.argsort(stable=True)
     rows, targets, weights = rows[order], edges.targets[order], edges.weights[order]
-    size = max(MAX_LOGITS // num_logits, 1)
+    size = max(logits_at_once(device) // _num_logits(model), 1)
     starts = range(0, len(places), size)
     firsts = torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist()
     lasts = [*firsts[1:], len(rows)]
     for start, first, last in zip(starts, firsts, lasts[: len(starts)], strict=True):
         part = Edges(rows[first:last] - start, targets[first:last], weights[first:last])
-        yield places[start : start + size], part
+        yield places[start : start + size].to(device), part.to(device)
 
 
-def _one_part(edges: Edges) -> list[tuple[Tensor, Edges]]:
+def _one_part(edges: Edges, model: nn.Module) -> list[tuple[Tensor, Edges]]:
     """Give all edges as one part; where nothing is learned, the first place and no edge from it."""
     places, rows = edges.parents.unique(return_inverse=True)
     if not len(places):
         places = places.new_zeros(1)
-    return [(places, Edges(rows, edges.targets, edges.weights))]
+    part = Edges(rows, edges.targets, edges.weights)
+    return [(places.to(_device(model)), part.to(_device(model)))]
 
 
 def _num_logits(model: nn.Module) -> int:
@@ -292,18 +304,26 @@ def _num_logits(model: nn.Module) -> int:
     return int(config.get_text_config(decoder=True).vocab_size)
 
 
-def _inputs(batch: Batch | TreeBatch) -> dict[str, Tensor]:
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _inputs(batch: Batch | TreeBatch, device: torch.device) -> dict[str, Tensor]:
     if isinstance(batch, TreeBatch):
-        return batch.inputs()
-    if _is_right_padded(batch.attention_mask):
-        return {"input_ids": batch.input_ids}  # no token sees the padding behind it
-    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        found = batch.inputs()
+    else:
+        found = {"input_ids": batch.input_ids}
+        if not _is_right_padded(batch.attention_mask):  # else no token sees the padding behind it
+            found["attention_mask"] = batch.attention_mask
+    return {name: given.to(device, non_blocking=True) for name, given in found.items()}
 
 
 def _attention(
     model: nn.Module, batch: Batch | TreeBatch, keys: TrunkKeys | None = None
 ) -> AbstractContextManager[None]:
-    return tree_attention(model, batch, keys) if isinstance(batch, TreeBatch) else nullcontext()
+    if not isinstance(batch, TreeBatch):
+        return nullcontext()
+    return tree_attention(model, batch.to(_device(model)), keys)
 
 
 def _is_right_padded(attention_mask: Tensor) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from biddable.models.cpu_linear import fast_linears
 from biddable.models.head import Body
-from biddable.models.loss import MAX_LOGITS
+from biddable.models.loss import logits_at_once
 
 _MAX_TOKENS = 4096  # of a padded group of rows
 Floats = NDArray[np.float64]
@@ -93,7 +93,11 @@ def _score(
     bodies: Sequence[Body], rows: Sequence[Sequence[int]], *, watched: list[int]
 ) -> list[TokenScores]:
     in_one_piece = any(body.decoder is None for body in bodies)
-    size = max(MAX_LOGITS // (len(bodies) * max(_num_logits(b.model) for b in bodies)), 1)
+    size = max(
+        logits_at_once(_device(bodies[0].model))
+        // (len(bodies) * max(_num_logits(b.model) for b in bodies)),
+        1,
+    )
     # Made before any logits: small arrays kept between large ones would leave holes in the memory.
     scores = [TokenScores.empty(len(bodies), len(row) - 1) for row in rows]
     for group in _groups([len(row) for row in rows], 0 if in_one_piece else _MAX_TOKENS):

@@ -122,7 +122,7 @@ def export(
     results = read_comparison(card.comparison, run=Path(source.place))
     name = Path(run.rstrip("/")).name
     folder = require_free(out if out is not None else f"{_beside(run, source)}-{to}")
-    loaded = load(run)
+    loaded = load(run, device="cpu")
     form = _form(loaded)
     _settle(loaded, form)
     shown = shown_manifest(loaded.manifest, form)

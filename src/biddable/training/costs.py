@@ -17,7 +17,7 @@ from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths, sort_rows
 from biddable.models.freezing import decoder_layers
-from biddable.models.loss import MAX_LOGITS
+from biddable.models.loss import logits_at_once
 from biddable.training.division import Division
 
 OPTIMIZER_STATES = 2  # AdamW's two moments
@@ -221,6 +221,7 @@ class States:
         head_trained: of the head, if it trains.
         vocabulary: V, logits of a place.
         itemsize: bytes of a number of the model.
+        logits_at_once: most logits of a part of a batch.
         gathered_trained: gradients that are whole for a while, where a model is divided.
         gathered_between: weights that are gathered between steps, beyond those of a pass.
         is_divided: the model is, among processes.
@@ -231,6 +232,7 @@ class States:
     head_trained: int
     vocabulary: int
     itemsize: int
+    logits_at_once: int
     gathered_trained: int = 0
     gathered_between: int = 0
     is_divided: bool = False
@@ -246,6 +248,7 @@ class States:
             head_trained=sum(p.nbytes for p in heads),
             vocabulary=int(model.config.get_text_config(decoder=True).vocab_size),
             itemsize=model.dtype.itemsize,
+            logits_at_once=logits_at_once(model.device),
         )
 
     def divided(self, division: Division, num_processes: int) -> States:
@@ -274,10 +277,9 @@ class States:
         """Say what the logits of a part of a batch take: twice their size, and the head's gradient.
 
         Args:
-            num_places: in the whole batch; a part is at most ``MAX_LOGITS`` logits, but for a
-                divided model's, whose head runs once.
+            num_places: in the whole batch; a divided model's head runs once for all of them.
         """
-        at_once = min(num_places, max(MAX_LOGITS // self.vocabulary, 1))
+        at_once = min(num_places, max(self.logits_at_once // self.vocabulary, 1))
         at_once = num_places if self.is_divided else at_once
         return 2 * at_once * self.vocabulary * max(self.itemsize, 4) + self.head_trained
 

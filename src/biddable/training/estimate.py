@@ -19,6 +19,7 @@ from biddable.training.costs import Memory, MicroBatch, States, Work, micro_batc
 from biddable.training.layout import recomputed_layers, training_noise
 from biddable.training.measuring import Bench, Measured, memory_in_use
 from biddable.training.memory import free_memory
+from biddable.training.precision import passes_in_precision
 from biddable.training.sizing import Sizing, Surroundings
 
 _CLOSE = 0.95  # a peak above this share of what there is does not fit surely
@@ -111,6 +112,7 @@ def estimate(
         bench = Bench(model, layout=sizing.layout, kept=sizing.kept, num_skipped=num_skipped)
         with (
             fast_layers(model),
+            passes_in_precision(model, sizing.settings),
             recomputed_layers(model, sizing.settings),
             training_noise(model, sizing.settings),
         ):

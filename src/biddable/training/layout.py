@@ -16,8 +16,9 @@ from biddable.models.attention import why_no_trees
 from biddable.models.randomness import noisy_embeddings
 from biddable.models.recompute import recomputed_activations
 
-# A core is busy with a few hundred ids, and what they keep for the gradient stays small.
-_CPU_TOKENS = 320
+# A core is busy with a few hundred ids, and what they keep for the gradient stays small; a GPU is
+# busy with thousands.
+_MAX_TOKENS = {"cpu": 320, "cuda": 16384}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Layout:
             model: as it is going to be trained.
             settings: of the run.
         """
-        is_on_cpu = next(model.parameters()).device.type == "cpu"
-        max_tokens = _CPU_TOKENS if is_on_cpu else MICRO_BATCH_TOKENS
+        device = next(model.parameters()).device.type
+        max_tokens = _MAX_TOKENS.get(device, MICRO_BATCH_TOKENS)
         if settings.layout == "padded":
             return replace(PADDED, max_tokens=max_tokens)
         with training_noise(model, settings):

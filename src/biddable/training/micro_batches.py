@@ -8,17 +8,19 @@ same, the step is taken again in halves, before any weight was touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from biddable.data.batching import Batch, Step
+from biddable.data.batching import Batch, Step, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths
 from biddable.errors import TrainingError
 from biddable.models.head import Body
-from biddable.models.loss import MAX_LOGITS
+from biddable.models.loss import logits_at_once
 from biddable.training.kept import kept_for_gradient
 from biddable.training.memory import free_memory
 from biddable.training.run_state import random_state, set_random_state
@@ -52,18 +54,36 @@ class FittingCuts:
         self._rows, self._is_tree, self._tell = rows, is_tree, tell
         self.limit: int | None = None  # tokens run in a micro-batch; None: as planned
 
-    def choose_start(self, model: nn.Module, batch: Batch, *, steps: Sequence[Step]) -> None:
+    def choose_start(
+        self,
+        model: nn.Module,
+        *,
+        steps: Sequence[Step],
+        from_the_cut: Callable[[Batch, Sequence[int]], AbstractContextManager[None]],
+    ) -> None:
         """Measure what a token takes in a forward pass, and set the first limit by it.
 
         Args:
             model: as it will be trained; nothing of it is changed.
-            batch: a small one, without padding.
             steps: the plan of the run.
+            from_the_cut: lets it start where layers begin to train, for a batch and its rows.
         """
-        ids = batch.input_ids.to(next(model.parameters()).device)
-        num_bytes = activation_bytes(model, lambda: Body(model).states(input_ids=ids))
+        device = next(model.parameters()).device
+        shortest = self._rows.lengths.argsort(kind="stable")[:2].tolist()
+        # weights that a pass holds in bfloat16 beside the activations do not grow with its rows
+        num_passes = 2 if torch.is_autocast_enabled(device.type) else 1
+        sizes, kept = [0], [0]
+        for numbers in (shortest[:1], shortest)[:num_passes]:
+            batch = collate([self._rows[n] for n in numbers])
+            ids = batch.input_ids.to(device)
+            with from_the_cut(batch, numbers):
+                run = partial(Body(model).states, input_ids=ids)
+                kept.append(activation_bytes(model, run))
+            sizes.append(ids.numel())
+        each = (kept[-1] - kept[-2]) / max(sizes[-1] - sizes[-2], 1)
+        fixed = max(round(kept[-1] - each * sizes[-1]), 0)
         groups = [group for step in steps[:_STEPS_LOOKED_AT] for group in step.micro_batches]
-        self.start_from(free_for_activations(model), num_bytes / ids.numel(), groups)
+        self.start_from(free_for_activations(model) - fixed, each, groups)
 
     def start_from(self, num_free: int, bytes_per_token: float, groups: Sequence[Group]) -> None:
         """Set the first limit, if the planned micro-batches would not fit into the free memory.
@@ -168,7 +188,7 @@ def free_for_activations(model: nn.Module) -> int:
     trained = [p for p in model.parameters() if p.requires_grad]
     num_bytes = sum(p.numel() * p.element_size() for p in trained)
     device = next(model.parameters()).device
-    logits = _COPIES_OF_LOGITS * 4 * MAX_LOGITS
+    logits = _COPIES_OF_LOGITS * 4 * logits_at_once(device)
     return int(_USABLE * free_memory(device)) - _STATES_PER_WEIGHT * num_bytes - logits
 
 

@@ -195,7 +195,7 @@ def _attend(
         return attend(query, key, value, None).transpose(1, 2), None
     # as models/attention.py lays the branches of a tree out
     calls, is_on_cpu = found
-    keeps_each_once = softcap is None and is_on_cpu and _would_fuse(query, key, value)
+    keeps_each_once = not is_on_cpu or (softcap is None and _would_fuse(query, key, value))
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
     if keeps_each_once:
         once: Callable[..., Tensor] = _OnceEach.apply

@@ -10,22 +10,18 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, Step, collate
+from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import TrainingError
 from biddable.models.adapter import num_base_parameters
 from biddable.models.lean_layers import fast_layers
-from biddable.models.loss import Trunk, accumulate_gradient
-from biddable.training.activations import Activations, cache_limit_gb, open_activations
 from biddable.training.checkpoints import Event
 from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
@@ -38,6 +34,8 @@ from biddable.training.optimizer import (
     schedule_factor,
     set_learning_rate,
 )
+from biddable.training.passes import Passes
+from biddable.training.precision import passes_in_precision
 from biddable.training.requirements import require_held_out, require_learnable
 from biddable.training.run_state import (
     RunState,
@@ -100,6 +98,7 @@ def train(
     with (
         torch.random.fork_rng(devices=cuda_devices(model)),
         fast_layers(model),
+        passes_in_precision(model, settings),
         recomputed_layers(model, settings),
         training_noise(model, settings),
     ):
@@ -128,6 +127,7 @@ class _Run:
         self.on_event, self.samples = on_event, venue.samples
         self.world, self.seed = venue.world, seed
         self.layout = Layout.choose(model, settings)
+        self.passes = Passes(model, examples, settings=settings, layout=self.layout)
         self.sharding = Sharding.choose(model, settings, venue.world)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
@@ -143,8 +143,6 @@ class _Run:
         self.may_skip = settings.on_nonfinite == "skip"
         self.held_out_every, self.patience = settings.held_out_every, settings.patience
         self.keeps_best = settings.keep == "best"
-        self.activation_cache_gb = 0.0 if self.sharding.is_on else cache_limit_gb(settings)
-        self.activations: Activations | None = None
         self.trained = list(trained_parameters(model).values())
         self.optimizer = build_optimizer(
             model, learning_rate=rate, weight_decay=settings.weight_decay
@@ -176,16 +174,16 @@ class _Run:
                 "learning_rate_reason": state.log.learning_rate_reason,
             }
         )
-        self.activations, kept = open_activations(
-            self.model,
-            self.examples,
-            num_epochs=self.steps[-1].epoch + 1,
-            limit_gb=self.activation_cache_gb,
-        )
-        for kind, text in (("activations", kept), ("note", self.sharding.note)):
-            if text:
-                self._tell({"event": kind, "text": text})
+        if self.sharding.note:
+            self._tell({"event": "note", "text": self.sharding.note})
         self.model.train(True)
+        told = self.passes.prepare(
+            self.steps[0],
+            num_epochs=self.steps[-1].epoch + 1,
+            is_divided=self.sharding.is_on,
+        )
+        for kind, text in told:
+            self._tell({"event": kind, "text": text})
         self._settle_first_size()
         while True:
             if self._is_to_measure():
@@ -232,14 +230,11 @@ class _Run:
             loss = 0.0
             mine = [row for group in micro_batches for row in group]
             has_trunk = bool(step.trunk and mine)
-            trunk = self._run_trunk(step, mine, num_loss_tokens) if has_trunk else None
+            shared = {"num_loss_tokens": num_loss_tokens, "length": step.trunk}
+            trunk = self.passes.run_trunk(mine, **shared) if has_trunk else None
             for micro_batch in micro_batches:
                 self.safe.stop_if_asked(self.state)
-                batch = self.layout.batch(self.examples, micro_batch, trunk=step.trunk)
-                with self._from_the_cut(batch, micro_batch):
-                    micro_loss = accumulate_gradient(
-                        self.model, batch, num_loss_tokens=num_loss_tokens, trunk=trunk
-                    )
+                micro_loss = self.passes.accumulate(micro_batch, trunk=trunk, **shared)
                 require_finite(micro_loss, "loss", micro_batch)
                 loss += micro_loss.item()
             if trunk is not None:
@@ -287,24 +282,10 @@ class _Run:
         if self.state.step or not self.steps.is_cut_by_tokens or self.sharding.is_on:
             self.cuts.limit = self.state.micro_batch_limit
             return
-        shortest = int(self.examples.lengths.argmin())
-        batch = collate([self.examples[shortest]])
-        with self._from_the_cut(batch, [shortest]):
-            self.cuts.choose_start(self.model, batch, steps=self.steps)
+        cut = self.passes.from_the_cut
+        self.cuts.choose_start(self.model, steps=self.steps, from_the_cut=cut)
         self.state.micro_batch_limit = self.cuts.limit
         self._record_notes()
-
-    def _run_trunk(self, step: Step, rows: Sequence[int], num_loss_tokens: int) -> Trunk:
-        tree = build_tree(self.examples, rows, trunk=step.trunk, only_trunk=True)
-        with self._from_the_cut(tree, rows):
-            return Trunk(self.model, tree, num_loss_tokens=num_loss_tokens)
-
-    def _from_the_cut(
-        self, batch: Batch | TreeBatch, numbers: Sequence[int]
-    ) -> AbstractContextManager[None]:
-        if self.activations is None:
-            return nullcontext()
-        return self.activations.applied(batch, numbers)
 
     def _is_to_measure(self) -> bool:
         done = self.state.step
