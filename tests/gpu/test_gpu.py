@@ -59,8 +59,8 @@ def gradients_of(model: nn.Module) -> dict[str, torch.Tensor]:
 def assert_near(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert found.keys() == expected.keys()
     largest = max(float(e.abs().max()) for e in expected.values())
-    for name, gradient in expected.items():
-        assert float((found[name] - gradient).abs().max()) < 2e-5 * largest, name
+    for name, gradient in expected.items():  # Granite's scores are so large that a CPU is 7e-5 off
+        assert float((found[name] - gradient).abs().max()) < 1.5e-4 * largest, name
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -201,6 +201,7 @@ def test_memory_that_runs_out_halves_the_micro_batches(monkeypatch: pytest.Monke
     monkeypatch.setattr(micro_batches, "free_for_activations", lambda model: 1 << 60)  # misjudged
 
     def run() -> list[dict[str, Any]]:
+        torch.manual_seed(0)
         model = build("llama", {**wide("llama"), "max_position_embeddings": 512}).cuda()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -253,7 +254,7 @@ def test_torchrun_takes_a_gpu_for_each_process() -> None:
             text=True,
             timeout=300,
             check=False,
-            env={**os.environ, "PYTHONPATH": source},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([source, *sys.path])},
         )
         told = done.stdout + done.stderr
         assert (done.returncode == 0) == (expected == 0), told

@@ -47,10 +47,13 @@ def block_mask(tree: TreeBatch, rule: Callable[[Any, Any, Tensor, Tensor], Tenso
     # who sees the root from the deepest place sees all that came before
     is_plain = bool(rule(0, 0, depths.max(), depths.min()))
     some, whole = seen_blocks(ends, len(own))
-    partly = some & ~whole if is_plain else some
+    num_partly, partly = _in_order(some & ~whole if is_plain else some)
+    num_wholly, wholly = _in_order(whole) if is_plain else (None, None)
     return BlockMask.from_kv_blocks(
-        *_in_order(partly),
-        *(_in_order(whole) if is_plain else ()),
+        num_partly,
+        partly,
+        num_wholly,
+        wholly,
         BLOCK_SIZE=_SIZE,
         mask_mod=comes_after if is_plain else sees,
         seq_lengths=(len(own), len(depths)),
@@ -115,7 +118,8 @@ def attend_blocks(
 
     def bend(score: Tensor, *_: Tensor) -> Tensor:
         assert cap is not None
-        return cap * torch.tanh(score / cap)
+        # cap * tanh(score / cap); tanh itself is made in too few digits by the compiler
+        return cap * (2 * torch.sigmoid(2 * score / cap) - 1)
 
     flex: Any = _compiled() if query.is_cuda else flex_attention
     out: Tensor = flex(

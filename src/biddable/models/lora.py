@@ -175,11 +175,12 @@ class LoRALinear(nn.Module):
 
     def _is_plain(self, x: Tensor) -> bool:
         """Say whether nothing but the sum of two products is asked for, all of one type."""
+        if x.is_cuda or self.magnitude is not None:  # a GPU is busy with the parts one by one
+            return False
         drops = self.training and self.dropout.p > 0
         is_dense = type(self.frozen_weight.data) is Tensor
         types = {x.dtype, self.frozen_weight.dtype, self.lora_A.dtype}
-        is_ours = not x.is_cuda and is_dense and len(types) == 1  # a GPU has kernels for the parts
-        return self.magnitude is None and not drops and is_ours
+        return not drops and is_dense and len(types) == 1
 
     @torch.no_grad()
     def row_lengths(self) -> Tensor:

@@ -92,7 +92,8 @@ def wide(weight: Tensor) -> Tensor:
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Compute ``x @ weight.T + bias`` for a frozen weight of either kind: (.., in) to (.., out)."""
-    if not is_small(weight):
+    # the first is all that a compiler can follow
+    if type(weight) is nn.Parameter or not is_small(weight):
         return F.linear(x, weight, bias)
     output: Tensor = _SmallLinear.apply(x, weight)  # type: ignore[no-untyped-call]
     return output if bias is None else output + bias
