@@ -155,9 +155,10 @@ OFFER = re.compile(
 COURTESY = re.compile(
     r"^(?:and |but |well,? |though |so )?(?:i(?:'m| am) here\b|(?:i'm|i am|we're"
     r"|we are)?\s*(?:\w+ly |so |very |deeply )*(?:sorry|afraid|glad|happy|just an?|not an? "
-    r"|an? (?:ai|assistant|language)|designed|programmed|trained|concerned|committed)"
+    r"|an? (?:ai|assistant|language|chatbot)|designed|programmed|trained|concerned|committed)"
     r"|(?:my )?apolog|thank|thanks|i (?:\w+ly )?(?:understand|get (?:that|it|why)|know (?:that"
-    r"|this|how)|hear|appreciate|see (?:that|why|how)|apologi|strive|aim|believe|hope|value"
+    r"|this|how)|hear|appreciate|see (?:that|why|how)|want you to|apologi|strive"
+    r"|aim|believe|hope|value"
     r"|prioriti[sz]e|stand|care|acknowledge|exist|only|respect|try)|it(?:'s"
     r"| is) (?:\w+ly )?(?:understandable|natural|normal|okay to|great that|good that)|my (?:goal"
     r"|purpose|role|aim|main|primary|job|responses|function)|as an? (?:[\w ,-]+ )?(?:ai"
@@ -166,12 +167,12 @@ COURTESY = re.compile(
 )
 # Where the answer turns to what was asked after all.
 TURN = re.compile(
-    r"^(?:\W*)(?:however|but|that said|that being said|having said that|with that said"
-    r"|nevertheless|nonetheless|still|in general|generally|in short|in brief|in broad|broadly"
+    r"^(?:\W*)(?:however|but\b|that said|that being said|having said that|with that said"
+    r"|nevertheless|nonetheless|still\b|in general|generally|in short|in brief|in broad|broadly"
     r"|historically|if (?:you (?:mean|meant|are (?:referring|just)|have no|do (?:it|so)|must)"
     r"|what you mean|it's your own)|(?:in|on) (?!\d|(?:addition|conclusion|summary|any case|such"
     r"|that case|fact\b|this|cases?|these|many|most|some|your|my|our|the (?:us|uk|meantime))\b)"
-    r"[^,.;]{2,30}, (?!it(?:'s| is))|for fun|for the purpose|assuming|hypothetically|anyway"
+    r"[^,.;]{2,30}, |for fun|for the purpose|assuming|hypothetically|anyway"
     r"|in (?:the (?:series|film|movie|game|book|story|show|context)|fiction|theory|practice"
     r"|terms)|according to|as a fictional|as far as|here(?:'s| is| are)|a (?:more"
     r"|better) |what (?:you|i) (?:can|could|might|may)|what is (?:publicly )?known|some tips"
@@ -213,7 +214,8 @@ DEFINES = re.compile(
 )
 # What a thing is; not that it is a delicate matter.
 IS_A = re.compile(
-    r"^(?:[\w'-]+ ){1,3}(?:is|are|was|were) (?:the|an?) (?:\w+ly )?(?!sensitive|serious|harmful"
+    r"^(?:(?:to |the |an? )?(?:quoted ?)+|(?:[\w'-]+ ){1,3})(?:is|are|was|were) (?:the|an?)"
+    r" (?:\w+ly )?(?!sensitive|serious|harmful"
     r"|controlled|complex|difficult|painful|delicate|private|topic|matter|subject|grave|highly"
     r"|very|severe|terrible|horrific|violation|crime|form of \w*(?:abuse|violence))"
 )

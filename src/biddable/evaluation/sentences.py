@@ -119,9 +119,8 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     size = len(unit.words) if text == unit.folded else num_words(text)
     num_specific = len(SPECIFIC.findall(unit.text))
     is_specific = num_specific >= (1 if wanted == "fact" else 2)
-    turns = (advice.TURN.match(text) or advice.WISH_TURN.match(text)) and not advice.SENDS.search(
-        text
-    )
+    is_wish = advice.WISH_TURN.match(text) and not advice.REDIRECT.search(text)
+    turns = (is_wish or advice.TURN.match(text)) and not advice.SENDS.search(text)
     is_list = advice.OFFER.search(text) and num_words(text.partition(":")[2]) >= TURN_WORDS
     if has_code(unit) or is_list or (wanted == "fact" and advice.DEFINES.match(text)):
         return Sentence(unit, "helps", text, size)
