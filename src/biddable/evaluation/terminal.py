@@ -237,7 +237,7 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         >>> for part in reach_in_a_sentence({"n": 100, "mde": 0.06, "power80": 0.135}).split("; "):
         ...     print(part)
         With 100 items the smallest difference that could be significant is 6.0 points
-        one of 13.5 is found 80 times in 100.
+        one of 13.5, where as many items differ as here, is found 80 times in 100.
         >>> print(reach_in_a_sentence({"n": 5, "mde": None, "power80": None}))
         With 5 items no difference could be significant.
     """
@@ -246,7 +246,8 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
     found = (
         "none is found 80 times in 100"
         if block["power80"] is None
-        else f"one of {100 * block['power80']:.1f} is found 80 times in 100"
+        else f"one of {100 * block['power80']:.1f}, where as many items differ as here, is found"
+        " 80 times in 100"
     )
     return (
         f"With {block['n']} items the smallest difference that could be significant is "
