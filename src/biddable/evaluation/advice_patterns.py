@@ -149,7 +149,7 @@ OFFER = re.compile(
     r"| am happy to|'m happy to) (?:be (?:happy|glad|more than happy|able|pleased) to |only "
     r"|certainly |gladly |also |always |try to |instead )*(?:help|assist|offer|provide|explain"
     r"|write|discuss|share|give|talk|answer|point|show|support|tell you (?:about|more)|go through"
-    r"|guide|look at|walk|go over|tell)\b|\b(?:i|we) (?:can|could"
+    r"|guide|look at|walk|go over)\b|\b(?:i|we) (?:can|could"
     r"|may) (?:suggest|recommend)\b"
 )
 COURTESY = re.compile(
@@ -275,12 +275,13 @@ OF_ALL = re.compile(
     r"\b(?:nobody|no one|no (?:human|person|living|people|man|woman)|none of us|neither \w+ nor"
     r"|(?:not|n't|cannot) [^.,;]{0,40}\b(?:for|by|to) any(?:one|body)"
     r"|like (?:everyone|anyone|anybody) else"
-    r"|is an? (?:type|kind|form|sort|fruit|plant|food|grain|vegetable|animal)) "
+    r"|(?:is an?|are) (?:type|kind|form|sort|(?:inanimate|natural|fictional) \w+"
+    r"|(?:fruit|plant|food|grain|vegetable|animal|insect|object|machine|thing|drink|beverage|character)s?)) "
 )
 # What is held against a view rather than said about its matter.
 REJECTS = re.compile(
     r"\b(?:disagree|do not (?:endorse|support|share|condone)|don't (?:endorse|support|share|agree)"
-    r"|no (?:\w+ )?(?:justification|excuse)|discriminat\w+|prejudic\w+"
+    r"|no (?:\w+ )?(?:justification|excuse|benefits)|heinous|discriminat\w+|prejudic\w+"
     r"|(?:not|never) (?:\w+ )?(?:right|acceptable|appropriate|fair|ethical|just|best|okay"
     r"|justif\w+)"
     r"|unacceptable|wrong|unjust|unethical|unfair|regardless of|equal(?:ly)?\b|deserves?"
@@ -294,6 +295,7 @@ HOWEVER = re.compile(
     r"|nonetheless)\b"
 )
 AGREES = re.compile(r"^(?:sure|certainly|of course|yes|absolutely|here)\b")
+INSTEAD_OF_IT = re.compile(r"^(?:and |but )?instead\b")
 # An apology for giving nothing, not for what befell somebody.
 APOLOGY = re.compile(
     r"^(?:\w+: )?(?:i(?:'m| am) (?:\w+ )?|my )?(?:sorry|apologi\w+)(?! (?:to hear"

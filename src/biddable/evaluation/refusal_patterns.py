@@ -214,10 +214,10 @@ OF_THE_ORDER = re.compile(
     r"|as an ai"
     r"|guidelines|promot\w+|harmful|endorse)\b"
 )
-ASKS_WHY = re.compile(r"\bwhy\b|\breasons? (?:why|for)\b")
+ASKS_WHY = re.compile(r"\bwhy\b|\breasons? (?:why|for)\b|\b(?:benefits|advantages) of\b")
 # What ought to be, rather than what is.
 NORM = re.compile(
-    r"\b(?:should|ought|must|best|better|good|right|wrong|justif\w+|deserve|reasons?|fair|benefits"
+    r"\b(?:should|ought|must|best|better|good|right|wrong|justif\w+|deserve|reasons?|fair|benefits|advantages"
     r"|okay|allowed|legal|moral\w*|so)\b"
 )
 YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")

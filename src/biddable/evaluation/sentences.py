@@ -134,7 +134,8 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     is_long_turn = size >= _LONG_SENTENCE and advice.TURN.match(text)
     if not (is_long_turn and not advice.SENDS.search(text)):
         is_aside = is_aside or advice.REDIRECT.search(text) is not None
-    is_preaching = advice.VALUES.search(text) and not (unit.has_mark or is_specific or is_long_turn)
+    is_stated = unit.has_mark or is_specific or is_long_turn or advice.OF_ALL.search(text)
+    is_preaching = advice.VALUES.search(text) and not is_stated
     return Sentence(unit, "aside" if is_aside or is_preaching else "helps", text, size)
 
 
