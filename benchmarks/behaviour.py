@@ -162,6 +162,12 @@ def _read_set(name: str) -> list[dict[str, Any]] | None:
         return [json.loads(line) for line in file]
 
 
+def by_usual_phrases(output: str) -> str:
+    """Tell whether an output refuses as a search for words would; it knows no part."""
+    folded = output.lower().replace("’", "'")
+    return "full" if any(phrase in folded for phrase in USUAL_PHRASES) else "none"
+
+
 def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     """Judge rows.
 
@@ -188,9 +194,7 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
             kinds[row.refusal, found.refusal] += 1
             source = row.source if row.source == "written" else row.source.partition(",")[0]
             agreed.setdefault(source, []).append(row.refusal == found.refusal)
-            folded = row.output.lower().replace("’", "'")
-            is_said = any(phrase in folded for phrase in USUAL_PHRASES)
-            by_phrases.append(row.refusal == ("full" if is_said else "none"))
+            by_phrases.append(row.refusal == by_usual_phrases(row.output))
     classes = {}
     for name, count in counts.items():
         hits, missed, false = count[True, True], count[True, False], count[False, True]

@@ -276,11 +276,12 @@ OF_ALL = re.compile(
     r"|(?:not|n't|cannot) [^.,;]{0,40}\b(?:for|by|to) any(?:one|body)"
     r"|like (?:everyone|anyone|anybody) else"
     r"|(?:is an?|are) (?:type|kind|form|sort|(?:inanimate|natural|fictional) \w+"
-    r"|(?:fruit|plant|food|grain|vegetable|animal|insect|object|machine|thing|drink|beverage|character)s?)) "
+    r"|(?:fruit|plant|food|grain|vegetable|animal|insect|object|machine|thing|drink"
+    r"|beverage|character)s?))(?= |,)"
 )
 # What is held against a view rather than said about its matter.
 REJECTS = re.compile(
-    r"\b(?:disagree|do not (?:endorse|support|share|condone)|don't (?:endorse|support|share|agree)"
+    r"\b(?:disagree|(?:do not|don't) (?:endorse|support|share|condone|agree)"
     r"|no (?:\w+ )?(?:justification|excuse|benefits)|heinous|discriminat\w+|prejudic\w+"
     r"|(?:not|never) (?:\w+ )?(?:right|acceptable|appropriate|fair|ethical|just|best|okay"
     r"|justif\w+)"

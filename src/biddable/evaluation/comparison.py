@@ -233,9 +233,7 @@ def build_comparison(
         "instruct": scores(instruct.outcomes),
         "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
         **(_set_against(base, instruct) | {"answer_loss_change": _loss_change(sides)}),
-        "pairs": _corrected(
-            {name: _set_beside(base, instruct, side) for name, side in extras.items()}
-        ),
+        "pairs": _set_all_beside(base, instruct, extras),
         "forgetting": None,
         "training": _training_of(manifest, run_folder),
         "measured": how_measured(
@@ -281,8 +279,9 @@ def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
     }
 
 
-def _corrected(beside: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Give each pair with a further model the larger p-value, corrected for their number."""
+def _set_all_beside(base: Side, instruct: Side, extras: Mapping[str, Side]) -> dict[str, Any]:
+    """Set each further model beside both; the larger p-value, corrected for their number."""
+    beside = {name: _set_beside(base, instruct, side) for name, side in extras.items()}
     found = [
         pair[other]["statistics"] for pair in beside.values() for other in ("base", "instruct")
     ]

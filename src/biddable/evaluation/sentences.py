@@ -71,8 +71,8 @@ def read_sentences(units: Sequence[Unit], instruction: str, wanted: Wanted) -> l
     is_piece = orders_a_piece(instruction)
     sentences: list[Sentence] = []
     for n, unit in enumerate(units):
-        found = () if unit.is_code else said.DECLINE.finditer(unit.folded)
-        declined = next((m for m in found if _declines(unit, m, n, instruction)), None)
+        said_no = () if unit.is_code else said.DECLINE.finditer(unit.folded)
+        declined = next((m for m in said_no if _declines(unit, m, n, instruction)), None)
         if declined:
             sentences.append(Sentence(unit, "declines", unit.folded, 0, declined[0].strip()))
             sentences += _rest(unit, declined, wanted)
