@@ -119,7 +119,7 @@ def compare(
     from biddable.evaluation.answer_cache import AnswerCache
 
     asked |= {"quantize": small, "forgetting_text": _text(forgetting_text, is_off=no_forgetting)}
-    conditions = gates.read_all(fail_if or (), baseline=baseline)  # before minutes are spent
+    conditions = gates.read_all(fail_if or (), baseline=baseline, suite=suite)  # early on
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     given: dict[str, Any] = {"also": further, "command": command_of(context), "out": folder}
@@ -138,14 +138,17 @@ def compare(
                 **given,
             )
     _print(result, folder, show=show, as_json=as_json)
-    _exit_if(gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline))
+    failed = gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline)
+    _exit_if(failed, baseline)
 
 
-def _exit_if(failed: Sequence[str]) -> None:
+def _exit_if(failed: Sequence[str], baseline: str | None) -> None:
     for line in failed:
         say(line)
     if failed:
         raise typer.Exit(1)
+    if baseline:
+        say(f"no significant loss against {baseline}.")
 
 
 def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) -> None:

@@ -185,7 +185,10 @@ def _tell_what_was_left(result: dict[str, Any], cache: AnswerCache | None) -> No
         say(f"{told} no response, left out: {named}{more}")
     if cache is not None and cache.num_reused:
         total = cache.num_reused + cache.num_computed
-        say(f"{cache.num_reused} of {total} answers and losses were there already (--no-cache)")
+        say(
+            f"{cache.num_reused} of {total} answers and losses were there already"
+            " (--no-cache makes them anew)"
+        )
 
 
 def _print(result: dict[str, Any], folder: Path) -> None:

@@ -130,7 +130,8 @@ def _judged_lines(result: dict[str, Any]) -> list[str]:
         f"  if answers were equally long: {_share(controlled)}"
         if controlled
         else f"  if answers were equally long: not to be told, as {length['why_not_controlled']}",
-        f"  answers are {length['mean_gap']:+.0f} characters longer on average; the longer"
+        f"  answers are {abs(length['mean_gap']):.0f} characters"
+        f" {'longer' if length['mean_gap'] >= 0 else 'shorter'} on average; the longer"
         f" one won {_share(length['longer_won'])}",
         f"  both orders agree {_share(agreement)}; the first place won both"
         f" {position['first_both']} times, the second {position['second_both']}"

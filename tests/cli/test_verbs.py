@@ -373,7 +373,7 @@ def test_evaluate_one_model(cli: Cli, base: Path, items: Path) -> None:
     assert [json.loads(line)["sample"]["id"] for line in samples] == ["q0", "q1", "q2"]
     assert cli(*given).code == 1
     again = cli(*given, "--replace")
-    assert "6 of 6 answers and losses were there already (--no-cache)" in again.err
+    assert "6 of 6 answers and losses were there already (--no-cache" in again.err
     assert "already" not in cli(*given, "--replace", "--no-cache").err
 
 

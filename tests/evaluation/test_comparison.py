@@ -14,6 +14,7 @@ from biddable.evaluation import comparison, prompts_compared
 from biddable.evaluation.comparison import build_comparison, compare
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import Side, write_comparison
+from biddable.evaluation.terminal import further_lines
 from biddable.models.loading import LoadedModel
 from tests.evaluation.items import ITEMS, base_outcomes, instruct_outcomes, item
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -172,3 +173,24 @@ def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="cannot be made"):
         write_comparison({}, sides(), out=tmp_path / "file" / "out")
+
+
+def test_differences_of_further_models_are_corrected_for_their_number() -> None:
+    given = sides()
+    many = given | {f"also-{k}": given["instruct"] for k in range(4)}
+    for asked in (given | {"also-0": given["instruct"]}, many):
+        result = build_comparison(asked, suite="mimic")
+        blocks = {
+            f"{name} against {other}": pair[other]["statistics"]
+            for name, pair in result["pairs"].items()
+            for other in ("base", "instruct")
+        }
+        larger = {key: max(b["p"], b["clusters"]["p"]) for key, b in blocks.items()}
+        least = min(larger.values())
+        assert blocks[min(larger, key=larger.__getitem__)]["p_holm"] == min(1, least * len(blocks))
+        *told, corrected = further_lines(result)
+        assert len(told) == len(result["pairs"])
+        assert all("against base" in line and "against instruct" in line for line in told)
+        assert corrected == (
+            f"Corrected for {len(blocks)} tests (Holm), a difference is proven nowhere."
+        )

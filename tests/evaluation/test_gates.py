@@ -12,7 +12,12 @@ import pytest
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.comparison import build_comparison
-from biddable.evaluation.gates import failed_baseline, failed_conditions, read_condition
+from biddable.evaluation.gates import (
+    failed_baseline,
+    failed_conditions,
+    read_all,
+    read_condition,
+)
 from biddable.evaluation.runner import Outcome, judge_outputs
 from biddable.evaluation.sides import Side, write_comparison
 from tests.evaluation.items import contains, item
@@ -147,6 +152,14 @@ def test_a_baseline_of_other_items_or_decoding_is_refused(tmp_path: Path) -> Non
     (tmp_path / "other/samples.jsonl").write_text(text.replace('"instruct"', '"tuned"'))
     with pytest.raises(EvaluationError, match="lacks 'instruct'; compare again"):
         failed_baseline(new, rows, baseline=other)
+
+
+def test_a_baseline_of_another_suite_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    result, old = written(tmp_path / "old", [True] * 8)
+    assert read_all(["n < 9"], baseline=str(old), suite=f"elsewhere/{result['suite']}")
+    assert read_all([], baseline=str(old)) == []
+    with pytest.raises(EvaluationError, match=f"suite is {result['suite']} there and mimic here"):
+        read_all([], baseline=str(old), suite="mimic")
 
 
 def test_a_baseline_without_checks_is_refused(tmp_path: Path) -> None:

@@ -43,12 +43,13 @@ def task(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_local_task_is_run(task: Path) -> None:
+def test_a_local_task_is_run(task: Path, capfd: pytest.CaptureFixture[str]) -> None:
     loaded = LoadedModel(tiny_model(), tiny_tokenizer(), name="tiny", source="tiny")
     found = harness_scores(loaded, [str(task)])
     (accuracy,) = (v for k, v in found["results"]["tiny_capitals"].items() if k == "acc,none")
     assert accuracy in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert found["chat_template"] is False
+    assert "fatal" not in capfd.readouterr().err  # git, asked in a folder without a repository
     assert harness_table(found).row_count == 1
     with pytest.raises(EvaluationError, match='no task "no_such_task" in lm-eval'):
         harness_scores(loaded, ["no_such_task"])

@@ -92,6 +92,12 @@ def test_nothing_reaches_beyond_the_screen(opened: Any, width: int, scheme: str)
         .map((n) => n.textContent.slice(0, 40))"""
     )
     assert beyond == []
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll(".plot .nums")]
+        .filter((n) => n.checkVisibility() && n.scrollWidth > n.clientWidth)
+        .map((n) => n.textContent)"""
+    )
+    assert wide == []
 
 
 def test_filters_narrow_and_are_cleared(opened: Any) -> None:

@@ -33,6 +33,7 @@ from biddable.evaluation.sides import (
     write_comparison,
 )
 from biddable.evaluation.sources import as_source, template_of_side
+from biddable.evaluation.statistics import holm
 from biddable.evaluation.suites import HEADLINE_RINGS, fewshot_examples, load_suite
 from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
 from biddable.models.loading import LoadedModel
@@ -232,7 +233,7 @@ def build_comparison(
         "instruct": scores(instruct.outcomes),
         "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
         **(_set_against(base, instruct) | {"answer_loss_change": _loss_change(sides)}),
-        "pairs": {name: _set_beside(base, instruct, side) for name, side in extras.items()},
+        "pairs": _set_all_beside(base, instruct, extras),
         "forgetting": None,
         "training": _training_of(manifest, run_folder),
         "measured": how_measured(
@@ -276,6 +277,19 @@ def _set_beside(base: Side, instruct: Side, side: Side) -> dict[str, Any]:
         "base": _set_against(base, side),
         "instruct": _set_against(instruct, side),
     }
+
+
+def _set_all_beside(base: Side, instruct: Side, extras: Mapping[str, Side]) -> dict[str, Any]:
+    """Set each further model beside both; the larger p-value, corrected for their number."""
+    beside = {name: _set_beside(base, instruct, side) for name, side in extras.items()}
+    found = [
+        pair[other]["statistics"] for pair in beside.values() for other in ("base", "instruct")
+    ]
+    blocks = {str(n): block for n, block in enumerate(found) if block}
+    larger = {n: max(block["p"], block["clusters"]["p"]) for n, block in blocks.items()}
+    for n, p in holm(larger).items():
+        blocks[n]["p_holm"] = p
+    return beside
 
 
 def _training_of(

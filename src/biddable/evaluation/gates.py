@@ -71,18 +71,23 @@ def read_condition(text: str) -> Condition:
     return Condition(text, found[1], found[2], float(found[3]))
 
 
-def read_all(texts: Sequence[str], *, baseline: str | None) -> list[Condition]:
+def read_all(
+    texts: Sequence[str], *, baseline: str | None, suite: str | None = None
+) -> list[Condition]:
     """Read all that a comparison is held against, before minutes are spent on it.
 
     Args:
         texts: conditions.
         baseline: an older comparison.json; None for none.
+        suite: what is asked now; None where that is settled later.
 
     Raises:
-        EvaluationError: one cannot be read.
+        EvaluationError: one cannot be read, or is of another suite.
     """
     if baseline:
-        read_comparison(baseline)
+        older = read_comparison(baseline)
+        if suite is not None:
+            _require_same("suite", {"suite": suite}, older, baseline)
     return [read_condition(text) for text in texts]
 
 
@@ -175,12 +180,7 @@ def pairs_with_baseline(
     older = read_comparison(baseline)
     rows = [row for _, row in read_rows(samples)]
     for key in _SAME:
-        ours, theirs = _comparable(result, key), _comparable(older, key)
-        if ours != theirs:
-            raise EvaluationError(
-                f"{baseline}: {key} is {theirs} there and {ours} here; compare with a baseline "
-                "of the same items, decoding and prompt form."
-            )
+        _require_same(key, result, older, baseline)
     old_rows = [row for _, row in read_rows(Path(baseline).parent / "samples.jsonl")]
     try:
         by_draw = {_draw_of(row): row for row in old_rows}
@@ -191,6 +191,17 @@ def pairs_with_baseline(
         raise EvaluationError(
             f"{Path(baseline).parent / 'samples.jsonl'}: lacks {error}; compare again to write it."
         ) from error
+
+
+def _require_same(
+    key: str, result: Mapping[str, Any], older: Mapping[str, Any], baseline: str | Path
+) -> None:
+    ours, theirs = _comparable(result, key), _comparable(older, key)
+    if ours != theirs:
+        raise EvaluationError(
+            f"{baseline}: {key} is {theirs} there and {ours} here; compare with a baseline "
+            "of the same items, decoding and prompt form."
+        )
 
 
 def read_comparison(path: str | Path) -> dict[str, Any]:

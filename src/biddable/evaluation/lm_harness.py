@@ -37,11 +37,14 @@ def harness_scores(
     """
     try:
         import lm_eval
+        from lm_eval import evaluator
         from lm_eval.models.huggingface import HFLM
         from lm_eval.tasks import TaskManager
     except ImportError as error:
         raise ConfigError(f"--lm-eval needs packages: {how_to_install('lm-eval')}.") from error
     names, folders = _by_name(tasks)
+    # it asks git for a commit, which complains on the terminal in a folder that has none
+    evaluator.get_git_commit_hash = lambda: None
     is_taught = bool(loaded.template and loaded.tokenizer.chat_template)
     with contextlib.redirect_stdout(sys.stderr):  # the harness prints; results are ours to print
         manager = TaskManager(include_path=folders or None)

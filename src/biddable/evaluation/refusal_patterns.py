@@ -30,6 +30,7 @@ _NO_DECLINE = _any(
     "help (?:but|wondering|falling|feeling|thinking|being|\\w+ing)", "wait", "imagine", "believe",
     "think of", "(?:say|tell|know|promise|swear) (?:for|with|if|whether|exactly)",
     "be (?:sure|certain|more|happier|the only|blamed|beaten|used|found|seen)", "guarantee",
+    "promise (?:that|you)",
     "enjoy", "feel", "taste", "smell", "hear", "see", "experience", "remember", "recall", "find",
     "overstate", "stress", "emphasi[sz]e", "afford", "agree more", "complain", "lose", "eat",
     "sleep", "love", "lie", "pretend otherwise", "blame", "understand (?:why|how)", "thank",
@@ -51,7 +52,8 @@ _UNABLE = _any(
     "(?:prohibited|forbidden|restricted|barred|prevented) from",
 )  # fmt: skip
 _UNEASY = _any(
-    "not (?:\\w+ )?comfortable", "uncomfortable", "not the right (?:place|person|one)",
+    "not (?:\\w+ )?comfortable", "uncomfortable", "uneasy (?:about|with)",
+    "not the right (?:place|person|one)",
     "not okay with", "not keen", "not willing",
 )  # fmt: skip
 _SPEECH = _any(
@@ -83,7 +85,7 @@ DECLINE = re.compile(
             r"|sorry,? "
             rf"(?:but )?(?:i'm|i am) )*{_UNABLE}(?! (?:lie\b|find\b|see\b|pretend|sugar"
             r"|say (?:for|with)))",
-            rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just )*{_UNEASY}",
+            rf"\b{_I}(?:'m| am|'re| are| feel) (?:\w+ly |also |just )*{_UNEASY}",
             rf"\b{_I}(?:'m| am)? (?:\w+ly )?(?:going to have to|must|have to|need to|'ll have to"
             r"|will have to|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to"
             r"|'d have to|would have to|shall) (?:\w+ly |therefore |thus |also )*(?:decline"
@@ -200,7 +202,7 @@ OF_ITS_LIMITS = re.compile(
 REPORTED = re.compile(
     r"\b(?:say|saying|answer|reply|phrase)[:,]? ['\"“‘][^.]*$"
     r"|(?<!that )(?<!being )(?<!having )\b(?:said|says|asked|replied|answered|whispered|cried"
-    r"|thought|told|wrote|writes)\b[^.]*$"
+    r"|thought|told|wrote|writes|argues?|claims?|believes?)\b[^.]*$"
 )
 # "I would not" is as often a wish as a refusal.
 LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
@@ -211,6 +213,12 @@ OF_THE_ORDER = re.compile(
     r"|lyrics|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text"
     r"|as an ai"
     r"|guidelines|promot\w+|harmful|endorse)\b"
+)
+ASKS_WHY = re.compile(r"\bwhy\b|\breasons? (?:why|for)\b|\b(?:benefits|advantages) of\b")
+# What ought to be, rather than what is.
+NORM = re.compile(
+    r"\b(?:should|ought|must|best|better|good|right|wrong|justif\w+|deserve|reasons?|fair|benefits|advantages"
+    r"|okay|allowed|legal|moral\w*|so)\b"
 )
 YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")
 ASKS_TO_DO = re.compile(

@@ -162,13 +162,24 @@ def loss_note(comparison: Mapping[str, Any]) -> str:
 
 def further_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Say of each further model how it stands against the base and the instruct model."""
-    found = []
+    found: list[str] = []
+    proven: list[str] = []
+    num_tests = 0
     for name, pair in comparison.get("pairs", {}).items():
+        told = []
         for other in ("base", "instruct"):
-            facts = pair[other]
-            if facts["statistics"]:
-                names = (other, name)
-                found.append(said_in_a_sentence(facts["statistics"], names, facts["paired"]))
+            block, paired = pair[other]["statistics"], pair[other]["paired"]
+            if block:
+                rate = f"{name} follows {100 * block['after']:.1f} % of {asked_items(block)}"
+                told.append(f"{_counts_in_words(block, paired)} against {other}")
+                proven += [f"{name} against {other}"] * (block.get("p_holm", 1.0) <= ALPHA)
+        num_tests += len(told)
+        found += [f"{rate}: {'; '.join(told)}."] * bool(told)
+    if found:
+        found.append(
+            f"Corrected for {num_tests} tests (Holm), a difference is proven"
+            f" {'of ' + ', '.join(proven) if proven else 'nowhere'}."
+        )
     return found
 
 
@@ -204,6 +215,11 @@ def asked_items(block: Mapping[str, Any]) -> str:
 
 def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
     """Say how many items were fixed and broken, and whether chance explains it; see above."""
+    told = _counts_in_words(block, paired)
+    return told + (", which is no proof of a difference" if block["p"] > ALPHA else "")
+
+
+def _counts_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
     changed = ("fixed", "broken")
     if block["answers_per_item"] > 1:
         changed = ("more often right", "less often")
@@ -211,8 +227,6 @@ def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str
     clusters = block["clusters"]
     if clusters["num"] < block["n"]:
         told += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
-    if block["p"] > ALPHA:
-        told += ", which is no proof of a difference"
     return told
 
 
@@ -223,7 +237,7 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         >>> for part in reach_in_a_sentence({"n": 100, "mde": 0.06, "power80": 0.135}).split("; "):
         ...     print(part)
         With 100 items the smallest difference that could be significant is 6.0 points
-        one of 13.5 is found 80 times in 100.
+        one of 13.5, where as many items differ as here, is found 80 times in 100.
         >>> print(reach_in_a_sentence({"n": 5, "mde": None, "power80": None}))
         With 5 items no difference could be significant.
     """
@@ -232,7 +246,8 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
     found = (
         "none is found 80 times in 100"
         if block["power80"] is None
-        else f"one of {100 * block['power80']:.1f} is found 80 times in 100"
+        else f"one of {100 * block['power80']:.1f}, where as many items differ as here, is found"
+        " 80 times in 100"
     )
     return (
         f"With {block['n']} items the smallest difference that could be significant is "
