@@ -46,8 +46,12 @@ def in_parts(model: nn.Module, rows: EncodedRows, groups: list[list[int]]) -> fl
     return loss
 
 
+@pytest.mark.parametrize("long_trunk", [1, 64])  # attended to apart, or with each branch
 @pytest.mark.parametrize("name", EXACT)
-def test_the_gradient_is_that_of_one_tree(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gradient_is_that_of_one_tree(
+    name: str, long_trunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "_LONG_TRUNK", long_trunk)
     model = build(name, EXACT[name]).double()
     in_exact_doubles(monkeypatch)
     rows = rows_with_one_start()

@@ -31,6 +31,8 @@ NAME = "biddable_tree"
 # May a query at one position see a key at another? Called (batch, head, query, key).
 Predicate = Callable[[Any, Any, Tensor, Tensor], Tensor]
 
+# From so many ids on, attending to a trunk apart is faster than with each branch's own keys.
+_LONG_TRUNK = 64
 # How far the largest logit's share may be off: what the order of additions may change.
 _PROBE_LIMITS = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
@@ -70,6 +72,14 @@ class TreeMask:
                 for seen in self.masks
             ]
         return self._added
+
+    @cached_property
+    def num_shared(self) -> int:
+        """How many keys of a trunk all queries attend to at once: all, where that is worth it."""
+        depths = self.tree.position_ids
+        # who sees the root from the deepest place sees all that came before
+        sees_all = bool(self.sees(0, 0, depths.max(), depths.new_zeros(())))
+        return self.tree.trunk if sees_all and self.tree.trunk >= _LONG_TRUNK else 0
 
     def _mask(self, call: Branches) -> Tensor | None:
         places = torch.arange(call.keys.shape[1], device=call.keys.device)
@@ -267,6 +277,7 @@ def _by_branches(
             mask.added(query.dtype),
             restore=mask.tree.restore,
             scaling=scaling,
+            num_shared=mask.num_shared,
         )[None]
     parts = []
     for call, seen in zip(mask.tree.branches, mask.masks, strict=True):

@@ -176,10 +176,9 @@ class _OnceEach(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        query, key, value, calls = given  # (N, H, D)
+        query, key, value = given  # (N, H, D)
         out: Tensor = query.new_empty(*query.shape[:2], value.shape[-1])
-        num_sums = sum(size * num_queries for size, num_queries, *_ in calls)
-        sums = query.new_empty((num_sums, query.shape[1]))
+        sums = query.new_empty(query.shape[:2])
         ctx.save_for_backward(query, key, value, out, sums)
         return out
 
@@ -199,7 +198,7 @@ def _attend(
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))  # (N, H, D)
     if keeps_each_once:
         once: Callable[..., Tensor] = _OnceEach.apply
-        return once(query, key, value, calls)[None], None
+        return once(query, key, value)[None], None
     parts = []
     for size, num_queries, num_keys, mask_rows in calls:
         q = _take(query, size, num_queries).transpose(1, 2)
