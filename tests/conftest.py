@@ -23,6 +23,13 @@ _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those made for one, which are run by themselves."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 # The same examples each run, and no limit that a busy machine would break.
 settings.register_profile("biddable", derandomize=True, deadline=None)
 settings.load_profile("biddable")
