@@ -24,6 +24,7 @@ from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
 from biddable.cli_export import export
+from biddable.cli_help import PlainCommand
 from biddable.cli_init import doctor, init
 from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
@@ -213,6 +214,10 @@ def generate(
     typer.echo(found.text)
     if not found.stopped:
         say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
+
+
+for _verb in (*app.registered_commands, *data_app.registered_commands):
+    _verb.cls = PlainCommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

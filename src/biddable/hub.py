@@ -1,11 +1,13 @@
 """Find out quickly whether the hub can be reached, so that a missing network is one clear error.
 
-The hub's own client asks again for a minute, and tells every try.
+The hub's own clients ask again for half a minute, and tell every try.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import requests
@@ -26,6 +28,19 @@ def hub_answers() -> bool:
     return not constants.HF_HUB_OFFLINE and _answers(hub_endpoint())
 
 
+@contextmanager
+def asked_if_it_answers() -> Iterator[None]:
+    """Let the hub's clients look into their cache alone while the hub does not answer."""
+    from huggingface_hub import constants
+
+    was = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = not hub_answers()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was
+
+
 def is_cached(name: str) -> bool:
     """Tell whether something of a model is in the hub's cache on this machine."""
     from huggingface_hub import try_to_load_from_cache
@@ -33,19 +48,21 @@ def is_cached(name: str) -> bool:
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
-def not_on_hub(name: str) -> str:
-    """Say that a model is not here and the hub not to be asked, and what to do."""
+def why_no_answer() -> str:
+    """Say why ``hub_answers`` is False."""
     from huggingface_hub import constants
 
-    why = (
-        "HF_HUB_OFFLINE forbids asking it"
-        if constants.HF_HUB_OFFLINE
-        else f"{hub_endpoint()} cannot be reached"
-    )
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE forbids asking the hub"
+    return f"{hub_endpoint()} cannot be reached"
+
+
+def not_on_hub(name: str) -> str:
+    """Say that a model is not here and the hub not to be asked, and what to do."""
     return (
-        f"{name}: is no folder here, nor whole in the hub's cache, and {why}. Check the connection"
-        " (HF_ENDPOINT names a mirror), or name a local folder, or a model that needs no hub:"
-        " mimic, smollm2."
+        f"{name}: is no folder here, nor whole in the hub's cache, and {why_no_answer()}. Check the"
+        " connection (HF_ENDPOINT names a mirror), or name a local folder, or a model that needs"
+        " no hub: mimic, smollm2."
     )
 
 
