@@ -127,16 +127,10 @@ def compare(
         if is_done:
             result = finished.compare_finished(base, instruct, **given)
         else:
-            result = comparison.compare(
-                base,
-                instruct,
-                base_form=prompt_form,
-                suite=suite or held_out.suite_of(instruct, folder),
-                **asked,
-                cache=None if no_cache else AnswerCache(),
-                on_event=lambda event: tell(evaluation_stage(event)),
-                **given,
-            )
+            asked |= {"base_form": prompt_form, "cache": None if no_cache else AnswerCache()}
+            asked |= {"on_event": lambda event: tell(evaluation_stage(event))}
+            with held_out.suite_for(instruct, folder, suite) as named:
+                result = comparison.compare(base, instruct, suite=named, **asked, **given)
     _print(result, folder, show=show, as_json=as_json)
     _exit_if(gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline))
 

@@ -297,6 +297,11 @@ def items() -> Path:
 
 def test_compare_on_the_rows_that_the_run_held_out(cli: Cli, config: Config, base: Path) -> None:
     assert cli("train", config(data={"train": "rows.jsonl", "held_out_rows": 4})).code == 0
+    Path("cut").mkdir()
+    Path("cut/config.json").write_text((base / "config.json").read_text())
+    for failing in (("compare", "cut", "runs/tiny"), ("evaluate", "runs/tiny", "--template", "x")):
+        ran = cli(*failing, "--out", "new")
+        assert (ran.code, Path("new").exists()) == (1, False), ran.err
     ran = cli("compare", base, "runs/tiny", "--max-new-tokens", 4)
     assert ran.code == 0
     assert "answer loss" in ran.out

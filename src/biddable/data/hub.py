@@ -66,7 +66,8 @@ def _why(error: Exception) -> str:
     if isinstance(error, ConnectionError) and not hub_answers():
         return (
             "no such file or folder here, nor a data set in the hub's cache, and"
-            f" {why_no_answer()}. Check the name and the connection (HF_ENDPOINT names a mirror), or name a file."
+            f" {why_no_answer()}. Check the name and the connection (HF_ENDPOINT names a mirror),"
+            " or name a file."
         )
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return (
