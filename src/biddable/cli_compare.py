@@ -149,8 +149,8 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     from biddable.evaluation import cost_table, terminal
 
     screen = console()
-    screen.print(terminal.summary_table(result))
-    if (costs := cost_table.cost_table(result)) is not None:
+    screen.print(terminal.summary_table(result, width=screen.width))
+    if (costs := cost_table.cost_table(result, width=screen.width)) is not None:
         screen.print(costs)
     notes = [*result["notes"], *result.get("cost_notes", ())]
     told = (terminal.loss_note(result), *terminal.further_lines(result), *notes)

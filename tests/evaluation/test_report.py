@@ -292,7 +292,7 @@ def test_the_terminal_cuts_nothing_off(
     given |= {f"lora-{k}": given["instruct"] for k in range(num_further)}
     result = build_comparison(given, suite="mimic")
     for width in (80, 120):
-        Console(width=width).print(summary_table(result))
+        Console(width=width).print(summary_table(result, width=width))
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= width
         assert " ".join(caption(result).split()) in " ".join(shown.split())
@@ -300,6 +300,18 @@ def test_the_terminal_cuts_nothing_off(
         parts = rate.split() if num_further > 1 and width == 80 else [rate]
         names = [f"lora-{k}" for k in range(num_further)]
         assert [part for part in (*parts, *names, "instruction") if part not in shown] == []
+
+
+@pytest.mark.parametrize("width", [59, 40])
+def test_a_narrow_terminal_cuts_nothing_off_either(width: int) -> None:
+    given = sides()
+    given |= {"base_templated": given["base"], "base_fewshot": given["base"]}
+    result = build_comparison(given, suite="mimic")
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(summary_table(result, width=width))
+    parts = [*percent(result["instruct"]["instruction_following"]).split(), "report.html)"]
+    assert [part for part in ("instruct", *parts) if part not in shown.getvalue()] == []
+    assert " ".join(caption(result).split()) in " ".join(shown.getvalue().split())
 
 
 def test_four_sides_of_the_widest_rates_fit_80_columns() -> None:

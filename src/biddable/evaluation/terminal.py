@@ -33,22 +33,26 @@ SIDES = (
 )
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
+NARROW = 60  # columns of a terminal that holds no four sides
 
 
-def summary_table(comparison: Mapping[str, Any]) -> Table:
+def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
     """Lay out the rates of a comparison, with their 95 % intervals.
 
     Args:
         comparison: as comparison.json has it.
+        width: of the terminal; the base with other prompts is left out of a narrow one.
     """
     sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
     sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
     left = ""
-    if len(sides) > _SIDES_IN_A_LINE:
+    if len(sides) > _SIDES_IN_A_LINE or width < NARROW:
         sides = [side for side in sides if not side[0].startswith("base,")]
         left = " (the base with other prompts: report.html)"
-    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
+    is_whole = (
+        len(sides) <= _SIDES_IN_A_LINE and width >= NARROW
+    )  # else an interval goes below its rate
     table = Table(
         title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
         caption=caption(comparison),
@@ -58,8 +62,8 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         show_edge=False,
         padding=0,  # four sides whose rates are 100 % just fit 80 columns; fewer are wrapped
     )
-    width: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
-    table.add_column("%, and its 95 % interval", **width)
+    first: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
+    table.add_column("%, and its 95 % interval", **first)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
         heading = label.replace(", ", ",\n")
