@@ -42,6 +42,7 @@ from biddable.cli_options import (
 )
 from biddable.cli_plan import plan
 from biddable.cli_serve import serve
+from biddable.counting import counted
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def generate(
         return
     typer.echo(found.text)
     if not found.stopped:
-        say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
+        say(f"cut after {counted(found.num_tokens, 'token')}: the model did not stop by itself")
 
 
 for _verb in (*app.registered_commands, *data_app.registered_commands):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
+from biddable.counting import counted
 from biddable.data.conversation import CALLING, ROLES
 from biddable.errors import CheckpointError, ConfigError, DataError
 
@@ -89,7 +90,7 @@ def data_show(
         tokenizer = loaded.tokenizer
         page = preview_page(found, report, tokenizer, limit=limit, title=file, caption=caption)
         write_text(html, page)
-        say(f"{html}: {min(limit, len(found)):,} of {len(found):,} rows")
+        say(f"{html}: {min(limit, len(found)):,} of {counted(len(found), 'row')}")
     limit = limit or ROWS_IN_TERMINAL
     if as_json:
         shown = {"template": form.name, "rows": [asdict(example) for example in found[:limit]]}
@@ -100,8 +101,7 @@ def data_show(
         console().print(table, highlight=False, soft_wrap=True)
     if problems:
         num_rows = len({(problem.path, problem.line) for problem in problems})
-        count = "1 row" if num_rows == 1 else f"{num_rows:,} rows"
-        say(f"{problems[0]} ({count} cannot be shown)")
+        say(f"{problems[0]} ({counted(num_rows, 'row')} cannot be shown)")
         raise typer.Exit(1)
 
 
@@ -131,8 +131,7 @@ def data_convert(
     for file in found.files:
         say(file.summary())
     _say_passed_over(found.passed_over)
-    rows = "1 row" if found.num_rows == 1 else f"{found.num_rows:,} rows"
-    typer.echo(f"{found.target}: {rows} written as {found.format}")
+    typer.echo(f"{found.target}: {counted(found.num_rows, 'row')} written as {found.format}")
 
 
 @app.command("check")
@@ -223,7 +222,7 @@ def data_split(
         print_json(result)
         return
     for name in ("train", "held_out"):
-        typer.echo(f"{result['files'][name]}: {result[name]:,} rows")
+        typer.echo(f"{result['files'][name]}: {counted(result[name], 'row')}")
 
 
 def _data_path(file: str) -> str:
@@ -309,6 +308,5 @@ def _write_fixed(path: str, out: str) -> None:
     for change in changes:
         typer.echo(str(change), err=True)
     num_dropped = len(rows) - len(kept)
-    kept_rows = "1 row" if len(kept) == 1 else f"{len(kept):,} rows"
-    made = "1 change" if len(changes) == 1 else f"{len(changes):,} changes"
-    say(f"{out}: {kept_rows} written, {num_dropped:,} dropped, {made}")
+    made = counted(len(changes), "change")
+    say(f"{out}: {counted(len(kept), 'row')} written, {num_dropped:,} dropped, {made}")

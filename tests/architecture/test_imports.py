@@ -12,6 +12,7 @@ import pytest
 from tests.architecture.source_tree import PACKAGE, imported, imported_modules, modules
 
 ORDER = {
+    "counting": 0,
     "errors": 0,
     "config_yaml": 1,
     "config_values": 1,

@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from biddable.counting import counted
 from biddable.evaluation.terminal import NARROW, percent
 
 Row = tuple[str, str, str, str]
@@ -32,7 +33,7 @@ def cost_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table | Non
         padding=(0, 1, 0, 0),
     )
     # rich gives way to a least width by cutting the table's other end off
-    table.add_column("", min_width=None if width < NARROW else 20)
+    table.add_column("", min_width=None if width < NARROW else 20, overflow="fold")
     for name in ("base", "instruct", "change, or\nreferences"):
         style = "bold" if name == "instruct" else ""
         table.add_column(name, justify="right", style=style, overflow="fold")
@@ -108,7 +109,7 @@ def cost_caption(comparison: Mapping[str, Any]) -> str:
     forgetting, diversity = comparison.get("forgetting"), comparison.get("diversity")
     if forgetting:
         parts.append(
-            f"plain text: {forgetting['text']}, {forgetting['num_pages']} pages,"
+            f"plain text: {forgetting['text']}, {counted(forgetting['num_pages'], 'page')},"
             f" {forgetting['num_tokens']:,} tokens"
         )
     if diversity:

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.statistics import ALPHA
@@ -48,13 +49,14 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
     left = ""
     if len(sides) > _SIDES_IN_A_LINE or width < NARROW:
-        sides = [side for side in sides if not side[0].startswith("base,")]
-        left = " (the base with other prompts: report.html)"
-    is_whole = (
-        len(sides) <= _SIDES_IN_A_LINE and width >= NARROW
-    )  # else an interval goes below its rate
+        kept = [side for side in sides if not side[0].startswith("base,")]
+        left = " (the base with other prompts: report.html)" if len(kept) < len(sides) else ""
+        sides = kept
+    # else an interval goes below its rate
+    is_whole = len(sides) <= _SIDES_IN_A_LINE and width >= NARROW
     table = Table(
-        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
+        title=f"{comparison['base_model']} → {comparison['instruct_model']},"
+        f" {counted(n, 'item')}{left}",
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
@@ -145,7 +147,7 @@ def loss_in_a_sentence(comparison: Mapping[str, Any]) -> str:
         interval = f"95 % interval {low:+.3f} to {high:+.3f}, paired by item"
         if low <= 0 <= high:
             interval += ", which is no proof of a difference"
-    answers = "1 reference answer" if change["n"] == 1 else f"{change['n']:,} reference answers"
+    answers = counted(change["n"], "reference answer")
     return (
         f"The loss on {answers} went from {change['before']:.3f} (base{form}) to"
         f" {change['after']:.3f} nats per token: {change['difference']:+.3f}, {interval}."
@@ -203,7 +205,7 @@ def said_in_a_sentence(
 def asked_items(block: Mapping[str, Any]) -> str:
     """Say how many items were judged, and how often each was asked if more than once."""
     answers = block["answers_per_item"]
-    return f"{block['n']} items" + ("" if answers == 1 else f" answered {answers} times each")
+    return counted(block["n"], "item") + ("" if answers == 1 else f" answered {answers} times each")
 
 
 def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
@@ -232,14 +234,14 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         With 5 items no difference could be significant.
     """
     if block["mde"] is None:
-        return f"With {block['n']} items no difference could be significant."
+        return f"With {counted(block['n'], 'item')} no difference could be significant."
     found = (
         "none is found 80 times in 100"
         if block["power80"] is None
         else f"one of {100 * block['power80']:.1f} is found 80 times in 100"
     )
     return (
-        f"With {block['n']} items the smallest difference that could be significant is "
+        f"With {counted(block['n'], 'item')} the smallest difference that could be significant is "
         f"{100 * block['mde']:.1f} points; {found}."
     )
 

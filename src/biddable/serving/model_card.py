@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from biddable.counting import counted
 from biddable.data.conversation import Message
 from biddable.data.hub import is_hub_name
 from biddable.data.templates import ChatTemplate
@@ -220,7 +221,7 @@ def _sources(manifest: Mapping[str, Any]) -> list[str]:
             name, digest = str(file.get("file")), file.get("sha256")
             shown = name if is_hub_name(name) else Path(name).name
             known_by = f", SHA-256 `{digest}`" if digest else ""
-            lines.append(f"{part}: `{shown}`, {file.get('num_rows', 0):,} rows{known_by}")
+            lines.append(f"{part}: `{shown}`, {counted(file.get('num_rows', 0), 'row')}{known_by}")
     return lines
 
 
