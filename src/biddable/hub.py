@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import requests
 
@@ -46,6 +47,22 @@ def is_cached(name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
+def model_card(name: str) -> str | None:
+    """Read the README of a model: out of the cache, else of the hub; None if neither has it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, "README.md")
+    if isinstance(cached, str):
+        return Path(cached).read_text(encoding="utf-8")
+    if not hub_answers():
+        return None
+    try:
+        reply = requests.get(f"{hub_endpoint()}/{name}/raw/main/README.md", timeout=_TIMEOUT_S)
+    except requests.RequestException:
+        return None
+    return reply.text if reply.ok else None
 
 
 def why_no_answer() -> str:
