@@ -89,7 +89,9 @@ def demo(
         typer.Option(help="What is trained: everything, the upper half, or an adapter."),
     ] = "full",
     seed: Seed = 0,
-    out: Annotated[str, typer.Option(help="Folder; an older demo is replaced.")] = "runs/demo",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder; an older demo is replaced.")
+    ] = "runs/demo",
     as_json: AsJson = False,
 ) -> None:
     """Turn the embedded base into an instruct model, in minutes.

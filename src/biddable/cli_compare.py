@@ -100,7 +100,9 @@ def compare(
     no_cache: NoCache = False,
     fail_if: FailIf = None,
     baseline: Baseline = None,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the results.")
+    ] = "runs/compare",
     replace: Replace = False,
     show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
     as_json: AsJson = False,

@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 DataFile = Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')]
 ReadAs = Annotated[
-    str | None, typer.Option("--from", help="The format of the rows; none: it is recognised.")
+    str | None,
+    typer.Option(
+        "--from", metavar="FORMAT", help="The format of the rows; none: it is recognised."
+    ),
 ]
 RoleNames = Annotated[
-    list[str] | None, typer.Option("--role", help="What a side is called in them: bot=assistant.")
+    list[str] | None,
+    typer.Option(
+        "--role", metavar="NAME=ROLE", help="What a side is called in them: bot=assistant."
+    ),
 ]
 ROWS_IN_TERMINAL = 3
 MAX_ROWS_ON_PAGE = 2000
@@ -49,7 +55,9 @@ def require_page(name: str) -> None:
 @app.command("show")
 def data_show(
     file: DataFile,
-    model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="MODEL whose tokenizer reads it.")
+    ] = "mimic",
     template: TemplateName = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Rows shown; none: 3, or 2,000 on a page.")
@@ -57,7 +65,9 @@ def data_show(
     start: Annotated[int, typer.Option(min=1, help="The first row shown.")] = 1,
     search: Annotated[str | None, typer.Option(help="Show only rows that hold this text.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Mark the borders of tokens.")] = False,
-    html: Annotated[str | None, typer.Option(help="Write a page that can be searched.")] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page that can be searched.")
+    ] = None,
     read_as: ReadAs = None,
     role: RoleNames = None,
     as_json: AsJson = False,
@@ -109,7 +119,7 @@ def data_show(
 def data_convert(
     source: Annotated[str, typer.Argument(metavar="A", help="A data file, folder or hub name.")],
     target: Annotated[str, typer.Argument(metavar="B", help="The file; its ending says the kind.")],
-    to: Annotated[str, typer.Option(help="The format of its rows.")] = "messages",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="The format of its rows.")] = "messages",
     read_as: ReadAs = None,
     role: RoleNames = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite B.")] = False,

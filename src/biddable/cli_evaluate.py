@@ -54,7 +54,7 @@ PromptForms = Annotated[
     typer.Option(help="How items are asked; may be left out for a run, which says."),
 ]
 ModelName = Annotated[
-    str | None, typer.Option(help="Which of a server's models; none: its only one.")
+    str | None, typer.Option(metavar="NAME", help="Which of a server's models; none: its only one.")
 ]
 LmEval = Annotated[
     list[str] | None,
@@ -78,7 +78,9 @@ def evaluate(
     run_code: RunCode = False,
     lm_eval: LmEval = None,
     no_cache: NoCache = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the results.")
+    ] = "runs/evaluate",
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
