@@ -93,7 +93,8 @@ class RunningRows:
         """Copy the first ids of one row that is alone; needs ``can_change``."""
         copied = RunningRows(self._model)
         for layer, own in zip(copied._growing(), self._growing(), strict=True):
-            layer.update(own.keys[:, :, :num_ids], own.values[:, :, :num_ids])
+            keys, values = own._set_views()
+            layer.update(keys[:, :, :num_ids], values[:, :, :num_ids])
         copied._mask = self._mask[:, :num_ids]
         return copied
 
