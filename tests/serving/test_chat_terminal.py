@@ -195,6 +195,11 @@ def test_saving_says_what_is_left_out() -> None:
     asked = typing("First?", "Second?", "/save talks.jsonl")
     converse(chat, base=None, read=asked, screen=screen)
     assert "1 turn is left out: no answer, or a stopped one" in screen.said[-1]
+    chat = Chat(Scripted("One.", "Two."))  # an answer that is context of another row is in both
+    asked = typing("First?", "/system Be kind.", "Second?", "/save more.jsonl")
+    converse(chat, base=None, read=asked, screen=screen)
+    assert screen.said[-1].startswith("more.jsonl: 2 rows of this conversation")
+    assert "left out" not in screen.said[-1]
     assert "Second?" not in Path("talks.jsonl").read_text()
 
 

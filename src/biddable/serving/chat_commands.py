@@ -141,9 +141,7 @@ def _save(chat: Chat, rest: str) -> Obeyed:
     num_rows = chat.save(path)
     rows = counted(num_rows, "row")
     said = f"{path}: {rows} of this conversation; biddable train reads it as data.train"
-    messages = [message for row in chat.rows() for message in row.messages]
-    left_out = len(chat.turns) - sum(message.role == "assistant" for message in messages)
-    if left_out:
+    if left_out := chat.num_left_out:
         turns = "1 turn is" if left_out == 1 else f"{left_out} turns are"
         said += f"\n{turns} left out: no answer, or a stopped one that no whole answer follows"
     return Obeyed(said)
