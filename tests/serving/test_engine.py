@@ -139,6 +139,25 @@ def test_the_cache_holds_no_more_places_than_the_longest_row_needs():
     finish(engine)
 
 
+def test_a_row_that_was_read_from_a_shared_start_keeps_its_first_ids_when_others_join():
+    """Padding lies between that start and the rest of a shorter prompt, not before all of it."""
+    loaded = tiny_loaded()
+    engine = Engine(loaded)
+    longer = ask(engine, [*SHARED, 11, 12, 13], max_new_tokens=2)
+    shorter = ask(engine, [*SHARED, 30], top_logprobs=0)
+    with torch.inference_mode():
+        for _ in range(3):
+            engine.turn()
+        assert longer.ended is not None
+        ask(engine, PROMPTS[0])
+    finish(engine)
+    lone = Engine(loaded)
+    expected = ask(lone, [*SHARED, 30], top_logprobs=0)
+    finish(lone)
+    found, told = ([token.logprob for token in each.tokens] for each in (shorter, expected))
+    assert found == pytest.approx(told, abs=1e-9)
+
+
 def test_a_batch_is_bounded_in_rows_and_in_places():
     engine = Engine(tiny_loaded(), limits=EngineLimits(most_running=4, most_places=240))
     heard = [ask(engine, [1, 2], max_new_tokens=10) for _ in range(6)]

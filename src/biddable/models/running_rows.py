@@ -121,7 +121,9 @@ class RunningRows:
             keep: (R,), which rows stay; there is one at least.
         """
         kept = self._mask[keep]
-        places = max(int(others._mask.shape[1]), int(self._next_position[keep].max()))
+        # not the number of its ids: padding may lie behind a start that a row shared with others
+        unused = int(kept.cumsum(dim=1).eq(0).sum(dim=1).min())
+        places = max(int(others._mask.shape[1]), int(kept.shape[1]) - unused)
         for layer, other in zip(self._growing(), others._growing(), strict=True):
             layer.join(other, keep=keep, places=places)
         masks = [_with_places(mask, places) for mask in (kept, others._mask)]
