@@ -24,6 +24,7 @@ from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
 from biddable.cli_export import export
+from biddable.cli_help import PlainCommand
 from biddable.cli_init import doctor, init
 from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
@@ -41,6 +42,7 @@ from biddable.cli_options import (
 )
 from biddable.cli_plan import plan
 from biddable.cli_serve import serve
+from biddable.counting import counted
 from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ def demo(
         typer.Option(help="What is trained: everything, the upper half, or an adapter."),
     ] = "full",
     seed: Seed = 0,
-    out: Annotated[str, typer.Option(help="Folder; an older demo is replaced.")] = "runs/demo",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder; an older demo is replaced.")
+    ] = "runs/demo",
     as_json: AsJson = False,
 ) -> None:
     """Turn the embedded base into an instruct model, in minutes.
@@ -212,7 +216,11 @@ def generate(
         return
     typer.echo(found.text)
     if not found.stopped:
-        say(f"cut after {found.num_tokens} tokens: the model did not stop by itself")
+        say(f"cut after {counted(found.num_tokens, 'token')}: the model did not stop by itself")
+
+
+for _verb in (*app.registered_commands, *data_app.registered_commands):
+    _verb.cls = PlainCommand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

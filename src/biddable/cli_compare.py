@@ -100,7 +100,9 @@ def compare(
     no_cache: NoCache = False,
     fail_if: FailIf = None,
     baseline: Baseline = None,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/compare",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the results.")
+    ] = "runs/compare",
     replace: Replace = False,
     show: Annotated[int, typer.Option(min=0, help="Answers shown side by side.")] = 6,
     as_json: AsJson = False,
@@ -127,16 +129,10 @@ def compare(
         if is_done:
             result = finished.compare_finished(base, instruct, **given)
         else:
-            result = comparison.compare(
-                base,
-                instruct,
-                base_form=prompt_form,
-                suite=suite or held_out.suite_of(instruct, folder),
-                **asked,
-                cache=None if no_cache else AnswerCache(),
-                on_event=lambda event: tell(evaluation_stage(event)),
-                **given,
-            )
+            asked |= {"base_form": prompt_form, "cache": None if no_cache else AnswerCache()}
+            asked |= {"on_event": lambda event: tell(evaluation_stage(event))}
+            with held_out.suite_for(instruct, folder, suite) as named:
+                result = comparison.compare(base, instruct, suite=named, **asked, **given)
     _print(result, folder, show=show, as_json=as_json)
     failed = gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline)
     _exit_if(failed, baseline)
@@ -158,8 +154,8 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     from biddable.evaluation import cost_table, terminal
 
     screen = console()
-    screen.print(terminal.summary_table(result))
-    if (costs := cost_table.cost_table(result)) is not None:
+    screen.print(terminal.summary_table(result, width=screen.width))
+    if (costs := cost_table.cost_table(result, width=screen.width)) is not None:
         screen.print(costs)
     notes = [*result["notes"], *result.get("cost_notes", ())]
     told = (terminal.loss_note(result), *terminal.further_lines(result), *notes)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biddable.cli_options import AsJson, TemplateName, console, print_json, require_models, say
+from biddable.counting import counted
 from biddable.data.conversation import CALLING, ROLES
 from biddable.errors import CheckpointError, ConfigError, DataError
 
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
 
 DataFile = Annotated[str, typer.Argument(metavar="FILE", help='A data file, "mimic" or "starter".')]
 ReadAs = Annotated[
-    str | None, typer.Option("--from", help="The format of the rows; none: it is recognised.")
+    str | None,
+    typer.Option(
+        "--from", metavar="FORMAT", help="The format of the rows; none: it is recognised."
+    ),
 ]
 RoleNames = Annotated[
-    list[str] | None, typer.Option("--role", help="What a side is called in them: bot=assistant.")
+    list[str] | None,
+    typer.Option(
+        "--role", metavar="NAME=ROLE", help="What a side is called in them: bot=assistant."
+    ),
 ]
 ROWS_IN_TERMINAL = 3
 MAX_ROWS_ON_PAGE = 2000
@@ -48,7 +55,9 @@ def require_page(name: str) -> None:
 @app.command("show")
 def data_show(
     file: DataFile,
-    model: Annotated[str, typer.Option(help="MODEL whose tokenizer reads it.")] = "mimic",
+    model: Annotated[
+        str, typer.Option(metavar="MODEL", help="MODEL whose tokenizer reads it.")
+    ] = "mimic",
     template: TemplateName = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Rows shown; none: 3, or 2,000 on a page.")
@@ -56,7 +65,9 @@ def data_show(
     start: Annotated[int, typer.Option(min=1, help="The first row shown.")] = 1,
     search: Annotated[str | None, typer.Option(help="Show only rows that hold this text.")] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="Mark the borders of tokens.")] = False,
-    html: Annotated[str | None, typer.Option(help="Write a page that can be searched.")] = None,
+    html: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a page that can be searched.")
+    ] = None,
     read_as: ReadAs = None,
     role: RoleNames = None,
     as_json: AsJson = False,
@@ -89,7 +100,7 @@ def data_show(
         tokenizer = loaded.tokenizer
         page = preview_page(found, report, tokenizer, limit=limit, title=file, caption=caption)
         write_text(html, page)
-        say(f"{html}: {min(limit, len(found)):,} of {len(found):,} rows")
+        say(f"{html}: {min(limit, len(found)):,} of {counted(len(found), 'row')}")
     limit = limit or ROWS_IN_TERMINAL
     if as_json:
         shown = {"template": form.name, "rows": [asdict(example) for example in found[:limit]]}
@@ -100,8 +111,7 @@ def data_show(
         console().print(table, highlight=False, soft_wrap=True)
     if problems:
         num_rows = len({(problem.path, problem.line) for problem in problems})
-        count = "1 row" if num_rows == 1 else f"{num_rows:,} rows"
-        say(f"{problems[0]} ({count} cannot be shown)")
+        say(f"{problems[0]} ({counted(num_rows, 'row')} cannot be shown)")
         raise typer.Exit(1)
 
 
@@ -109,7 +119,7 @@ def data_show(
 def data_convert(
     source: Annotated[str, typer.Argument(metavar="A", help="A data file, folder or hub name.")],
     target: Annotated[str, typer.Argument(metavar="B", help="The file; its ending says the kind.")],
-    to: Annotated[str, typer.Option(help="The format of its rows.")] = "messages",
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="The format of its rows.")] = "messages",
     read_as: ReadAs = None,
     role: RoleNames = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite B.")] = False,
@@ -131,8 +141,7 @@ def data_convert(
     for file in found.files:
         say(file.summary())
     _say_passed_over(found.passed_over)
-    rows = "1 row" if found.num_rows == 1 else f"{found.num_rows:,} rows"
-    typer.echo(f"{found.target}: {rows} written as {found.format}")
+    typer.echo(f"{found.target}: {counted(found.num_rows, 'row')} written as {found.format}")
 
 
 @app.command("check")
@@ -223,7 +232,7 @@ def data_split(
         print_json(result)
         return
     for name in ("train", "held_out"):
-        typer.echo(f"{result['files'][name]}: {result[name]:,} rows")
+        typer.echo(f"{result['files'][name]}: {counted(result[name], 'row')}")
 
 
 def _data_path(file: str) -> str:
@@ -309,6 +318,5 @@ def _write_fixed(path: str, out: str) -> None:
     for change in changes:
         typer.echo(str(change), err=True)
     num_dropped = len(rows) - len(kept)
-    kept_rows = "1 row" if len(kept) == 1 else f"{len(kept):,} rows"
-    made = "1 change" if len(changes) == 1 else f"{len(changes):,} changes"
-    say(f"{out}: {kept_rows} written, {num_dropped:,} dropped, {made}")
+    made = counted(len(changes), "change")
+    say(f"{out}: {counted(len(kept), 'row')} written, {num_dropped:,} dropped, {made}")

@@ -54,7 +54,7 @@ PromptForms = Annotated[
     typer.Option(help="How items are asked; may be left out for a run, which says."),
 ]
 ModelName = Annotated[
-    str | None, typer.Option(help="Which of a server's models; none: its only one.")
+    str | None, typer.Option(metavar="NAME", help="Which of a server's models; none: its only one.")
 ]
 LmEval = Annotated[
     list[str] | None,
@@ -78,7 +78,9 @@ def evaluate(
     run_code: RunCode = False,
     lm_eval: LmEval = None,
     no_cache: NoCache = False,
-    out: Annotated[str, typer.Option(help="Folder for the results.")] = "runs/evaluate",
+    out: Annotated[
+        str, typer.Option(metavar="DIR", help="Folder for the results.")
+    ] = "runs/evaluate",
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +92,7 @@ def evaluate(
     _require_one(model, responses, suite)
     sampling = sampling_of(temperature, top_p, seeds)
     folder = result_folder(out, FILES, replace=replace)
-    from biddable.evaluation import scoring
+    from biddable.evaluation import held_out, scoring
     from biddable.evaluation.answer_cache import AnswerCache
 
     cache = None if no_cache or responses else AnswerCache()
@@ -98,18 +100,20 @@ def evaluate(
         source = _source(model, responses, model_name=model_name, quantize=quantize, cache=cache)
         result: dict[str, Any] = {}
         if suite is not None or not lm_eval:
-            result = scoring.score(
-                source,
-                suite=suite or _held_out(str(model), folder),
-                prompt_form=prompt_form,
-                template=template,
-                max_new_tokens=max_new_tokens,
-                run_code=run_code,
-                command=command_of(context),
-                sampling=sampling,
-                out=folder,
-                on_event=lambda event: tell(evaluation_stage(event)),
-            )
+            asked: dict[str, Any] = {
+                "prompt_form": prompt_form,
+                "template": template,
+                "sampling": sampling,
+            }
+            asked |= {"max_new_tokens": max_new_tokens, "run_code": run_code}
+            asked |= {"on_event": lambda event: tell(evaluation_stage(event))}
+            with held_out.suite_for(str(model), folder, suite) as named:
+                given: dict[str, Any] = {
+                    "suite": named,
+                    "command": command_of(context),
+                    "out": folder,
+                }
+                result = scoring.score(source, **given, **asked)
         if lm_eval:
             tell("lm-evaluation-harness")
             result = _add_harness(result, source, tasks=lm_eval, out=str(folder))
@@ -148,12 +152,6 @@ def _source(
     if responses is not None:
         return ReadyResponses(responses)
     return open_source(str(model), model_name=model_name, quantize=quantize, cache=cache)
-
-
-def _held_out(model: str, folder: Path) -> str:
-    from biddable.evaluation import held_out
-
-    return held_out.suite_of(model, folder)
 
 
 def _add_harness(

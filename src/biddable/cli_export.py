@@ -14,7 +14,9 @@ To = Annotated[
         help="merged: a transformers folder; adapter: for PEFT; gguf: for llama.cpp and Ollama."
     ),
 ]
-Out = Annotated[str | None, typer.Option(help="Folder to make; none: RUN-merged, RUN-gguf ...")]
+Out = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Folder to make; none: RUN-merged, RUN-gguf ...")
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -36,7 +38,9 @@ Language = Annotated[
     str | None,
     typer.Option(metavar="CODE,CODE,...", help="For the card; none: likewise."),
 ]
-MaxShardSize = Annotated[str, typer.Option(help="Of a weights file of a merged folder.")]
+MaxShardSize = Annotated[
+    str, typer.Option(metavar="SIZE", help="Of a weights file of a merged folder.")
+]
 Push = Annotated[
     str | None,
     typer.Option(metavar="REPO", help="Upload it to the hub, private if new: owner/name."),

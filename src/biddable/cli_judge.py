@@ -16,6 +16,7 @@ from biddable.cli_options import (
     result_folder,
     stage_of,
 )
+from biddable.counting import counted
 
 Folder = Annotated[
     str, typer.Argument(metavar="FOLDER", help="Of a comparison that `biddable compare` wrote.")
@@ -108,7 +109,8 @@ def vote(
         result = {name: key[name] for name in ("page", "sides", "seed", "num_identical")}
         result |= {"n": len(key["items"])}
         lines = [
-            f"{result['n']} items to vote on; {key['num_identical']} with the same answer left out",
+            f"{counted(result['n'], 'item')} to vote on; {key['num_identical']} with the same"
+            " answer left out",
             f"{place / voting_page.PAGE}: for those who vote",
             f"{place / voting_page.KEY}: keep it; votes are counted with it",
         ]
@@ -141,8 +143,8 @@ def _judged_lines(result: dict[str, Any]) -> list[str]:
         lines.append("  one side is longer on every item: the controlled figure is extrapolated")
     if result["num_unjudged"]:
         lines.append(
-            f"  {result['num_unjudged']} items left out: {questions['malformed']} malformed and"
-            f" {questions['failed']} failed of {questions['n']} questions"
+            f"  {counted(result['num_unjudged'], 'item')} left out: {questions['malformed']}"
+            f" malformed and {questions['failed']} failed of {counted(questions['n'], 'question')}"
         )
     if questions["first_failure"]:
         lines.append(f"  first failure: {questions['first_failure']}")
@@ -152,7 +154,7 @@ def _judged_lines(result: dict[str, Any]) -> list[str]:
 def _voted_lines(result: dict[str, Any]) -> list[str]:
     found, left = result["agreement"], result["left_chosen"]
     kappa = (
-        f"{found['method']}'s kappa {found['kappa']:.2f} on {found['n']} items"
+        f"{found['method']}'s kappa {found['kappa']:.2f} on {counted(found['n'], 'item')}"
         if found["kappa"] is not None
         else f"none told: {found['why']}"
     )
@@ -161,7 +163,7 @@ def _voted_lines(result: dict[str, Any]) -> list[str]:
         for v in result["voters"]
     ]
     return [
-        f"{_heading(result)}, {len(voters)} {'voter' if len(voters) == 1 else 'voters'}",
+        f"{_heading(result)}, {counted(len(voters), 'voter')}",
         f"  {_counts(result)}",
         f"  win rate {_share(result['win_rate'])} of the decided; sign test p {_p(result['p'])}",
         f"  agreement of voters: {kappa}",
@@ -172,7 +174,7 @@ def _voted_lines(result: dict[str, Any]) -> list[str]:
 
 def _heading(result: dict[str, Any]) -> str:
     sides = result["sides"]
-    return f"{sides['after']} against {sides['before']} on {result['n']} items"
+    return f"{sides['after']} against {sides['before']} on {counted(result['n'], 'item')}"
 
 
 def _counts(result: dict[str, Any]) -> str:

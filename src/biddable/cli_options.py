@@ -25,6 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for a program 
 Suite = Annotated[
     str | None,
     typer.Option(
+        metavar="SUITE",
         help="formatting, general, mimic, refusal, starter, a file of items or instructions, or "
         "KIND:FILE of ifeval, xstest, gsm8k, mt_bench, instructions; none: what the run held out.",
         autocompletion=suite_names,
@@ -33,6 +34,7 @@ Suite = Annotated[
 TemplateName = Annotated[
     str | None,
     typer.Option(
+        metavar="NAME",
         help="How turns are written; none: as the model was trained.",
         autocompletion=template_names,
     ),

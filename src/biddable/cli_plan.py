@@ -30,10 +30,13 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Do the whole path on a few rows: train, save, compare.")
 ]
 ModelConfig = Annotated[
-    str | None, typer.Option(help="A transformers config.json: plan on paper, for GPUs not here.")
+    str | None,
+    typer.Option(
+        metavar="FILE", help="A transformers config.json: plan on paper, for GPUs not here."
+    ),
 ]
 Gpus = Annotated[int, typer.Option(min=1, help="On paper: how many GPUs.")]
-GpuMemory = Annotated[str, typer.Option(help="On paper: of each, 80GB or 80GiB.")]
+GpuMemory = Annotated[str, typer.Option(metavar="SIZE", help="On paper: of each, 80GB or 80GiB.")]
 GpuTflops = Annotated[
     float | None, typer.Option(min=0.001, help="On paper: what each reaches; for the speed.")
 ]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from biddable.cli_options import console, say
+from biddable.counting import counted
 
 EVERY_S = 10.0  # a stage that takes longer is told again, so that a log does not look dead
 
@@ -71,5 +72,5 @@ def evaluation_stage(event: Mapping[str, Any]) -> str:
         if event.get(key)
     )
     num = event.get("num_samples")
-    items = "" if num is None else ", 1 item" if num == 1 else f", {num:,} items"
+    items = "" if num is None else f", {counted(num, 'item')}"
     return f"{who}: {event['stage']}{items}" if who else f"{event['stage']}{items}"

@@ -130,8 +130,8 @@ def _tune_and_compare(
             command=command,
             on_event=lambda event: status.update(_stage(event)),
         )
-    console.print(summary_table(result))
-    console.print(cost_table(result) or "")
+    console.print(summary_table(result, width=console.width))
+    console.print(cost_table(result, width=console.width) or "")
     shown = _rows_of(PROMPTS, folder / "samples.jsonl")
     console.print(side_by_side(shown, limit=len(PROMPTS)))
     return result

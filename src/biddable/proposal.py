@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from biddable.config import RunConfig, parse_config
+from biddable.counting import counted
 from biddable.data.builtin import builtin_names
 from biddable.data.conversation import Conversation
 from biddable.data.readers import Reading
@@ -128,7 +129,9 @@ def _hold_out(
     training["epochs"] = 3 if num_train < 20_000 else 2
     training["batch_size"] = small
     num_steps = -(-num_train // small)
-    reasons["training.batch_size"] = f"{num_steps:,} steps an epoch from {num_train:,} rows"
+    reasons["training.batch_size"] = (
+        f"{counted(num_steps, 'step')} an epoch from {counted(num_train, 'row')}"
+    )
     many = "rows are many enough for two passes"
     seen = "so few rows want three passes; more would be learned by heart"
     reasons["training.epochs"] = many if training["epochs"] == 2 else seen
@@ -256,4 +259,5 @@ def _free_output(data: str) -> str:
 def _rows_told(reading: Reading) -> str:
     if len(reading.files) == 1:
         return reading.files[0].summary().partition(": ")[2]
-    return f"{reading.num_rows:,} rows in {len(reading.files)} files, read as {reading.format}"
+    rows = counted(reading.num_rows, "row")
+    return f"{rows} in {len(reading.files)} files, read as {reading.format}"

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from biddable.config import RunConfig, parse_config
+from biddable.counting import counted
 from biddable.data.conversation import Conversation
 from biddable.data.problems import Problem
 from biddable.data.row_writing import write_row
@@ -145,8 +146,8 @@ def _read(rehearsal: _Rehearsal) -> None:
         require_ready(prepared.readiness)
         found = list(islice(prepared.read().train, _LOOKED_AT))
         rehearsal.rows = sorted(found, key=_size)[:NUM_ROWS]
-        shown = f"the {len(rehearsal.rows)} shortest of the first {len(found):,} rows, 1 held out"
-        stage.told = f"{prepared.loaded.name}, {shown}"
+        shown = f"the {len(rehearsal.rows)} shortest of the first {counted(len(found), 'row')}"
+        stage.told = f"{prepared.loaded.name}, {shown}, 1 held out"
 
 
 def _train(rehearsal: _Rehearsal) -> Path:
@@ -196,7 +197,7 @@ def _generate(rehearsal: _Rehearsal, run: Path) -> None:
         loaded = load(str(run))
         prompt = _question(rehearsal.rows[0])
         found = answer(loaded, prompt, template=loaded.template, max_new_tokens=MAX_NEW_TOKENS)
-        stage.told = f"{found.num_tokens} tokens: {found.text[:40]!r}"
+        stage.told = f"{counted(found.num_tokens, 'token')}: {found.text[:40]!r}"
 
 
 def _compare(rehearsal: _Rehearsal, run: Path) -> None:
@@ -217,7 +218,7 @@ def _compare(rehearsal: _Rehearsal, run: Path) -> None:
             forgetting_text=page,
             out=rehearsal.folder / "comparison",
         )
-        stage.told = f"{result['n']} items on both, and a report"
+        stage.told = f"{counted(result['n'], 'item')} on both, and a report"
 
 
 def _few(rehearsal: _Rehearsal) -> RunConfig:

@@ -12,6 +12,7 @@ import pytest
 from tests.architecture.source_tree import PACKAGE, imported, imported_modules, modules
 
 ORDER = {
+    "counting": 0,
     "errors": 0,
     "config_yaml": 1,
     "config_values": 1,
@@ -21,6 +22,7 @@ ORDER = {
     "config_watch": 2,
     "config": 3,
     "curves": 4,
+    "hub": 4,
     "manifest": 4,
     "whole_folder": 4,
     "data": 5,
@@ -33,6 +35,7 @@ ORDER = {
     "proposal": 8,
     "rehearsal": 8,
     "cli_complete": 8,
+    "cli_help": 9,
     "cli_options": 9,
     "cli_progress": 10,
     "cli_chat": 11,

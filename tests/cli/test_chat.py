@@ -80,7 +80,7 @@ def test_saved_conversations_are_trained_on(
     ran = cli("train", config(data="talks.jsonl", output="runs/talks"))
     assert ran.code == 0
     assert "talks.jsonl: 1 row, recognised as messages" in ran.err
-    assert "1 of 1 rows kept" in ran.err
+    assert "1 of 1 row kept" in ran.err
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_what_could_not_be_judged_is_told(cli: Cli) -> None:
         ran = cli("judge", folder, "--url", server.url)
     assert "5 won, 0 lost, 0 ties" in ran.out
     assert "not to be told, as every item went the same way" in ran.out
-    assert "1 items left out: 2 malformed and 0 failed of 12 questions" in ran.out
+    assert "1 item left out: 2 malformed and 0 failed of 12 questions" in ran.out
 
 
 def test_a_page_is_written_once_and_its_votes_counted(cli: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -297,6 +298,11 @@ def items() -> Path:
 
 def test_compare_on_the_rows_that_the_run_held_out(cli: Cli, config: Config, base: Path) -> None:
     assert cli("train", config(data={"train": "rows.jsonl", "held_out_rows": 4})).code == 0
+    Path("cut").mkdir()
+    Path("cut/config.json").write_text((base / "config.json").read_text())
+    for failing in (("compare", "cut", "runs/tiny"), ("evaluate", "runs/tiny", "--template", "x")):
+        ran = cli(*failing, "--out", "new")
+        assert (ran.code, Path("new").exists()) == (1, False), ran.err
     ran = cli("compare", base, "runs/tiny", "--max-new-tokens", 4)
     assert ran.code == 0
     assert "answer loss" in ran.out
@@ -511,3 +517,17 @@ def test_demo_that_comes_to_nothing_leaves_the_older_one(
     Path("runs/demo").rename("runs/demo.old")  # as a demo leaves it that is killed outright
     assert cli("demo", "--json").code == ran.code
     assert Path("runs/demo/mark").exists()
+
+
+def test_help_says_in_words_what_an_option_takes(cli: Cli) -> None:
+    from biddable.cli import app, data_app
+
+    verbs = [[command.callback.__name__] for command in app.registered_commands]
+    verbs += [["data", str(command.name)] for command in data_app.registered_commands]
+    for verb in verbs:
+        shown = cli(*verb, "--help").out
+        assert re.search(r"<(str|int|float|bool|list)|<[a-z|0-9]+>", shown) is None
+        assert "{" not in shown.partition("\n")[0]
+    assert "biddable compare [OPTIONS] BASE INSTRUCT\n" in cli("compare", "--help").out
+    shown = cli("generate", "--help").out
+    assert all(part in shown for part in ("--seed INTEGER", "--top-p NUMBER", "PROMPT  What to"))

@@ -164,7 +164,7 @@ def test_ids_beyond_a_byte_are_sorted_as_ids() -> None:
 
 def test_a_plan_says_its_counts_in_a_line() -> None:
     described = BatchPlan(rows_of([1, 2, 3], [1, 2, 4]), batch_size=2).describe()
-    assert described["summary"] == ("1 steps, 6 tokens (4 unique after shared prefixes), 2 learned")
+    assert described["summary"] == ("1 step, 6 tokens (4 unique after shared prefixes), 2 learned")
     assert described["num_unique_tokens"] == 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -53,8 +54,40 @@ def test_without_a_connection_the_name_is_said_to_be_neither(
     with pytest.raises(DataError) as caught:
         read_conversations("org/nmae:train")
     message = str(caught.value)
-    assert message.startswith("org/nmae:train: no such file or folder here, and as a data set on")
-    assert message.endswith("Check the name, the split and the connection.")
+    assert message.startswith("org/nmae:train: no such file or folder here, nor a data set in the")
+    assert "HF_HUB_OFFLINE forbids asking the hub. Check the name and the connection" in message
+
+
+def test_a_hub_that_is_not_there_is_not_asked_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    for name in ("datasets.config.HF_ENDPOINT", "huggingface_hub.constants.ENDPOINT"):
+        monkeypatch.setattr(name, "http://127.0.0.1:9")
+    for name in ("datasets.config.HF_HUB_OFFLINE", "huggingface_hub.constants.HF_HUB_OFFLINE"):
+        monkeypatch.setattr(name, False)
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:9 cannot be reached\. Check the name"):
+        read_conversations("org/name")
+    assert time.monotonic() - start < 10  # the library goes on asking for 23 s
+
+
+def test_a_split_that_is_not_there_is_told_as_the_library_tells_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import datasets
+
+    def load_dataset(*_: object, **__: object) -> None:
+        raise ValueError('Unknown split "tset".')
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError) as caught:
+        read_conversations("org/name:tset")
+    message = str(caught.value)
+    assert message.startswith("org/name:tset: no such file or folder here, and as a data set on")
+    assert message.endswith(
+        '(Unknown split "tset".). Check the name, the split and the connection.'
+    )
 
 
 @pytest.mark.parametrize(

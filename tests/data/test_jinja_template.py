@@ -217,7 +217,7 @@ def test_a_row_whose_history_changes_becomes_one_for_each_answer() -> None:
         assert example.input_ids[: len(prompt)] == prompt
     assert (report.num_rows, report.num_kept, report.num_examples) == (2, 2, 3)
     assert report.num_rows_expanded == 1
-    assert "1 rows became one for each answer (3 examples in all)" in report.summary()
+    assert "1 row became one for each answer (3 examples in all)" in report.summary()
     limit = len(examples[0].input_ids)
     short, report = encode_all(rows, template, tokenizer, max_seq_len=limit)
     assert short == [examples[0], examples[2]]

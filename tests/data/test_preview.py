@@ -170,7 +170,7 @@ def test_a_page_with_a_limit_says_what_it_leaves_out() -> None:
 def test_the_page_names_dropped_rows() -> None:
     silent = Conversation((user("a"), assistant("b", learn=False)), "<t>.jsonl", 9)
     text = page_of([*ROWS, silent])
-    assert "1 rows dropped" in text
+    assert "1 row dropped" in text
     assert "&lt;t&gt;.jsonl:9: nothing in it is learned." in text
 
 
@@ -185,7 +185,7 @@ def test_a_row_that_becomes_several_shows_each() -> None:
     assert shown.count("t.jsonl:1") == 2
     assert "⟦<think>\n\n</think>\n\nb<|im_end|>⟧" in shown
     assert "2 examples in all" in shown
-    assert "1 rows became one for each answer" in shown
+    assert "1 row became one for each answer" in shown
 
 
 def test_text_that_spells_a_control_token_does_not_read_as_one() -> None:

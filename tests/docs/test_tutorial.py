@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -49,7 +50,8 @@ def _ask_the_server(command: str) -> str:
     asked = shlex.split(command)
     assert asked[0] == "serve"
     started = [sys.executable, "-m", "biddable", *asked, "--port", "0"]
-    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True) as server:
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    with subprocess.Popen(started, stdout=subprocess.PIPE, text=True, env=env) as server:
         try:
             assert server.stdout is not None
             url = re.search(r"http://127\.0\.0\.1:\d+", server.stdout.readline())

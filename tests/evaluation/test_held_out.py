@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from biddable.errors import DataError, EvaluationError
-from biddable.evaluation.held_out import suite_of
+from biddable.evaluation.held_out import suite_for, suite_of
 from biddable.evaluation.suites import load_suite
 from biddable.manifest import hash_file
 
@@ -41,6 +41,26 @@ def test_rows_that_were_cut_off_are_written_with_all_their_keys() -> None:
     assert suite == "out/held_out.jsonl"
     assert [json.loads(line) for line in Path(suite).read_text().splitlines()] == rows[3:]
     assert [sample.instruction for sample in load_suite(suite)] == ["i3\n\nx3", "i4\n\nx4"]
+
+
+@pytest.mark.parametrize("was", [None, "of an older comparison"])
+def test_what_fails_leaves_the_folder_as_it_was(was: str | None) -> None:
+    run, _, _ = _cut_run()
+    target = Path("a/out/held_out.jsonl")
+    if was is not None:
+        target.parent.mkdir(parents=True)
+        target.write_text(was)
+
+    def fails() -> None:
+        with suite_for(run, target.parent) as suite:
+            assert (suite, target.read_text() == was) == (str(target), False)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert (target.read_text() == was) if was else not Path("a").exists()
+    with suite_for(run, target.parent, "mine.jsonl") as suite:
+        assert suite == "mine.jsonl"
 
 
 def test_a_file_that_changed_since_is_refused() -> None:

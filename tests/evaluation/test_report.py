@@ -6,6 +6,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from biddable.curves import read_losses
 from biddable.evaluation.comparison import build_comparison
 from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.report import render_report, rewrite_reports
-from biddable.evaluation.report_facts import sides_of, verdict_of
+from biddable.evaluation.report_facts import RINGS, sides_of, verdict_of
 from biddable.evaluation.report_items import MAX_BYTES, items_of
 from biddable.evaluation.report_markdown import pull_request_text
 from biddable.evaluation.sides import sample_rows, write_comparison
@@ -86,6 +87,17 @@ def test_rates_are_drawn_with_their_intervals_and_read_out() -> None:
     )
     assert "facts: base 0.0 % (0.0 to 79.3); instruct 100.0 % (20.7 to 100.0)" in labels
     assert "base: words an answer, median 11" in labels
+
+
+def test_rings_are_told_in_words_and_which_of_them_the_figures_count() -> None:
+    text = unescape(" ".join(page().split()))
+    for ring, meaning in RINGS.items():
+        assert f'<span class="what">{meaning}</span>' in text
+        apart = f'<th scope="row">{ring} <span class="soft">(not in the figures above)</span>'
+        assert (apart in text) == (ring == "unanswered")
+        assert f'<option value="{ring}">' in text
+    assert "5 items of the suite mimic (4 of them count in the rates; the others are of" in text
+    assert "1 of these items is of a ring that the rates above do not count." in text
 
 
 def test_every_text_colour_has_contrast_enough() -> None:
@@ -292,7 +304,7 @@ def test_the_terminal_cuts_nothing_off(
     given |= {f"lora-{k}": given["instruct"] for k in range(num_further)}
     result = build_comparison(given, suite="mimic")
     for width in (80, 120):
-        Console(width=width).print(summary_table(result))
+        Console(width=width).print(summary_table(result, width=width))
         shown = capsys.readouterr().out
         assert max(map(len, shown.splitlines())) <= width
         assert " ".join(caption(result).split()) in " ".join(shown.split())
@@ -300,6 +312,18 @@ def test_the_terminal_cuts_nothing_off(
         parts = rate.split() if num_further > 1 and width == 80 else [rate]
         names = [f"lora-{k}" for k in range(num_further)]
         assert [part for part in (*parts, *names, "instruction") if part not in shown] == []
+
+
+@pytest.mark.parametrize("width", [59, 40])
+def test_a_narrow_terminal_cuts_nothing_off_either(width: int) -> None:
+    given = sides()
+    given |= {"base_templated": given["base"], "base_fewshot": given["base"]}
+    result = build_comparison(given, suite="mimic")
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(summary_table(result, width=width))
+    parts = [*percent(result["instruct"]["instruction_following"]).split(), "report.html)"]
+    assert [part for part in ("instruct", *parts) if part not in shown.getvalue()] == []
+    assert " ".join(caption(result).split()) in " ".join(shown.getvalue().split())
 
 
 def test_four_sides_of_the_widest_rates_fit_80_columns() -> None:

@@ -55,9 +55,9 @@ def trained(tmp_path: Path) -> LoadedModel:
     return replace(tiny(1), template="inst", manifest=manifest)
 
 
-def shown(result: dict[str, Any]) -> str:
+def shown(result: dict[str, Any], *, width: int = 100) -> str:
     stream = StringIO()
-    Console(file=stream, width=100).print(cost_table(result))
+    Console(file=stream, width=width).print(cost_table(result, width=width))
     return stream.getvalue()
 
 
@@ -80,6 +80,9 @@ def test_all_of_it_is_measured_and_shown(pages: Path, trained: LoadedModel) -> N
         assert part in text
     assert "4 pages, 40 tokens" in " ".join(text.split())
     json.dumps(found, allow_nan=False)
+    narrow, change = shown(found, width=44), found["forgetting"]["bits_per_byte_change"]["mean"]
+    assert f"{change:+.3f}" in narrow
+    assert "…" not in narrow
 
 
 def test_what_is_not_measured_is_null_and_said(pages: Path) -> None:

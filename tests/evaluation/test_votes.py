@@ -104,7 +104,7 @@ def test_equal_answers_are_left_out_and_some_are_drawn(tmp_path: Path) -> None:
     assert len(data["items"]) == 12
     assert json.loads((tmp_path / "c/vote-key.json").read_text())["num_identical"] == 1
     assert len(make(tmp_path / "d", num_items=5)["items"]) == 5
-    with pytest.raises(EvaluationError, match="the same answers to all of 1 items"):
+    with pytest.raises(EvaluationError, match="the same answers to all of 1 item;"):
         make(tmp_path / "e", [("same", "same")])
 
 

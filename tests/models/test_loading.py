@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import torch
@@ -186,3 +187,26 @@ def test_a_hub_that_is_not_there_is_one_quick_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids"):
         load("org/none")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("lacks", [None, "model.safetensors", "tokenizer.json"])
+def test_a_cached_model_needs_no_hub_and_what_it_lacks_is_not_asked_for_again_and_again(
+    tmp_path, monkeypatch, lacks
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--org--some"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("0123")
+    tiny_model().save_pretrained(cached / "snapshots" / "0123")
+    tiny_tokenizer().save_pretrained(cached / "snapshots" / "0123")
+    start = time.monotonic()
+    if lacks is None:
+        assert load("org/some").source == "org/some"
+    else:
+        (cached / "snapshots" / "0123" / lacks).unlink()
+        with pytest.raises(CheckpointError, match=r"org/some: .*127\.0\.0\.1:9 cannot be reached"):
+            load("org/some")
+    assert time.monotonic() - start < 10  # the hub's client goes on asking for 23 s

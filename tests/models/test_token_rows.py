@@ -158,7 +158,7 @@ def test_rows_of_another_base_are_refused(tmp_path):
         load_adapter(tiny_model(), tmp_path)
     model = tiny_model()
     model.set_input_embeddings(torch.nn.Embedding(310, 32))
-    with pytest.raises(CheckpointError, match=r"embed_tokens has rows of 32 for the 1 tokens"):
+    with pytest.raises(CheckpointError, match=r"embed_tokens has rows of 32 for the 1 token of"):
         load_adapter(model, tmp_path)
 
 

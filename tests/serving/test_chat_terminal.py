@@ -153,6 +153,17 @@ def test_a_pipe_with_a_base_or_as_json(capsys: pytest.CaptureFixture[str]) -> No
     assert found["base"]["text"] == " a"
 
 
+def test_an_empty_answer_in_a_pipe_is_an_empty_line_and_beside_a_base_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = PipeScreen(("run", "base"), tell=print)
+    converse(Chat(Scripted("")), base=None, read=typing("First?"), screen=screen)
+    assert capsys.readouterr().out == "\n"
+    base = Scripted(" a", template=None)
+    converse(Chat(Scripted(" ")), base=base, read=typing("First?"), screen=screen)
+    assert capsys.readouterr().out == "run: (nothing)\nbase:  a\n"
+
+
 def test_input_that_is_no_utf8_is_named() -> None:
     read = lines_of(io.TextIOWrapper(io.BytesIO(b"a\n\xff\xfe\n"), encoding="utf-8"))
     with pytest.raises(DataError, match="the input is not UTF-8"):
@@ -184,6 +195,11 @@ def test_saving_says_what_is_left_out() -> None:
     asked = typing("First?", "Second?", "/save talks.jsonl")
     converse(chat, base=None, read=asked, screen=screen)
     assert "1 turn is left out: no answer, or a stopped one" in screen.said[-1]
+    chat = Chat(Scripted("One.", "Two."))  # an answer that is context of another row is in both
+    asked = typing("First?", "/system Be kind.", "Second?", "/save more.jsonl")
+    converse(chat, base=None, read=asked, screen=screen)
+    assert screen.said[-1].startswith("more.jsonl: 2 rows of this conversation")
+    assert "left out" not in screen.said[-1]
     assert "Second?" not in Path("talks.jsonl").read_text()
 
 

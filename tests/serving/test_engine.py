@@ -1,3 +1,4 @@
+import inspect
 import time
 
 import pytest
@@ -138,6 +139,25 @@ def test_the_cache_holds_no_more_places_than_the_longest_row_needs():
     finish(engine)
 
 
+def test_a_row_that_was_read_from_a_shared_start_keeps_its_first_ids_when_others_join():
+    """Padding lies between that start and the rest of a shorter prompt, not before all of it."""
+    loaded = tiny_loaded()
+    engine = Engine(loaded)
+    longer = ask(engine, [*SHARED, 11, 12, 13], max_new_tokens=2)
+    shorter = ask(engine, [*SHARED, 30], top_logprobs=0)
+    with torch.inference_mode():
+        for _ in range(3):
+            engine.turn()
+        assert longer.ended is not None
+        ask(engine, PROMPTS[0])
+    finish(engine)
+    lone = Engine(loaded)
+    expected = ask(lone, [*SHARED, 30], top_logprobs=0)
+    finish(lone)
+    found, told = ([token.logprob for token in each.tokens] for each in (shorter, expected))
+    assert found == pytest.approx(told, abs=1e-9)
+
+
 def test_a_batch_is_bounded_in_rows_and_in_places():
     engine = Engine(tiny_loaded(), limits=EngineLimits(most_running=4, most_places=240))
     heard = [ask(engine, [1, 2], max_new_tokens=10) for _ in range(6)]
@@ -201,6 +221,101 @@ def test_a_model_that_fails_ends_the_answers_and_the_engine_goes_on(monkeypatch)
     third = ask(engine, PROMPTS[1])
     finish(engine)
     assert third.text == alone(loaded, PROMPTS[1])[0]
+
+
+def failing_at(loaded, monkeypatch, is_wrong):
+    forward = loaded.model.forward
+
+    def fails(input_ids, **given):
+        if is_wrong(input_ids):
+            raise ValueError("not these")
+        return forward(input_ids=input_ids, **given)
+
+    # RunningRows asks the signature what may be given
+    fails.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(loaded.model, "forward", fails)
+
+
+def test_a_step_that_fails_for_one_answer_ends_no_other(monkeypatch):
+    loaded = tiny_loaded()
+    expected = [alone(loaded, prompt)[0] for prompt in PROMPTS[:2]]
+    engine = Engine(loaded)
+    good, bad, late = ask(engine, PROMPTS[0]), ask(engine, [99, 3]), ask(engine, PROMPTS[1])
+    with torch.inference_mode():
+        for _ in range(4):
+            engine.turn()
+    failing_at(loaded, monkeypatch, lambda ids: len(ids) == 3 or 99 in ids)
+    finish(engine)
+    assert [good.text, late.text] == expected
+    assert good.ended.reason == late.ended.reason == "length"
+    assert (bad.ended.reason, bad.ended.message) == ("error", "ValueError: not these")
+    assert bad.ended.num_tokens == 5
+
+
+def test_a_prompt_that_cannot_be_read_ends_no_other_that_came_with_it(monkeypatch):
+    loaded = tiny_loaded()
+    expected = alone(loaded, PROMPTS[0])[0]
+    failing_at(loaded, monkeypatch, lambda ids: 99 in ids)
+    engine = Engine(loaded)
+    good, bad = ask(engine, PROMPTS[0]), ask(engine, [99, 3])
+    finish(engine)
+    assert (good.text, bad.ended.reason, bad.ended.num_tokens) == (expected, "error", 0)
+
+
+def test_who_cannot_listen_harms_no_other():
+    loaded = tiny_loaded()
+    engine = Engine(loaded)
+    good = ask(engine, PROMPTS[0])
+
+    def closed(event):
+        raise RuntimeError("the loop is closed")
+
+    engine.submit([Asked([9], frozenset(), max_new_tokens=5)], [closed])
+    finish(engine)
+    assert good.text == alone(loaded, PROMPTS[0])[0]
+
+
+@pytest.mark.parametrize("make", [None, mistral_with_a_window, gpt2])
+def test_answers_go_on_while_a_long_prompt_is_read_and_a_common_start_is_read_once(
+    monkeypatch, make
+):
+    monkeypatch.setattr("biddable.serving.long_prompts._PIECE", 16)
+    monkeypatch.setattr("biddable.serving.long_prompts._WORTH_TAKING", 8)
+    loaded = tiny_loaded(model=make and make())
+    long = [[*range(20, 100), 5, 6], [*range(20, 100), 7], [*range(20, 40), *range(60, 90)]]
+    expected = [alone(loaded, prompt)[0] for prompt in (PROMPTS[0], *long)]
+    engine = Engine(loaded)
+    running = ask(engine, PROMPTS[0])
+    with torch.inference_mode():
+        engine.turn()
+        waiting = [ask(engine, prompt) for prompt in long]
+        read = []
+        failing_at(loaded, monkeypatch, lambda ids: read.append(ids.numel()))
+        engine.turn()
+        assert (engine.num_running, engine.num_waiting) == (4, 0)
+        assert read == [16, 1]  # a piece, and the next id of who is running
+        engine.turn()
+    finish(engine)
+    assert [each.text for each in (running, *waiting)] == expected
+    assert max(read) <= 16
+    assert sum(n for n in read if n > 4) == 80 + 30  # of 82, 81 and 50 ids
+
+
+def test_a_long_prompt_is_given_up_or_fails_alone_while_it_is_read(monkeypatch):
+    monkeypatch.setattr("biddable.serving.long_prompts._PIECE", 16)
+    loaded = tiny_loaded()
+    expected = alone(loaded, PROMPTS[0])[0]
+    failing_at(loaded, monkeypatch, lambda ids: 99 in ids)
+    engine = Engine(loaded)
+    good = ask(engine, PROMPTS[0])
+    gone, late = ask(engine, range(20, 90)), ask(engine, range(20, 90), deadline=0.0)
+    bad = ask(engine, range(60, 110))
+    with torch.inference_mode():
+        engine.turn()
+        gone.ticket.cancel()
+    finish(engine)
+    reasons = [each.ended.reason for each in (gone, late, bad)]
+    assert (good.text, reasons) == (expected, ["cancelled", "timeout", "error"])
 
 
 def test_texts_that_end_an_answer_are_not_told_nor_any_part_of_them():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -178,6 +180,34 @@ def test_the_licence_of_the_base_is_carried_over(run: Path, base: Path) -> None:
     assert (metadata["license"], metadata["language"]) == ("mit", ["en"])
     assert "Licence: `mit`, that of the base" in text
     assert "nothing here says `base_model` (`--base-model`). " in text
+
+
+def test_licence_and_language_of_a_base_that_is_named_are_read_on_the_hub(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hub(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/org/base/raw/main/README.md" else 404)
+            self.end_headers()
+            self.wfile.write(b"---\nlicense: mit\nlanguage: [en]\n---\n# b\n")
+
+        do_HEAD = do_GET
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+        told = export(str(run), out="nothing").notes[-1]
+        assert told.endswith("license and language are read from that model's card on the hub")
+        found = export(str(run), card=CardDetails(base_model="org/base"), out="named")
+        other = export(str(run), card=CardDetails(base_model="org/other"), out="other")
+        server.shutdown()
+    metadata = yaml.safe_load((found.folder / "README.md").read_text().split("---\n")[1])
+    assert (metadata["license"], metadata["language"]) == ("mit", ["en"])
+    assert not any("the card cannot say" in note for note in found.notes)
+    assert "the card cannot say license, language" in other.notes[-1]
 
 
 def test_what_the_user_gives_fills_the_card(run: Path) -> None:

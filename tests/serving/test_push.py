@@ -111,7 +111,7 @@ def test_access_is_asked_for_first(hub: Any, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ExportError, match=r"--push me/model: the hub refuses it .*exported\.$"):
         require_access("me/model")  # the stand-in does not know the address
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ExportError, match=r":9 cannot be reached .*Nothing was exported\.$"):
+    with pytest.raises(ExportError, match=r":9 cannot be reached; .*Nothing was exported\.$"):
         require_access("me/model")
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)

@@ -390,5 +390,9 @@ def test_a_key_and_the_servers_name_are_asked_for():
             pytest.raises(openai.AuthenticationError),
         ):
             client.models.list()
+        missing = httpx.get(f"{url}/report", headers={"authorization": "Bearer s3cret"})
+        assert missing.status_code == 404
+        told = missing.json()["error"]["message"]
+        assert told.startswith("no report is served: `biddable compare BASE RUN --out RUN` puts")
         elsewhere = httpx.get(f"{url}/health", headers={"host": "evil.example"})
         assert elsewhere.status_code == 403

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from biddable.counting import counted
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
 from biddable.data.trees import common_start, shared_lengths, sort_rows
@@ -222,7 +223,7 @@ class BatchPlan(Sequence[Step]):
             "num_unique_tokens": self.num_unique_tokens,
         }
         summary = (
-            f"{counts['num_steps']:,} steps, {counts['num_tokens']:,} tokens"
+            f"{counted(len(self), 'step')}, {counted(self.num_tokens, 'token')}"
             f" ({counts['num_unique_tokens']:,} unique after shared prefixes),"
             f" {counts['num_loss_tokens']:,} learned"
         )

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.data.check import CheckReport
 from biddable.data.lengths import Truncation
 from biddable.data.problems import Problem, fold
@@ -38,8 +39,8 @@ def show_report(report: CheckReport, *, limit: int = 5) -> RenderableType:
 def headline(report: CheckReport) -> str:
     """Say it in one line."""
     errors, warnings = len(report.errors), len(report.warnings)
-    found = f"{_count(errors, 'error')}, {_count(warnings, 'warning')}"
-    return f"{report.path}: {_count(report.num_rows, 'row')}; {found}"
+    found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+    return f"{report.path}: {counted(report.num_rows, 'row')}; {found}"
 
 
 def by_code(problems: Sequence[Problem]) -> list[tuple[str, list[Problem]]]:
@@ -63,10 +64,10 @@ def tell_truncation(truncation: Truncation) -> str:
     if not truncation.rows_over:
         return f"limit {truncation.max_seq_len:,}: no row is over it"
     return (
-        f"limit {truncation.max_seq_len:,}: {_count(truncation.rows_over, 'row')} over,"
+        f"limit {truncation.max_seq_len:,}: {counted(truncation.rows_over, 'row')} over,"
         f" {truncation.tokens_over:,} tokens over ({truncation.learned_tokens_over:,} learned),"
-        f" {_count(truncation.stops_lost, 'stop')} lost,"
-        f" {_count(truncation.rows_without_answer, 'row')} without answer"
+        f" {counted(truncation.stops_lost, 'stop')} lost,"
+        f" {counted(truncation.rows_without_answer, 'row')} without answer"
     )
 
 
@@ -109,7 +110,3 @@ def _shares(counts: dict[str, int], limit: int = 5) -> str:
     total = sum(counts.values())
     told = [f"{name} {100 * count / total:.1f} %" for name, count in list(counts.items())[:limit]]
     return ", ".join(told) + (" ..." if len(counts) > limit else "")
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}" + ("" if number == 1 else "s")

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
+from biddable.counting import counted
 from biddable.data.conversation import Message
 from biddable.data.encoding import IGNORE_INDEX, encode_all, labels_from_mask
 from biddable.data.readers import conversations_from_rows
@@ -64,7 +65,7 @@ class InstructionDataset(Dataset[dict[str, Tensor]]):
         )
         if self.report.dropped:
             warnings.warn(
-                f"{len(self.report.dropped)} of {len(rows)} rows dropped; the first:"
+                f"{len(self.report.dropped)} of {counted(len(rows), 'row')} dropped; the first:"
                 f" {self.report.dropped[0]} Shorten them, or raise max_length.",
                 stacklevel=2,
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from biddable.counting import counted
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoded import EncodedRows, Example, require_same_length
 from biddable.data.segment_ids import SegmentIds
@@ -100,17 +101,19 @@ class EncodingReport:
         dropped = f" ({len(self.dropped):,} dropped)" if self.dropped else ""
         share = self.num_loss_tokens / max(self.num_tokens, 1)
         text = (
-            f"{self.num_kept:,} of {self.num_rows:,} rows kept{dropped};"
-            f" {self.num_tokens:,} tokens, {self.num_loss_tokens:,} learned"
+            f"{self.num_kept:,} of {counted(self.num_rows, 'row')} kept{dropped};"
+            f" {counted(self.num_tokens, 'token')}, {self.num_loss_tokens:,} learned"
             f" ({100 * share:.1f} %); longest row {self.max_len:,}"
         )
         if self.num_rows_expanded:
             text += (
-                f"; {self.num_rows_expanded:,} rows became one for each answer"
-                f" ({self.num_examples:,} examples in all)"
+                f"; {counted(self.num_rows_expanded, 'row')} became one for each answer"
+                f" ({counted(self.num_examples, 'example')} in all)"
             )
         if self.num_rows_with_control_text:
-            text += f"; {self.num_rows_with_control_text:,} rows spell control text, kept as text"
+            rows = counted(self.num_rows_with_control_text, "row")
+            spell = "spells" if self.num_rows_with_control_text == 1 else "spell"
+            text += f"; {rows} {spell} control text, kept as text"
         return text
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from biddable.counting import counted
 from biddable.data.problems import Problem, either, keys_of
 from biddable.errors import ConfigError, nearest
 
@@ -66,12 +67,12 @@ class Recognised:
             >>> Recognised("train.jsonl", "alpaca", 1100, 1099).summary()
             'train.jsonl: 1,100 rows, recognised as alpaca (1,099 of 1,100)'
         """
-        rows = f"{self.path}: {self.num_rows:,} row{'' if self.num_rows == 1 else 's'}"
+        rows = f"{self.path}: {counted(self.num_rows, 'row')}"
         if self.format is None:
             return f"{rows}, of no known format"
         how = "read" if self.is_given else "recognised"
         if not self.is_given and 2 * self.num_fitting <= self.num_rows:
-            fitting = f"{self.num_fitting:,} of {self.num_rows:,} rows"
+            fitting = f"{self.num_fitting:,} of {counted(self.num_rows, 'row')}"
             return f"{rows}, taken for {self.format}, which only {fitting} are"
         return f"{rows}, {how} as {self.format} ({self.num_fitting:,} of {self.num_rows:,})"
 

@@ -9,6 +9,7 @@ from typing import Any
 from biddable.data.files import COMPRESSED, ENDINGS, FileRow
 from biddable.data.tables import without_nulls
 from biddable.errors import DataError
+from biddable.hub import asked_if_it_answers, hub_answers, why_no_answer
 
 _NAME = re.compile(
     r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<config>[\w.-]+))?(?::(?P<split>[\w.\-\[\]%:+]+))?"
@@ -46,19 +47,30 @@ def iter_hub(source: str, *, streaming: bool = False) -> Iterator[FileRow]:
 
     number = 0
     try:
-        rows: Any = datasets.load_dataset(
-            parts["name"], parts["config"], split=split, streaming=streaming
-        )
+        with asked_if_it_answers():
+            rows: Any = datasets.load_dataset(
+                parts["name"], parts["config"], split=split, streaming=streaming
+            )
         for number, row in enumerate(rows, start=1):
             cells = {key: value for key, value in row.items() if value is not None}
             yield FileRow(source, number, without_nulls(cells))
     except Exception as error:  # the library has no common base for what can go wrong out there
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            "no such file or folder here, and as a data set on the hub it cannot be read"
-            f" ({reason}). Check the name, the split and the connection.",
-            path=source,
-            line=number + 1 if number else None,
-        ) from error
+        place = number + 1 if number else None
+        raise DataError(_why(error), path=source, line=place) from error
     if not number:
         raise DataError(f"has no rows in its split {split}.", path=source)
+
+
+def _why(error: Exception) -> str:
+    """Say what was tried, and what to do."""
+    if isinstance(error, ConnectionError) and not hub_answers():
+        return (
+            "no such file or folder here, nor a data set in the hub's cache, and"
+            f" {why_no_answer()}. Check the name and the connection (HF_ENDPOINT names a mirror),"
+            " or name a file."
+        )
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return (
+        f"no such file or folder here, and as a data set on the hub it cannot be read ({reason})."
+        " Check the name, the split and the connection."
+    )

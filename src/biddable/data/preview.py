@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.data.encoding import EncodingReport, Example, encode_shown
 from biddable.data.problems import Problem
 from biddable.data.readers import Reading
@@ -149,9 +150,9 @@ def preview(
         shown.append(Text(f"{example.source}  {_share(example)}", style="bold"))
         shown += [_marked(example, tokenizer, controls, borders=borders), Text("")]
     num_shown, num_all = min(limit, len(found)), report.num_examples or report.num_kept
-    told = f"{num_shown:,} of {num_all:,} rows shown."
+    told = f"{num_shown:,} of {counted(num_all, 'row')} shown."
     if len(found) < num_all:
-        told = f"{len(found):,} of {num_all:,} rows found, {num_shown:,} of them shown."
+        told = f"{len(found):,} of {counted(num_all, 'row')} found, {num_shown:,} of them shown."
     more = f"{told} All: {report.summary()}"
     if report.dropped:
         shown.append(Text(join_problems(once_each(report.dropped))))
@@ -189,6 +190,7 @@ def preview_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["counted"] = counted
     shown = ((example, _page_runs(example, tokenizer)) for example in found[:limit])
     rows = (
         {"source": e.source, "tokens": len(e.input_ids), "learned": sum(e.loss_mask), "runs": runs}
@@ -214,7 +216,9 @@ def _page_runs(
 
 def _share(example: Example) -> str:
     num_learned, num_ids = sum(example.loss_mask), len(example.input_ids)
-    return f"{num_ids} tokens, {num_learned} learned ({100 * num_learned / num_ids:.0f} %)"
+    return (
+        f"{counted(num_ids, 'token')}, {num_learned} learned ({100 * num_learned / num_ids:.0f} %)"
+    )
 
 
 def _controls(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

@@ -8,16 +8,18 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from biddable.evaluation.terminal import percent
+from biddable.counting import counted
+from biddable.evaluation.terminal import NARROW, percent
 
 Row = tuple[str, str, str, str]
 
 
-def cost_table(comparison: Mapping[str, Any]) -> Table | None:
+def cost_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table | None:
     """Lay out what tuning cost; None if none of it was measured.
 
     Args:
         comparison: as comparison.json has it.
+        width: of the terminal.
     """
     rows = cost_rows(comparison)
     if not rows:
@@ -30,9 +32,11 @@ def cost_table(comparison: Mapping[str, Any]) -> Table | None:
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),
     )
-    table.add_column("", min_width=20)
+    # rich gives way to a least width by cutting the table's other end off
+    table.add_column("", min_width=None if width < NARROW else 20, overflow="fold")
     for name in ("base", "instruct", "change, or\nreferences"):
-        table.add_column(name, justify="right", style="bold" if name == "instruct" else "")
+        style = "bold" if name == "instruct" else ""
+        table.add_column(name, justify="right", style=style, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -105,7 +109,7 @@ def cost_caption(comparison: Mapping[str, Any]) -> str:
     forgetting, diversity = comparison.get("forgetting"), comparison.get("diversity")
     if forgetting:
         parts.append(
-            f"plain text: {forgetting['text']}, {forgetting['num_pages']} pages,"
+            f"plain text: {forgetting['text']}, {counted(forgetting['num_pages'], 'page')},"
             f" {forgetting['num_tokens']:,} tokens"
         )
     if diversity:

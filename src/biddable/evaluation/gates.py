@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
 from biddable.evaluation.pairing import Pair, add_up, count_changes, describe_pairs
@@ -157,11 +158,11 @@ def failed_baseline(
         )
     lost = []
     if counts["broken"] > counts["fixed"] and block["p"] <= ALPHA:
-        told = f"{counts['broken']} items lost and {counts['fixed']} gained"
+        told = f"{counted(counts['broken'], 'item')} lost and {counts['fixed']} gained"
         lost.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
     for name, found in block["holm"].items():
         if found["broken"] > found["fixed"] and found["is_significant"]:
-            told = f"{found['broken']} items lost and {found['fixed']} gained"
+            told = f"{counted(found['broken'], 'item')} lost and {found['fixed']} gained"
             lost.append(
                 f"failed against {baseline} in {name}: {told} (Holm p = {found['p_holm']:.2g})."
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,36 @@ from biddable.data.readers import read_rows
 from biddable.data.splits import split_rows
 from biddable.errors import CheckpointError, DataError, EvaluationError
 from biddable.manifest import hash_file
+
+_ROWS = "held_out.jsonl"
+
+
+@contextmanager
+def suite_for(model: str, folder: str | Path, given: str | None = None) -> Iterator[str]:
+    """Name the suite that a model is judged on; what fails meanwhile leaves the folder as it was.
+
+    Args:
+        model: as `suite_of` takes it.
+        folder: likewise.
+        given: a suite that was named; then nothing is written.
+    """
+    if given is not None:
+        yield given
+        return
+    target = Path(folder) / _ROWS
+    was = target.read_bytes() if target.is_file() else None
+    made = [place for place in (target.parent, *target.parent.parents) if not place.exists()]
+    try:
+        yield suite_of(model, folder)
+    except BaseException:
+        if was is not None:
+            target.write_bytes(was)
+        else:
+            target.unlink(missing_ok=True)
+        with suppress(OSError):  # others have put something there by now
+            for place in made:
+                place.rmdir()
+        raise
 
 
 def suite_of(model: str, folder: str | Path) -> str:
@@ -40,7 +71,7 @@ def suite_of(model: str, folder: str | Path) -> str:
             f"{model}: no run that held out rows, so there is nothing to judge it on; name a"
             " suite: mimic, or a file."
         )
-    target = Path(folder) / "held_out.jsonl"
+    target = Path(folder) / _ROWS
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _held_out_rows(manifest)]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

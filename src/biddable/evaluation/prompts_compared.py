@@ -56,7 +56,7 @@ def compare_base_vs_instruct(
         sides[name] = Side(model.name, asked, decoding, outcomes)
     result = build_comparison(sides, suite="mimic", manifest=instruct.manifest)
     console = Console()
-    console.print(summary_table(result))
+    console.print(summary_table(result, width=console.width))
     console.print(side_by_side(sample_rows(sides), limit=len(samples) if prompts else 6))
     return result
 

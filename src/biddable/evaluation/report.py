@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError
 from biddable.evaluation.cost_table import cost_caption, cost_rows
@@ -172,6 +173,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["counted"] = counted
     environment.filters["pct"] = lambda share: f"{100 * share:.1f}"
     environment.filters["visible"] = lambda text: text.replace("\n", "⏎").replace("\t", "⇥")
     return environment

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from biddable.counting import counted
 from biddable.evaluation.statistics import ALPHA
 from biddable.evaluation.terminal import (
     FIGURES,
@@ -308,7 +309,7 @@ def measured_lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
     decoding = comparison["decoding"]
     yield (
         "Suite",
-        f"{comparison['suite']}, {comparison['n']:,} items"
+        f"{comparison['suite']}, {counted(comparison['n'], 'item')}"
         + (f"; SHA-256 of the items {measured['items_sha256']}" if measured else ""),
     )
     yield "Decoding", ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in decoding.items())

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
+from biddable.counting import counted
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.comparison import SCHEMA, answer_limit
@@ -171,7 +172,7 @@ def score_table(result: Mapping[str, Any]) -> Table:
         result: as ``score`` gives it.
     """
     form = result["prompt_form"] or "ready responses"
-    title = f"{result['model']} ({form}), {result['n']} items of {result['suite']}"
+    title = f"{result['model']} ({form}), {counted(result['n'], 'item')} of {result['suite']}"
     table = Table("%, and its 95 % interval", title=title, title_justify="left")
     table.add_column(form, justify="right", no_wrap=True)
     for figure, label in FIGURES:

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.statistics import ALPHA
@@ -33,24 +34,29 @@ SIDES = (
 )
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
+NARROW = 60  # columns of a terminal that holds no four sides
 
 
-def summary_table(comparison: Mapping[str, Any]) -> Table:
+def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
     """Lay out the rates of a comparison, with their 95 % intervals.
 
     Args:
         comparison: as comparison.json has it.
+        width: of the terminal; the base with other prompts is left out of a narrow one.
     """
     sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
     sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
     n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
     left = ""
-    if len(sides) > _SIDES_IN_A_LINE:
-        sides = [side for side in sides if not side[0].startswith("base,")]
-        left = " (the base with other prompts: report.html)"
-    is_whole = len(sides) <= _SIDES_IN_A_LINE  # else an interval goes below its rate
+    if len(sides) > _SIDES_IN_A_LINE or width < NARROW:
+        kept = [side for side in sides if not side[0].startswith("base,")]
+        left = " (the base with other prompts: report.html)" if len(kept) < len(sides) else ""
+        sides = kept
+    # else an interval goes below its rate
+    is_whole = len(sides) <= _SIDES_IN_A_LINE and width >= NARROW
     table = Table(
-        title=f"{comparison['base_model']} → {comparison['instruct_model']}, {n} items{left}",
+        title=f"{comparison['base_model']} → {comparison['instruct_model']},"
+        f" {counted(n, 'item')}{left}",
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
@@ -58,8 +64,8 @@ def summary_table(comparison: Mapping[str, Any]) -> Table:
         show_edge=False,
         padding=0,  # four sides whose rates are 100 % just fit 80 columns; fewer are wrapped
     )
-    width: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
-    table.add_column("%, and its 95 % interval", **width)
+    first: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
+    table.add_column("%, and its 95 % interval", **first)
     for label, _ in sides:
         style = "bold" if label == "instruct" else ""
         heading = label.replace(", ", ",\n")
@@ -141,7 +147,7 @@ def loss_in_a_sentence(comparison: Mapping[str, Any]) -> str:
         interval = f"95 % interval {low:+.3f} to {high:+.3f}, paired by item"
         if low <= 0 <= high:
             interval += ", which is no proof of a difference"
-    answers = "1 reference answer" if change["n"] == 1 else f"{change['n']:,} reference answers"
+    answers = counted(change["n"], "reference answer")
     return (
         f"The loss on {answers} went from {change['before']:.3f} (base{form}) to"
         f" {change['after']:.3f} nats per token: {change['difference']:+.3f}, {interval}."
@@ -210,7 +216,7 @@ def said_in_a_sentence(
 def asked_items(block: Mapping[str, Any]) -> str:
     """Say how many items were judged, and how often each was asked if more than once."""
     answers = block["answers_per_item"]
-    return f"{block['n']} items" + ("" if answers == 1 else f" answered {answers} times each")
+    return counted(block["n"], "item") + ("" if answers == 1 else f" answered {answers} times each")
 
 
 def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
@@ -242,7 +248,7 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         With 5 items no difference could be significant.
     """
     if block["mde"] is None:
-        return f"With {block['n']} items no difference could be significant."
+        return f"With {counted(block['n'], 'item')} no difference could be significant."
     found = (
         "none is found 80 times in 100"
         if block["power80"] is None
@@ -250,7 +256,7 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         " 80 times in 100"
     )
     return (
-        f"With {block['n']} items the smallest difference that could be significant is "
+        f"With {counted(block['n'], 'item')} the smallest difference that could be significant is "
         f"{100 * block['mde']:.1f} points; {found}."
     )
 

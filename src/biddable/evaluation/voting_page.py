@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from biddable.counting import counted
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_pairs import SAMPLES, AnswerPair, TwoSides
 from biddable.manifest import hash_file, hash_text, write_json, write_text
@@ -48,7 +49,7 @@ def write_page(
     if not pairs:
         raise EvaluationError(
             f"{sides.folder}: {sides.before} and {sides.after} gave the same answers to all of"
-            f" {len(drawn)} items; there is nothing to vote on."
+            f" {counted(len(drawn), 'item')}; there is nothing to vote on."
         )
     salt = secrets.token_hex(16)
     data, items = _shuffled(pairs, sides, salt=salt, seed=seed)

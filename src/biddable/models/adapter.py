@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from biddable.counting import counted
 from biddable.errors import CheckpointError
 from biddable.manifest import write_json
 from biddable.models.damage import cut_off_safetensors
@@ -215,7 +216,7 @@ def _load_rows(model: PreTrainedModel, rows: dict[str, Tensor], *, asked: Any, p
         if module is None or not ids or saved.shape != (len(ids), width):
             raise CheckpointError(
                 f"{path}: {key} is {tuple(saved.shape)}, and the model's {name} has rows of "
-                f"{width} for the {len(ids or ())} tokens of trainable_token_indices."
+                f"{width} for the {counted(len(ids or ()), 'token')} of trainable_token_indices."
             )
         _make_room(model, ids, path=path)
         _attach(model, model.get_submodule(name), ids, saved)

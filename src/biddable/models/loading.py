@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +25,12 @@ from transformers.utils import logging as transformers_logging
 
 from biddable.data.segments import ControlText
 from biddable.errors import CheckpointError, ConfigError, how_to_install, nearest
+from biddable.hub import asked_if_it_answers, hub_answers, is_cached, not_on_hub
 from biddable.models.adapter import ADAPTER_CONFIG, load_adapter, read_adapter_config
 from biddable.models.damage import cut_off_safetensors
 from biddable.models.devices import choose_device
 from biddable.models.gguf_file import read_gguf_facts
 from biddable.models.gguf_weights import read_gguf_model
-from biddable.models.hub import hub_answers, is_cached, not_on_hub
 from biddable.models.lora import merge_lora
 from biddable.models.quantized import quantize_linears
 from biddable.models.token_rows import merge_token_rows
@@ -264,13 +264,13 @@ def _load_adapted(name: str, folder: Path, dtype: torch.dtype) -> LoadedModel:
 
 def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
     """Load what transformers itself can, and refuse weights that are not all there."""
-    with no_progress_bars():
-        try:
+    try:
+        with no_progress_bars(), _reaching(place):
             found: Any = AutoModelForCausalLM.from_pretrained(
                 place, dtype=dtype, output_loading_info=True, trust_remote_code=False, **where
             )
-        except _LOAD_ERRORS as error:
-            raise _not_loaded(place, error) from error
+    except _LOAD_ERRORS as error:
+        raise _not_loaded(place, error) from error
     model, report = found
     missing = sorted(report["missing_keys"]) + [str(key) for key in report["mismatched_keys"]]
     if missing:
@@ -283,12 +283,18 @@ def _load_plain(place: str, dtype: torch.dtype, **where: Any) -> LoadedModel:
 
 def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            place, trust_remote_code=False, **where
-        )
+        with _reaching(place):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                place, trust_remote_code=False, **where
+            )
     except _LOAD_ERRORS as error:
         raise _not_loaded(place, error) from error
     return tokenizer
+
+
+def _reaching(place: str) -> AbstractContextManager[None]:
+    """Keep transformers from asking again and again for what only the hub could have."""
+    return nullcontext() if Path(place).exists() else asked_if_it_answers()
 
 
 def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:

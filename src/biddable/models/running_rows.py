@@ -70,10 +70,8 @@ class RunningRows:
         num_rows = len(prompts)
         shared = _shared_prefix(prompts) if self.sees_all else 0
         if num_rows > 1 and shared >= _MIN_SHARED_PREFIX:
-            start = torch.tensor([prompts[0][:shared]], device=self._device)
-            self._mask = torch.ones_like(start)
-            self._forward(start, torch.arange(shared, device=self._device)[None])
-            self._cache.batch_select_indices(start.new_zeros(num_rows))
+            self.read_more(prompts[0][:shared])
+            self._cache.batch_select_indices(self._mask.new_zeros(num_rows))
         else:
             shared = 0
         ids, mask = _left_pad([prompt[shared:] for prompt in prompts])
@@ -82,6 +80,23 @@ class RunningRows:
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + shared  # (B, T)
         self._next_position = positions[:, -1:] + 1
         return self._forward(ids, positions)
+
+    def read_more(self, ids: Sequence[int]) -> Tensor:
+        """Run a prompt, or more ids of it, of one row alone, and return the logits (1, V)."""
+        start = int(self._mask.shape[1])
+        positions = torch.arange(start, start + len(ids), device=self._device)[None]
+        self._mask = positions.new_ones(1, start + len(ids))
+        self._next_position = positions[:, -1:] + 1
+        return self._forward(torch.tensor([list(ids)], device=self._device), positions)
+
+    def copy_start(self, num_ids: int) -> RunningRows:
+        """Copy the first ids of one row that is alone; needs ``can_change``."""
+        copied = RunningRows(self._model)
+        for layer, own in zip(copied._growing(), self._growing(), strict=True):
+            keys, values = own._set_views()
+            layer.update(keys[:, :, :num_ids], values[:, :, :num_ids])
+        copied._mask = self._mask[:, :num_ids]
+        return copied
 
     def read_token(self, next_ids: Tensor) -> Tensor:
         """Run one more token (B,) of every row and return the logits (B, V) after it."""
@@ -106,7 +121,9 @@ class RunningRows:
             keep: (R,), which rows stay; there is one at least.
         """
         kept = self._mask[keep]
-        places = max(int(others._mask.shape[1]), int(self._next_position[keep].max()))
+        # not the number of its ids: padding may lie behind a start that a row shared with others
+        unused = int(kept.cumsum(dim=1).eq(0).sum(dim=1).min())
+        places = max(int(others._mask.shape[1]), int(kept.shape[1]) - unused)
         for layer, other in zip(self._growing(), others._growing(), strict=True):
             layer.join(other, keep=keep, places=places)
         masks = [_with_places(mask, places) for mask in (kept, others._mask)]

@@ -272,18 +272,27 @@ class Chat:
         so do the answers under each system prompt; what was said before is context in it. An
         answer that did not end by itself is context and is not learned.
         """
-        found = []
+        return [
+            Conversation(tuple(_as_messages(turns, turns[-1].system, learned_from=start)))
+            for turns, start in self._learned()
+        ]
+
+    @property
+    def num_left_out(self) -> int:
+        """Count the turns that are in none of the rows."""
+        return len(self.turns) - len({id(turn) for turns, _ in self._learned() for turn in turns})
+
+    def _learned(self) -> Iterator[tuple[list[Turn], int]]:
+        """Give the turns of each row, and the first of them that is learned."""
         for part in (self.turns[: self.num_forgotten], self.turns[self.num_forgotten :]):
             turns, start = [turn for turn in part if turn.answer.strip()], 0
-            for system, under in groupby(turns, key=lambda turn: turn.system):
+            for _, under in groupby(turns, key=lambda turn: turn.system):
                 following = end = start + len(list(under))
                 while end > start and not turns[end - 1].is_whole:
                     end -= 1  # context that nothing follows
                 if end > start:
-                    said = _as_messages(turns[:end], system, learned_from=start)
-                    found.append(Conversation(tuple(said)))
+                    yield turns[:end], start
                 start = following
-        return found
 
     def save(self, path: Path) -> int:
         """Add the conversation to a file of rows, in place of what of it is there already.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from biddable.counting import counted
 from biddable.errors import DataError, nearest
 from biddable.serving.chat import Chat
 
@@ -138,11 +139,9 @@ def _save(chat: Chat, rest: str) -> Obeyed:
         raise DataError("name a file: /save talks.jsonl")
     path = Path(rest).expanduser()
     num_rows = chat.save(path)
-    rows = "1 row" if num_rows == 1 else f"{num_rows} rows"
+    rows = counted(num_rows, "row")
     said = f"{path}: {rows} of this conversation; biddable train reads it as data.train"
-    messages = [message for row in chat.rows() for message in row.messages]
-    left_out = len(chat.turns) - sum(message.role == "assistant" for message in messages)
-    if left_out:
+    if left_out := chat.num_left_out:
         turns = "1 turn is" if left_out == 1 else f"{left_out} turns are"
         said += f"\n{turns} left out: no answer, or a stopped one that no whole answer follows"
     return Obeyed(said)

@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.data.conversation import Message
 from biddable.errors import BiddableError, DataError
 from biddable.models.smollm2 import cache_root
@@ -271,9 +272,9 @@ def _answer(chat: Chat, question: str | None, *, base: Voice | None, screen: Scr
         screen.note("stopped; what is written stays in the conversation, /retry asks again")
         return
     if not speech.stopped:
-        num = len(speech.ids)
+        num = counted(len(speech.ids), "token")
         advice = "/set max_new_tokens allows more" if screen.is_terminal else "--max-new-tokens"
-        screen.note(f"cut after {num:,} tokens: the model did not stop by itself ({advice})")
+        screen.note(f"cut after {num}: the model did not stop by itself ({advice})")
 
 
 def _forgetting(chat: Chat) -> str:

@@ -19,6 +19,7 @@ from biddable.models.drawing import choose
 from biddable.models.generation import longest_sequence
 from biddable.models.loading import LoadedModel
 from biddable.models.running_rows import RunningRows, pays_as_trees, takes_trees
+from biddable.serving.long_prompts import LongPrompts, is_long
 from biddable.serving.requests import Asked, Ended, EngineLimits, Listener, Ticket
 from biddable.serving.writing import Row
 
@@ -39,12 +40,13 @@ class Engine:
         self._can_change = self._batch.can_change
         self._takes_trees: bool | None = None
         self._rows: list[Row] = []
+        self._long = LongPrompts(loaded.model)
         self._logits: Tensor | None = None  # (B, V), after the last id of each row
 
     @property
     def num_running(self) -> int:
         """Count the answers that are being written."""
-        return sum(not row.writing.has_ended for row in self._rows)
+        return len(self._alive()) + len(self._long.rows)
 
     @property
     def num_waiting(self) -> int:
@@ -74,18 +76,22 @@ class Engine:
     def hurry(self, deadline: float) -> None:
         """Give up at this time whatever has not ended by then."""
         with self.wake:
-            for ticket in [*self._waiting, *(row.writing.ticket for row in self._rows)]:
+            begun = [row.writing.ticket for row in (*self._rows, *self._long.rows)]
+            for ticket in (*self._waiting, *begun):
                 ticket.hurry(deadline)
 
     @property
     def has_work(self) -> bool:
         """Tell whether a turn would do anything."""
-        return bool(self._waiting or self._rows)
+        return bool(self._waiting or self._rows or self._long.rows)
 
     def turn(self) -> None:
         """Let rows leave and join, and write one more id of each."""
         try:
             self._change_rows()
+            if self._long.rows and (whole := self._long.read_on()):
+                row, batch, logits = whole
+                self._join([row], batch, logits)
             if self._rows:
                 self._write()
         except Exception as error:  # what a model's code raises must not take the server with it
@@ -94,21 +100,51 @@ class Engine:
     def _write(self) -> None:
         assert self._logits is not None
         next_ids = choose(self._logits, [row.drawing for row in self._rows])
-        for number, token_id in enumerate(next_ids.tolist()):
-            self._rows[number].take(token_id, self._logits[number])
-        if self.num_running == 0:
+        for number, (row, token_id) in enumerate(zip(self._rows, next_ids.tolist(), strict=True)):
+            try:
+                row.take(token_id, self._logits[number])
+            except Exception as error:
+                row.fail(error)
+        if not self._alive():
             self._clear()
-        else:  # those that have just ended are dropped when others join, in one copy
+            return
+        try:  # those that have just ended are dropped when others join, in one copy
             self._logits = self._batch.read_token(next_ids)
+        except Exception:
+            rows = [self._rows[n] for n in self._alive()]
+            self._clear()
+            self._read_apart(rows)
+
+    def _read_apart(self, rows: Sequence[Row]) -> None:
+        """Read what answers have so far each by itself: one that cannot be read ends, alone."""
+        for row in rows:
+            batch = RunningRows(self.loaded.model)
+            try:
+                logits = batch.read_prompts([row.ids])
+            except Exception as error:
+                row.fail(error)
+            else:
+                self._join([row], batch, logits)
+
+    def _alive(self) -> list[int]:
+        return [n for n, row in enumerate(self._rows) if not row.writing.has_ended]
 
     def _change_rows(self) -> None:
-        for row in self._rows:
+        for row in (*self._rows, *self._long.rows):
             if reason := row.writing.ticket.given_up():
                 row.writing.end(reason)
-        alive = [n for n, row in enumerate(self._rows) if not row.writing.has_ended]
-        tickets = self._next(alive)
-        if tickets:
-            self._admit(tickets, alive)
+        self._long.drop_ended()
+        alive = self._alive()
+        rows = [
+            Row(ticket, self.loaded.tokenizer, limit=self._limit(ticket.asked))
+            for ticket in self._next(alive)
+        ]
+        short = [row for row in rows if not (self._can_change and is_long(row.ids))]
+        for row in rows:
+            if row not in short:
+                self._long.add(row)
+        if short:
+            self._admit(short)
         elif len(alive) < len(self._rows):
             self._drop(alive)
 
@@ -121,21 +157,20 @@ class Engine:
             self._rows = [self._rows[n] for n in alive]
             self._logits = self._logits[rows]
 
-    def _admit(self, tickets: list[Ticket], alive: list[int]) -> None:
-        """Read the prompts of newcomers, and put them behind the rows that go on."""
-        prompts = [ticket.asked.ids for ticket in tickets]
+    def _admit(self, rows: list[Row]) -> None:
+        """Read the prompts of newcomers at once."""
         joining = RunningRows(self.loaded.model)
-        rows = [
-            Row(ticket, self.loaded.tokenizer, limit=self._limit(ticket.asked))
-            for ticket in tickets
-        ]
         try:
-            logits = self._read(joining, prompts)
-        except Exception as error:
-            for row in rows:
-                row.writing.end("error", f"{type(error).__name__}: {error}")
-            self._drop(alive)
-            return
+            logits = self._read(joining, [row.ids for row in rows])
+        except Exception:
+            self._drop(self._alive())
+            self._read_apart(rows)
+        else:
+            self._join(rows, joining, logits)
+
+    def _join(self, rows: list[Row], joining: RunningRows, logits: Tensor) -> None:
+        """Put rows that were read behind those that go on."""
+        alive = self._alive()
         if self._logits is None or not alive:
             self._batch, self._rows, self._logits = joining, [], logits
         else:
@@ -156,7 +191,8 @@ class Engine:
     def _next(self, alive: Sequence[int]) -> list[Ticket]:
         """Take from the queue, in order, what may join the running rows."""
         taken: list[Ticket] = []
-        lengths = [self._most_places(self._rows[n].asked) for n in alive]
+        begun = [*(self._rows[n] for n in alive), *self._long.rows]
+        lengths = [self._most_places(row.asked) for row in begun]
         with self.wake:
             ended = [(ticket, ticket.given_up()) for ticket in self._waiting]
             self._waiting = deque(ticket for ticket, reason in ended if reason is None)
@@ -187,8 +223,9 @@ class Engine:
         return len(asked.ids) + self._limit(asked)
 
     def _give_up(self, message: str) -> None:
-        for row in self._rows:
+        for row in (*self._rows, *self._long.rows):
             row.writing.end("error", message)
+        self._long.drop_ended()
         self._clear()
 
     def _clear(self) -> None:

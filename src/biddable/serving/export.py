@@ -282,5 +282,7 @@ def _notes(
         )
     if lacking and loaded.manifest:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in lacking)
-        notes.append(f"the card cannot say {', '.join(lacking)}; before you publish it: {flags}")
+        rest = "; license and language are read from that model's card on the hub"
+        told = f"the card cannot say {', '.join(lacking)}; before you publish it: {flags}"
+        notes.append(told + (rest if "base_model" in lacking and len(lacking) > 1 else ""))
     return tuple(notes)

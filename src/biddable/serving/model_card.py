@@ -13,10 +13,12 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from biddable.counting import counted
 from biddable.data.conversation import Message
 from biddable.data.hub import is_hub_name
 from biddable.data.templates import ChatTemplate
-from biddable.errors import ExportError
+from biddable.errors import BiddableError, ExportError
+from biddable.hub import model_card
 from biddable.models.loading import LoadedModel, resolve
 from biddable.models.rows import matrix
 
@@ -112,7 +114,7 @@ def write_card(
         hub's names.
     """
     manifest = dict(loaded.manifest or {})
-    known = _card_of(str(manifest.get("base_model") or ""))
+    known = _card_of(str(manifest.get("base_model") or ""), facts.details.base_model)
     base = _base_of(manifest, facts.details)
     metadata = _metadata(manifest, facts, base=base, known=known)
     lacking = tuple(name for name in _FLAGS if not metadata[name])
@@ -186,19 +188,23 @@ def _base_of(manifest: Mapping[str, Any], given: CardDetails) -> dict[str, Any]:
     return {"name": hub or Path(name).name or None, "hub": hub}
 
 
-def _card_of(base: str) -> dict[str, Any]:
-    """Read the metadata of the base's own card where it is on this machine."""
+def _card_of(base: str, given: str | None) -> dict[str, Any]:
+    """Read the metadata of the base's own card: beside it, or on the hub by the id given for it."""
     try:
         source = resolve(base)
-        place: Any = Path(source.place) / CARD
-        if source.kind == "hub":
-            from huggingface_hub import try_to_load_from_cache
-
-            place = try_to_load_from_cache(base, CARD)
-        text = Path(place).read_text(encoding="utf-8")
+    except BiddableError:  # a folder that is gone
+        source = None
+    is_hub = source is not None and source.kind == "hub"
+    beside = Path(source.place) / CARD if source and not is_hub else None
+    name = given or (base if is_hub else None)
+    try:
+        if beside is not None and beside.is_file():
+            text = beside.read_text(encoding="utf-8")
+        else:
+            text = (name and model_card(name)) or ""
         _, front, _ = text.split("---\n", 2)
         found = yaml.safe_load(front)
-    except Exception:  # no card, or one without metadata: then nothing is known
+    except (OSError, ValueError, yaml.YAMLError):  # none, or without metadata: nothing is known
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -220,7 +226,7 @@ def _sources(manifest: Mapping[str, Any]) -> list[str]:
             name, digest = str(file.get("file")), file.get("sha256")
             shown = name if is_hub_name(name) else Path(name).name
             known_by = f", SHA-256 `{digest}`" if digest else ""
-            lines.append(f"{part}: `{shown}`, {file.get('num_rows', 0):,} rows{known_by}")
+            lines.append(f"{part}: `{shown}`, {counted(file.get('num_rows', 0), 'row')}{known_by}")
     return lines
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biddable.errors import ExportError
-from biddable.models.hub import hub_endpoint
+from biddable.hub import hub_answers, hub_endpoint, why_no_answer
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -57,6 +57,8 @@ def require_access(repo: str) -> None:
             f"--push {repo}: nobody is logged in here: hf auth login, or set HF_TOKEN. Nothing was"
             " exported."
         )
+    if not hub_answers():
+        raise ExportError(f"--push {repo}: {_not_reached()} Nothing was exported.")
     try:
         _hub().whoami()
     except Exception as error:  # the client raises what it likes
@@ -91,4 +93,8 @@ def _why(error: Exception) -> str:
         return f"the login here may not write there ({reason})."
     if status is not None:
         return f"the hub refuses it ({reason})."
-    return f"{hub_endpoint()} cannot be reached ({reason}); check the connection, and HF_ENDPOINT."
+    return _not_reached(f" ({reason})")
+
+
+def _not_reached(reason: str = "") -> str:
+    return f"{why_no_answer()}{reason}; check the connection, and HF_ENDPOINT."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -114,12 +115,14 @@ class Row:
         )
         self._tokenizer, self._limit = tokenizer, limit
         self._text = TextStream(tokenizer)
+        self.ids = list(asked.ids)  # the prompt's, and those that were written
 
     def take(self, token_id: int, logits: Tensor) -> None:
         """Take the next id, chosen from logits (V,)."""
         if token_id in self.asked.stop_ids:
             self.writing.end("stop", rest=self._text.finish())
             return
+        self.ids.append(token_id)
         tokens = []
         if self.asked.top_logprobs is not None:
             tokens.append(self._chosen(token_id, logits, self.asked.top_logprobs))
@@ -127,6 +130,11 @@ class Row:
         if self.writing.num_tokens + 1 >= self._limit:
             text += self._text.finish()
         self.writing.take(text, tokens)
+
+    def fail(self, error: Exception) -> None:
+        """End it with what a model's code, or who reads the answer, has raised."""
+        with suppress(Exception):  # one who cannot listen is not to harm the others
+            self.writing.end("error", f"{type(error).__name__}: {error}")
 
     def _chosen(self, token_id: int, logits: Tensor, num_others: int) -> Chosen:
         scores = torch.log_softmax(logits.float(), dim=-1)
