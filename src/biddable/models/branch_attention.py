@@ -181,7 +181,8 @@ def _joined(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[T
 
 def _in_call(call: Branches, flat: Tensor) -> Tensor:
     """Turn what belongs to a call's queries, (G * S, H, ...), into (G, H, S, ...)."""
-    return flat.unflatten(0, call.queries.shape).transpose(1, 2)
+    by_branch: Tensor = flat.unflatten(0, call.queries.shape)
+    return by_branch.transpose(1, 2)
 
 
 def _scatter(total: Tensor, grad: Tensor, nodes: Tensor) -> None:
