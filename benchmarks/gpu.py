@@ -237,30 +237,9 @@ def train_trl(arguments: argparse.Namespace) -> Figures:
             if "loss" in logs:
                 clock.losses.append(logs["loss"])
 
-    settings = SFTConfig(
-        output_dir="/tmp/biddable-bench-trl",
-        max_steps=NUM_WARM + NUM_STEPS,
-        per_device_train_batch_size=arguments.trl_micro_batch,
-        gradient_accumulation_steps=BATCH_SIZE // arguments.trl_micro_batch,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        warmup_steps=0,
-        max_grad_norm=1.0,
-        optim="adamw_torch_fused",
-        weight_decay=0.0,
-        bf16=True,
-        gradient_checkpointing=False,
-        max_length=None,
-        completion_only_loss=True,
-        logging_steps=1,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        dataloader_pin_memory=True,
-    )
     trainer = SFTTrainer(
         model,
-        args=settings,
+        args=SFTConfig(**trl_settings(arguments.trl_micro_batch)),
         train_dataset=datasets.Dataset.from_dict(table),
         processing_class=tokenizer,
         callbacks=[Turns()],
@@ -271,6 +250,30 @@ def train_trl(arguments: argparse.Namespace) -> Figures:
     with contextlib.redirect_stdout(sys.stderr):
         trainer.train()
     return clock.figures(rows, steps)
+
+
+def trl_settings(micro_batch: int) -> Figures:
+    """Set TRL as our side is set."""
+    return {
+        "output_dir": "/tmp/biddable-bench-trl",
+        "max_steps": NUM_WARM + NUM_STEPS,
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": BATCH_SIZE // micro_batch,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "max_grad_norm": 1.0,
+        "optim": "adamw_torch_fused",
+        "weight_decay": 0.0,
+        "bf16": True,
+        "gradient_checkpointing": False,
+        "max_length": None,
+        "completion_only_loss": True,
+        "logging_steps": 1,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
 
 
 def machine() -> Figures:

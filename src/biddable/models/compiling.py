@@ -53,8 +53,6 @@ class CompiledLayers:
         Returns:
             Why they are left as they are; empty if they work, and if memory ran out.
         """
-        if not self.is_on:
-            return ""
         try:
             with self.applied():
                 run()

@@ -104,6 +104,8 @@ class Passes:
 
     def _try_compiled(self, step: Step) -> str:
         """Take a pass of a step, which leaves nothing behind, so that the layers are compiled."""
+        if not self._compiled.is_on:
+            return ""
         numbers = step.micro_batches[0]
         before = random_state(cuda_devices(self._model))
         try:
