@@ -283,6 +283,9 @@ def _told_better(error: Exception, context: Any) -> str:
         meant = nearest(option.lstrip("-"), [str(p.name) for p in given])
         name = next((str(p.metavar or p.name) for p in given if f'"{p.name}"' in meant), None)
         return f"No such option: {option}. {name} is given by itself, without one." if name else ""
+    extra = re.search(r"unexpected extra argument\S* \((.+)\)", str(getattr(error, "message", "")))
+    if extra and context and context.params.get("base") is True:
+        return f"--base takes no name; --base-model {extra[1]} shows that model."
     found = re.match(r"No such command '(.*?)'", str(getattr(error, "message", "")))
     verbs = [str(command.name) for command in data_app.registered_commands]
     if found and found[1] in verbs:

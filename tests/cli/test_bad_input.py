@@ -266,6 +266,10 @@ def test_every_verb_is_summed_up_in_one_line_of_80_columns(cli: Cli, of: tuple[s
             "biddable: No such option: --confg. CONFIG is given by itself, without one. See: ",
         ),
         (("train",), "biddable: Missing argument 'CONFIG'. See: biddable train --help"),
+        (
+            ("chat", "mimic", "--base", "other"),
+            "biddable: --base takes no name; --base-model other shows that model. See: ",
+        ),
         (("demo", "--metod", "lora"), "biddable: No such option: --metod"),
         (("demo", "--method", "dora"), "biddable: Invalid value for '--method': 'dora' is not"),
         (("generate", "mimic", " "), "biddable: Invalid value for PROMPT: it is empty"),
