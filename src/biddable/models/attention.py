@@ -54,7 +54,8 @@ class TreeMask:
         """Take a tree and a rule; the masks of branches are made when they are first asked for."""
         self.tree, self.trunk, self.sees = tree, trunk, sees
         # made here, as a compiled layer can only read it
-        self.blocks = block_mask(tree, sees) if _goes_by_blocks(tree.input_ids) else None
+        by_blocks = _goes_by_blocks(tree.input_ids)
+        self.blocks = block_mask(tree, None if self.sees_all else sees) if by_blocks else None
         self._added: list[Tensor | None] | None = None
 
     @cached_property
@@ -74,12 +75,15 @@ class TreeMask:
         return self._added
 
     @cached_property
+    def sees_all(self) -> bool:
+        """Whether a node sees all that came before: so it is if the deepest sees the root."""
+        depths = self.tree.position_ids
+        return bool(self.sees(0, 0, depths.max(), depths.new_zeros(())))
+
+    @property
     def num_shared(self) -> int:
         """How many keys of a trunk all queries attend to at once: all, where that is worth it."""
-        depths = self.tree.position_ids
-        # who sees the root from the deepest place sees all that came before
-        sees_all = bool(self.sees(0, 0, depths.max(), depths.new_zeros(())))
-        return self.tree.trunk if sees_all and self.tree.trunk >= _LONG_TRUNK else 0
+        return self.tree.trunk if self.tree.trunk >= _LONG_TRUNK and self.sees_all else 0
 
     def _mask(self, call: Branches) -> Tensor | None:
         places = torch.arange(call.keys.shape[1], device=call.keys.device)

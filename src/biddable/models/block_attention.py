@@ -24,12 +24,15 @@ _SIZE = 128
 _OPTIONS: Any = {"FORCE_USE_FLEX_ATTENTION": True}
 
 
-def block_mask(tree: TreeBatch, rule: Callable[[Any, Any, Tensor, Tensor], Tensor]) -> BlockMask:
+def block_mask(
+    tree: TreeBatch, rule: Callable[[Any, Any, Tensor, Tensor], Tensor] | None
+) -> BlockMask:
     """Say which nodes of a tree see which.
 
     Args:
         tree: N nodes, after P of a trunk.
-        rule: of a layer, on positions: called (batch, head, query, key); causal at least.
+        rule: of a layer, on positions: called (batch, head, query, key); None if all that came
+            before is seen.
 
     Returns:
         Of N queries and P + N keys.
@@ -42,20 +45,19 @@ def block_mask(tree: TreeBatch, rule: Callable[[Any, Any, Tensor, Tensor], Tenso
         return (k <= q + trunk) & (q + trunk < ends[k])
 
     def sees(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        assert rule is not None
         return comes_after(batch, head, q, k) & rule(batch, head, depths[q + trunk], depths[k])
 
-    # who sees the root from the deepest place sees all that came before
-    is_plain = bool(rule(0, 0, depths.max(), depths.min()))
     some, whole = seen_blocks(ends, len(own))
-    num_partly, partly = _in_order(some & ~whole if is_plain else some)
-    num_wholly, wholly = _in_order(whole) if is_plain else (None, None)
+    num_partly, partly = _in_order(some if rule else some & ~whole)
+    num_wholly, wholly = (None, None) if rule else _in_order(whole)
     return BlockMask.from_kv_blocks(
         num_partly,
         partly,
         num_wholly,
         wholly,
         BLOCK_SIZE=_SIZE,
-        mask_mod=comes_after if is_plain else sees,
+        mask_mod=sees if rule else comes_after,
         seq_lengths=(len(own), len(depths)),
     )
 

@@ -78,7 +78,7 @@ def train(
         The log. The model is left in evaluation mode.
 
     Raises:
-        ConfigError: a setting needs held-out rows, and there are none.
+        ConfigError: a setting needs held-out rows, or a GPU, and there are none.
         DataError: there are no examples, or one has nothing to learn.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
         RunStopped: a signal asked for it, and the run is saved.
