@@ -188,6 +188,37 @@ def test_the_trees_of_a_step_are_of_like_size_and_within_the_limit():
 
 
 def test_a_row_that_is_there_twice_is_run_once():
-    rows = EncodedRows.of([Example([1, 2, n], [True] * 3) for n in (4, 4, 5, 5)])
+    rows = EncodedRows.of([Example([n, 1, 2], [True] * 3) for n in (4, 4, 5, 5)])
     assert group_by_starts(rows, [0, 1, 2, 3], max_tokens=100) == ((0, 1, 2, 3),)
     assert group_by_starts(rows, [0, 1, 2, 3], max_tokens=3) == ((0, 1), (2, 3))
+
+
+def questions_on(*documents: int, num_questions: int = 8) -> EncodedRows:
+    """Ask 20 ids about each of some documents, after 8 ids that all rows have in common."""
+    starts = [[*range(8), *range(1000 * n, 1000 * n + d)] for n, d in enumerate(documents, 1)]
+    ids = [[*start, *[500 + n] * 20] for start in starts for n in range(num_questions)]
+    return EncodedRows.of([Example(row, [True] * len(row)) for row in ids])
+
+
+@pytest.mark.parametrize("documents", [(700,), (700, 700), (700, 30, 690, 650)])
+def test_a_document_longer_than_a_pass_is_run_once_for_all_its_questions(documents) -> None:
+    rows = questions_on(*documents)
+    plan = BatchPlan(rows, batch_size=len(rows), is_tree=True, max_tokens=320)
+    (step,) = plan
+    assert plan.num_unique_tokens == count_unique_tokens(rows, [step.rows])
+    assert len(step.micro_batches) == len(documents)
+
+
+def test_more_questions_than_a_pass_holds_share_their_document_as_a_trunk() -> None:
+    rows = questions_on(700, num_questions=40)
+    plan = BatchPlan(rows, batch_size=40, is_tree=True, max_tokens=320)
+    (step,) = plan
+    assert step.trunk == 708
+    assert [len(group) for group in step.micro_batches] == [14, 13, 13]
+    assert plan.num_unique_tokens == 708 + 40 * 20
+
+
+def test_more_questions_than_a_pass_holds_on_two_documents_run_each_at_most_twice() -> None:
+    rows = questions_on(700, 700, num_questions=40)
+    (step,) = BatchPlan(rows, batch_size=80, is_tree=True, max_tokens=320)
+    assert [len(group) for group in step.micro_batches] == [20, 20, 20, 20]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import chain, groupby
-from operator import itemgetter
 from typing import Any, overload
 
 import numpy as np
@@ -273,31 +272,56 @@ def group_by_starts(
     trunk: int = 0,
     max_tokens: int = MICRO_BATCH_TOKENS,
 ) -> tuple[tuple[int, ...], ...]:
-    """Cut rows into groups of like size whose trees are not too large for a forward pass.
+    """Cut rows into groups whose trees are not too large for a forward pass.
 
     Args:
         rows: the examples.
         ordered: numbers of rows, as `sort_rows` has them.
-        size: rows in a group; None: as few groups as come to ``max_tokens`` each.
+        size: rows in a group; None: the groups whose passes cost least.
         trunk: first ids that all rows have in common and that do not count.
-        max_tokens: unique ids in a group, give or take a row.
+        max_tokens: unique ids in a group of several rows, its common start apart; or as many as
+            that start has, if it is longer.
 
     Returns:
         The groups, in order.
     """
-    shared = shared_lengths(rows, ordered).clip(min=trunk)
-    added = rows.lengths[list(ordered)] - shared
-    total = int(added.sum())
-    share = total / max(math.ceil(total / max_tokens), 1)
-    # the group in whose part of all ids the middle of what a row adds lies
-    middles = np.where(added > 0, np.cumsum(added) - added / 2, 0)  # a row twice: with itself
-    parts = np.maximum.accumulate(middles // share).tolist()
+    lengths = (rows.lengths[list(ordered)] - trunk).tolist()
+    shared = (shared_lengths(rows, ordered).clip(min=trunk) - trunk).tolist()
+    starts = _cheapest_starts(lengths, shared, max_tokens)
     if size is not None:
-        parts = [place // size for place in range(len(ordered))]
-    return tuple(
-        tuple(row for _, row in group)
-        for _, group in groupby(zip(parts, ordered, strict=True), itemgetter(0))
-    )
+        starts = list(range(0, len(ordered), size))
+    ends = [*starts[1:], len(ordered)]
+    return tuple(tuple(ordered[a:b]) for a, b in zip(starts, ends, strict=True))
+
+
+def _cheapest_starts(lengths: list[int], shared: list[int], max_tokens: int) -> list[int]:
+    """Find where groups begin so that few ids are run again, in few passes, of like size.
+
+    Args:
+        lengths: ids of each of R rows.
+        shared: first ids that each has in common with the one before.
+        max_tokens: see `group_by_starts`.
+    """
+    costs, begun = [0.0], [0]  # of the cheapest groups of the first rows; where the last begins
+    for end in range(1, len(lengths) + 1):
+        common, added = lengths[end - 1], 0
+        cheapest, begins = math.inf, 0
+        for start in reversed(range(end)):
+            size = lengths[start] + added
+            if added and size - common > max(max_tokens, common):
+                break  # as is any that begins further up
+            # in ids: a pass costs as much as a quarter of a full one's, and large ones take memory
+            cost = costs[start] + size + max_tokens / 4 + size * size / (4 * max_tokens)
+            if cost < cheapest:
+                cheapest, begins = cost, start
+            common = min(common, shared[start])
+            added += lengths[start] - shared[start]
+        costs.append(cheapest)
+        begun.append(begins)
+    starts = [begun[-1]]
+    while starts[-1]:
+        starts.append(begun[starts[-1]])
+    return starts[::-1]
 
 
 class _Order:
@@ -370,11 +394,9 @@ def _tree_micro_batches(
 ) -> tuple[tuple[tuple[int, ...], ...], int]:
     """Group rows, and say how long a trunk it pays to run by itself for all groups."""
     trunk = common_start(rows, ordered)
-    if trunk >= _MIN_TRUNK:
-        groups = group_by_starts(rows, ordered, size, trunk=trunk, max_tokens=max_tokens)
-        if len(groups) > 1:
-            return groups, trunk
-    return group_by_starts(rows, ordered, size, max_tokens=max_tokens), 0
+    trunk = trunk if trunk >= _MIN_TRUNK else 0
+    groups = group_by_starts(rows, ordered, size, trunk=trunk, max_tokens=max_tokens)
+    return groups, trunk if len(groups) > 1 else 0
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:
