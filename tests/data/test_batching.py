@@ -15,11 +15,11 @@ from biddable.data.batching import (
     Step,
     collate,
     count_unique_tokens,
-    group_by_starts,
     plan_batches,
 )
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.data.grouping import group_by_starts
 from biddable.data.trees import sort_rows
 
 

@@ -40,7 +40,14 @@ EXACT: dict[str, dict[str, Any]] = {
     "qwen3": {**GROUPED, "head_dim": 8},
     "mistral": {**GROUPED, "sliding_window": 8},
     "gemma": {**GROUPED, "head_dim": 8},
-    "gemma2": {**GROUPED, "head_dim": 8, "sliding_window": 9, "query_pre_attn_scalar": 8},
+    "gemma2": {
+        **GROUPED,
+        "head_dim": 8,
+        "sliding_window": 9,
+        "query_pre_attn_scalar": 8,
+        # transformers 5.17 would take a kernel for the rows one by one that leaves out the cap
+        "attn_implementation": "eager",
+    },
     "gemma3_text": {**GROUPED, "head_dim": 8, "sliding_window": 9, "query_pre_attn_scalar": 8},
     "gpt2": {**GPT, **NO_DROPOUT},
     "phi": SIZES,

@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from biddable.counting import counted
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
+from biddable.data.grouping import group_by_starts
 from biddable.data.trees import common_start, shared_lengths, sort_rows
 
 MICRO_BATCH_TOKENS = 4096
@@ -262,66 +263,6 @@ def count_unique_tokens(rows: EncodedRows, groups: Sequence[Sequence[int]]) -> i
         int(rows.lengths[ordered].sum() - shared_lengths(rows, ordered).sum())
         for ordered in (sort_rows(rows, group) for group in groups)
     )
-
-
-def group_by_starts(
-    rows: EncodedRows,
-    ordered: Sequence[int],
-    size: int | None = None,
-    *,
-    trunk: int = 0,
-    max_tokens: int = MICRO_BATCH_TOKENS,
-) -> tuple[tuple[int, ...], ...]:
-    """Cut rows into groups whose trees are not too large for a forward pass.
-
-    Args:
-        rows: the examples.
-        ordered: numbers of rows, as `sort_rows` has them.
-        size: rows in a group; None: the groups whose passes cost least.
-        trunk: first ids that all rows have in common and that do not count.
-        max_tokens: unique ids in a group of several rows, its common start apart; or as many as
-            that start has, if it is longer.
-
-    Returns:
-        The groups, in order.
-    """
-    lengths = (rows.lengths[list(ordered)] - trunk).tolist()
-    shared = (shared_lengths(rows, ordered).clip(min=trunk) - trunk).tolist()
-    starts = _cheapest_starts(lengths, shared, max_tokens)
-    if size is not None:
-        starts = list(range(0, len(ordered), size))
-    ends = [*starts[1:], len(ordered)]
-    return tuple(tuple(ordered[a:b]) for a, b in zip(starts, ends, strict=True))
-
-
-def _cheapest_starts(lengths: list[int], shared: list[int], max_tokens: int) -> list[int]:
-    """Find where groups begin so that few ids are run again, in few passes, of like size.
-
-    Args:
-        lengths: ids of each of R rows.
-        shared: first ids that each has in common with the one before.
-        max_tokens: see `group_by_starts`.
-    """
-    costs, begun = [0.0], [0]  # of the cheapest groups of the first rows; where the last begins
-    for end in range(1, len(lengths) + 1):
-        common, added = lengths[end - 1], 0
-        cheapest, begins = math.inf, 0
-        for start in reversed(range(end)):
-            size = lengths[start] + added
-            if added and size - common > max(max_tokens, common):
-                break  # as is any that begins further up
-            # in ids: a pass costs as much as a quarter of a full one's, and large ones take memory
-            cost = costs[start] + size + max_tokens / 4 + size * size / (4 * max_tokens)
-            if cost < cheapest:
-                cheapest, begins = cost, start
-            common = min(common, shared[start])
-            added += lengths[start] - shared[start]
-        costs.append(cheapest)
-        begun.append(begins)
-    starts = [begun[-1]]
-    while starts[-1]:
-        starts.append(begun[starts[-1]])
-    return starts[::-1]
 
 
 class _Order:

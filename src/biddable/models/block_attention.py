@@ -120,10 +120,12 @@ def attend_blocks(
 
     def bend(score: Tensor, *_: Tensor) -> Tensor:
         assert cap is not None
-        # cap * tanh(score / cap); tanh itself is made in too few digits by the compiler
-        return cap * (2 * torch.sigmoid(2 * score / cap) - 1)
+        return cap * torch.tanh(score / cap)
 
-    flex: Any = _compiled() if query.is_cuda else flex_attention
+    is_alone = (
+        query.is_cuda and not torch.compiler.is_compiling()
+    )  # not within a layer's own kernel
+    flex: Any = _compiled() if is_alone else flex_attention
     out: Tensor = flex(
         query,
         key,
@@ -149,4 +151,8 @@ def _in_order(seen: Tensor) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Any:
+    # with and without a gradient, a rule, a trunk, in each type: beyond the limit, eight, torch
+    # would go on without the kernel, and make the whole matrix of scores
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, 64)
     return torch.compile(flex_attention, dynamic=True)

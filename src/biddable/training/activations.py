@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from biddable.config_training import TrainingConfig
-from biddable.data.batching import Batch, count_unique_tokens, group_by_starts
+from biddable.data.batching import MICRO_BATCH_TOKENS, Batch, count_unique_tokens
 from biddable.data.cache import cache_folder
 from biddable.data.encoded import EncodedRows
+from biddable.data.grouping import group_by_starts
 from biddable.data.trees import TreeBatch, build_tree, sort_rows, walk
 from biddable.models.attention import tree_attention, why_not_exact
 from biddable.models.head import Body
@@ -48,7 +49,7 @@ class Activations:
         self.num_layers = num_layers
         self._model, self._rows = model, rows
         ordered = sort_rows(rows, range(len(rows)))
-        self._groups = group_by_starts(rows, ordered)
+        self._groups = group_by_starts(rows, ordered, max_tokens=MICRO_BATCH_TOKENS)
         self._width = model.config.get_text_config(decoder=True).hidden_size
         self.num_nodes = count_unique_tokens(rows, self._groups)
         self.num_bytes = self.num_nodes * self._width * model.dtype.itemsize
