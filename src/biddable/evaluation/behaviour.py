@@ -20,6 +20,7 @@ from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import fold, words_of
 
 _ECHO_SHARE = 0.8  # of an instruction's words, in its order
+_Course = tuple[str, Literal["", "mimicry", "run_on"], str]
 # Languages that the detector takes for one another in a few sentences.
 _CLOSE = frozenset(("no", "nn", "da", "sv")) | frozenset(("hr", "sr", "bs", "sh"))
 
@@ -108,9 +109,7 @@ def judge(
     )
 
 
-def _follow(
-    text: str, instruction: str, *, may_echo: bool, may_ask: bool
-) -> tuple[str, Literal["", "mimicry", "run_on"], str]:
+def _follow(text: str, instruction: str, *, may_echo: bool, may_ask: bool) -> _Course:
     """Read on until a text continues its prompt; give the answer before, what it is, and why."""
     asked = _Asked.read(instruction, may_ask=may_ask)
     units = split_units(text)
@@ -124,14 +123,14 @@ def _follow(
     for unit, following in _with_following(units, skip=num_echoed):
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
-                return text[: unit.start].strip(), "run_on", "repeats the instruction"
+                return asked.before(text, units, unit, "repeats the instruction")
             if asked.orders_again(unit):
                 return "", "mimicry", f'orders again: "{_shown(unit)}"'
             echo = echo or unit
             continue
         reason = asked.continuation(unit, following=following, has_answer=has_answer)
         if reason and has_answer:
-            return text[: unit.start].strip(), "run_on", reason
+            return asked.before(text, units, unit, reason)
         if reason:
             return "", "mimicry", reason
         has_answer = has_answer or not asked.completes(unit)
@@ -216,8 +215,26 @@ class _Asked:
             return f'tells of a need of its own: "{_shown(first)}"'
         return ""
 
+    def before(self, text: str, units: list[Unit], unit: Unit, reason: str) -> _Course:
+        """Tell whether a continuation of the prompt follows an answer, or something that is none.
+
+        Args:
+            text: the whole output.
+            units: of the output.
+            unit: the continuation.
+            reason: why it is one.
+        """
+        answer = text[: unit.start].strip()
+        own = [one for one in units if one.start < unit.start and not self.is_echo(one)]
+        nothing = continuations.answers_nothing(answer, own, self.instruction)
+        return (
+            ("", "mimicry", f"{nothing}, then {reason}") if nothing else (answer, "run_on", reason)
+        )
+
     def _is_input(self, unit: Unit, *, has_answer: bool) -> bool:
-        is_told = has_answer and continuations.INPUT.search(self.instruction) is None
+        is_given = continuations.INPUT.search(self.instruction) is not None
+        is_told = has_answer or continuations.WANTS_INPUTS.search(self._asking) is not None
+        is_told = is_told and not is_given
         return not is_told and continuations.INPUT.match(unit.text) is not None
 
     def is_echo(self, unit: Unit) -> bool:
@@ -297,8 +314,9 @@ class _Asked:
             continuations.WANTS_TASKS.search(self._asking) and not has_answer
         ):
             return False
-        if (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«":
-            return False  # somebody in the piece speaks
+        is_said = (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«"
+        if is_said or continuations.answers_given(unit, self.instruction):
+            return False  # somebody in the piece speaks, or the text that was given is answered
         is_order = patterns.is_order(unit.bare)
         is_setting = unit.words[0] in patterns.PRONOUNS | patterns.SETTINGS
         if alike and (is_order or (unit.starts_line and not is_setting)):
