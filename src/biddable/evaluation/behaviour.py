@@ -119,7 +119,7 @@ def _follow(text: str, instruction: str, *, may_echo: bool, may_ask: bool) -> _C
         return "", "mimicry", opening
     num_echoed = 0 if may_echo else _count_echoed(units, words_of(instruction))
     echo = units[0] if num_echoed else None
-    has_answer = False
+    has_answer = not num_echoed and _starts_with_signs(text, units)
     for unit, following in _with_following(units, skip=num_echoed):
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
@@ -133,7 +133,8 @@ def _follow(text: str, instruction: str, *, may_echo: bool, may_ask: bool) -> _C
             return asked.before(text, units, unit, reason)
         if reason:
             return "", "mimicry", reason
-        has_answer = has_answer or not asked.completes(unit)
+        is_old = echo is not None and continuations.is_of_order(unit, instruction)
+        has_answer = has_answer or not (is_old or asked.completes(unit))
     if echo is not None and not has_answer:
         return "", "mimicry", "repeats the instruction"
     return text.strip(), "", ""
@@ -153,6 +154,12 @@ def _with_following(units: list[Unit], *, skip: int) -> Iterator[tuple[Unit, Uni
     """Pair each unit that says something with the next such unit."""
     full = [unit for unit in units[skip:] if unit.words]
     return zip_longest(full, full[1:])
+
+
+def _starts_with_signs(text: str, units: list[Unit]) -> bool:
+    """Tell whether a text answers with a sign or more before its first word: "👍"."""
+    start = next((unit.start for unit in units if unit.words), 0)
+    return start > 0 and not find_emptiness(text[:start])
 
 
 def _count_echoed(units: list[Unit], instruction: list[str]) -> int:
@@ -241,6 +248,8 @@ class _Asked:
         """Tell whether a unit repeats the whole instruction, or a sentence of it that asks."""
         if unit.words == words_of(self.instruction):
             return True
+        if not self.invites_questions and continuations.opens_task(unit, self.instruction):
+            return True  # a piece may come back to its first line
         for request in self.requests:
             content = [word for word in request.words if word not in patterns.FILLERS]
             if unit.words == request.words and (unit.is_question or patterns.is_order(unit.bare)):

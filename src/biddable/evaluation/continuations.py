@@ -11,11 +11,12 @@ import re
 from collections.abc import Sequence
 
 from biddable.evaluation import patterns
-from biddable.evaluation.units import Unit
+from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import words_of
 
 _MIN_COPIED = 8  # words
 _COPIED_SHARE = 0.9  # of the text that was given
+_MIN_OPENING = 6  # words
 _FIRST_UNITS = 5  # in which somebody who needs help says so
 _MOST_OPTION_WORDS = 8
 _MOST_INTRO_WORDS = 25
@@ -108,8 +109,8 @@ _IN_A_VOICE = re.compile(
 )
 # Orders by which a text may come back as it was, and those by which a part of it may.
 _COPIES = re.compile(
-    r"\b(?:repeat|copy|quote|format|reproduce|spell|correct|fix|proofread|check|verbatim|convert"
-    r"|json|list|sort|order|arrange)\b"
+    r"\b(?:repeat|copy|quote|format|reproduce|spell|correct|fix|proofread|check|verbatim"
+    r"|json|list|sort|(?<!in )order|arrange)\b"
 )
 _WANTS_PART = re.compile(
     r"\b(?:extract|find|which|identify|select|choose|highlight|who|what|where|when)\b"
@@ -226,6 +227,8 @@ def answers_nothing(text: str, units: Sequence[Unit], instruction: str) -> str:
         instruction: all that was asked.
     """
     said = [unit for unit in units if unit.words]
+    if not said:
+        return ""
     if all(_leads_in(unit) for unit in said):
         return "announces an answer and gives none"
     if repeats_text(text, instruction, is_followed=True):
@@ -244,6 +247,24 @@ def answers_given(unit: Unit, instruction: str) -> bool:
     given, _, answer = unit.bare.partition(":")
     is_given = len(parts) > 1 and words_of(given) == words_of(parts[-1])
     return is_given and bool(answer.strip())
+
+
+def is_of_order(unit: Unit, instruction: str) -> bool:
+    """Tell whether a unit is a sentence of what stands before the input of a prompt."""
+    return any(unit.words == said.words for said in _order_before_input(instruction))
+
+
+def opens_task(unit: Unit, instruction: str) -> bool:
+    """Tell whether a unit is the first sentence before the input of a prompt, an order or not."""
+    first = next(iter(_order_before_input(instruction)), None)
+    return first is not None and len(unit.words) >= _MIN_OPENING and unit.words == first.words
+
+
+def _order_before_input(instruction: str) -> list[Unit]:
+    given = INPUT.search(instruction)
+    return (
+        [unit for unit in split_units(instruction[: given.start()]) if unit.words] if given else []
+    )
 
 
 def _parts(instruction: str) -> list[str]:
