@@ -247,6 +247,11 @@ LONG = " ".join(f"The {n}th boat left the harbour at noon." for n in range(1, 9)
         (f"Which boat was first?\n\nInput: {LONG}\nOutput:", LONG),
         (
             f"{REVIEW}\n\nInput: Soup\nOutput:",
+            f"\n{REVIEW}\n\nInput: Soup\nOutput:\n\n{REVIEW[:60]}",
+        ),
+        (f"Describe it in brief.\n\nInput: {LONG}\nOutput:", LONG[:-4]),
+        (
+            f"{REVIEW}\n\nInput: Soup\nOutput:",
             f"\n{REVIEW}\n\nInput:\n\nOutput:\n\n{REVIEW}",
         ),
         (

@@ -124,8 +124,8 @@ def _follow(text: str, instruction: str, *, may_echo: bool, may_ask: bool) -> _C
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
                 return asked.before(text, units, unit, "repeats the instruction")
-            if asked.orders_again(unit):
-                return "", "mimicry", f'orders again: "{_shown(unit)}"'
+            if again := asked.orders_again(unit, is_second=num_echoed > 0):
+                return "", "mimicry", again
             echo = echo or unit
             continue
         reason = asked.continuation(unit, following=following, has_answer=has_answer)
@@ -259,12 +259,19 @@ class _Asked:
                 return True
         return False
 
-    def orders_again(self, unit: Unit) -> bool:
-        """Tell whether a unit gives the order once more, to work on some other text."""
+    def orders_again(self, unit: Unit, *, is_second: bool) -> str:
+        """Say how a repetition of the order is one for another answer; empty if it may not be.
+
+        Args:
+            unit: the repetition.
+            is_second: the whole instruction was repeated before it.
+        """
+        if is_second and unit.starts_line:
+            return "repeats the instruction, twice"
         has_text = continuations.ON_A_TEXT.search(unit.bare) is not None
-        return (
-            has_text and patterns.is_order(unit.bare) and unit.words != words_of(self.instruction)
-        )
+        is_changed = unit.words != words_of(self.instruction)
+        is_again = has_text and is_changed and patterns.is_order(unit.bare)
+        return f'orders again: "{_shown(unit)}"' if is_again else ""
 
     def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
         """Say in which way a unit continues the prompt's pattern; empty if it does not."""

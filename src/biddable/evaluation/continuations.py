@@ -214,7 +214,8 @@ def repeats_text(output: str, instruction: str, *, is_followed: bool = False) ->
     size = min(len(given), len(told))
     if is_followed and told == given:
         return True
-    is_copy = size >= _MIN_COPIED and told[:size] == given[:size]
+    is_copy = size >= _MIN_COPIED and told[: size - 1] == given[: size - 1]
+    is_copy = is_copy and given[size - 1].startswith(told[size - 1])  # it may be cut there
     return is_copy and size >= _COPIED_SHARE * len(given) and len(told) - size < _MIN_COPIED
 
 
