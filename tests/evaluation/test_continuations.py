@@ -225,3 +225,94 @@ def test_an_answer_may_be_followed_by_the_terms_of_the_task() -> None:
     given = "Sort it.\n\nInput: 3 1"
     assert judge(given, "1 3\nInput: 4 2\n2 4").run_on
     assert not judge("Explain a test.", "A test has two parts:\nInput: a number").run_on
+
+
+REVIEW = "Review the menu and say what is good. The dishes should be named."
+SHORTEN = "Shorten it.\n\nInput: It rained all day.\nOutput:"
+LONG = " ".join(f"The {n}th boat left the harbour at noon." for n in range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("instruction", "output"),
+    [
+        (SHORTEN, " It rained all day.\n\nInput: It snowed.\nOutput: It snowed."),
+        (SHORTEN, "\nShorten it.\n\nInput: It snowed.\nOutput:"),
+        (SHORTEN, "\nThe input will be a line of text.\nThe input must not be empty:"),
+        ("Write a letter.\nOutput:", "The letter is as follows:\n\nWrite a poem.\nOutput:"),
+        ("How do I fold a map?\nOutput:", "This is how:\n\nHow do I fold a shirt?\nOutput:"),
+        (
+            "Compose a poem of the sea.\nOutput:",
+            "A poem of the sea.\n\nCompose a poem of the moor.\nOutput:\nA poem of the moor.",
+        ),
+        (f"Which boat was first?\n\nInput: {LONG}\nOutput:", LONG),
+        (
+            f"{REVIEW}\n\nInput: Soup\nOutput:",
+            f"\n{REVIEW}\n\nInput: Soup\nOutput:\n\n{REVIEW[:60]}",
+        ),
+        (f"Describe it in brief.\n\nInput: {LONG}\nOutput:", LONG[:-4]),
+        (
+            f"{REVIEW}\n\nInput: Soup\nOutput:",
+            f"\n{REVIEW}\n\nInput:\n\nOutput:\n\n{REVIEW}",
+        ),
+        (
+            f"Fill it in order to inform.\n\nInput: {LONG}\nOutput:",
+            f"{LONG}\n\nFill it in order to inform.\n\nInput: No.",
+        ),
+    ],
+)
+def test_a_list_of_tasks_goes_on(instruction: str, output: str) -> None:
+    found = judge(instruction, output, stopped=False)
+    assert (found.mimicry, found.run_on, found.answer) == (True, False, ""), found
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer"),
+    [
+        (SHORTEN, "Rain all day.\n\nInput: It snowed.\nOutput: Snow."),
+        ("You see a chat. Show your mood.\n\nInput: Won!\nOutput:", "🎉\n\nInput: Lost."),
+        (
+            "You are told of a town and its river. Name it.\n\nInput: Cologne\nOutput:",
+            "Rhine\n\nYou are told of a town and its river. Name it.\n\nInput: Rome",
+        ),
+        ("Name a drink.\nOutput:", "Tea.\n\nName a food.\nOutput: Bread."),
+        ("Name the plot of it.\nOutput:", "The plot of it is fog.\n\nName the end of it.\nOutput:"),
+        (f"Which boat was first?\n\nInput: {LONG}\nOutput:", "The 1th.\n\nInput: None left."),
+    ],
+)
+def test_an_answer_before_more_tasks_stays_one(instruction: str, answer: str) -> None:
+    found = judge(instruction, answer, stopped=False)
+    assert (found.mimicry, found.run_on) == (False, True), found
+    assert found.answer == answer.partition("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer"),
+    [
+        ("Write test cases that double a number.\nOutput:", "Input: 2\nOutput: 4\n\nInput: 0"),
+        ("What is the input of a sort?\nOutput:", "The input must be a list of numbers."),
+        ("Suggest a caption for a cat.\nOutput:", "Who needs a bed when there is a box?"),
+        (
+            "Create a template for complaints.\nOutput:",
+            "## Title\n- What did you buy?\n- What is wrong with it?\n- When did it break?",
+        ),
+        ("Is it safe?\n\nInput: Name the owner\nOutput:", "Name the owner: safe"),
+        (f"Who left first?\n\nInput: {LONG}\nOutput:", "The 1th boat left the harbour at noon."),
+        (f"Sort the lines.\n\nInput: {LONG}\nOutput:", LONG),
+        (
+            "The gate was old and red. Write a poem that comes back to this.",
+            "I left.\nThe gate was old and red.\nI came.\nThe gate was old and red.",
+        ),
+        (
+            "You get a text that needs more. Say what it lacks.",
+            "You get a text that needs more. It lacks an end.",
+        ),
+        (
+            "Ann had two boats on the lake. She sold one.\n\nWhat did Ann have?\nOutput:",
+            "What did Ann have?\nAnn had two boats on the lake.",
+        ),
+        ("Pack for Oslo.\nOutput:", "A coat and boots. Will you be there in winter?"),
+    ],
+)
+def test_answers_in_the_form_of_tasks_are_left_alone(instruction: str, answer: str) -> None:
+    found = judge(instruction, answer, stopped=True)
+    assert (found.mimicry, found.run_on) == (False, False), found

@@ -19,6 +19,8 @@ CODE = "```python\n" + "total = total + 1\n" * 4 + "```"
         "1. Drink water.\n2. Drink water.\n3. Drink water.\n4. Drink water.\n5. Drink water.",
         "ha" * 40,
         "The sky is blue and the sea is deep. " * 3,
+        "Some: " + " ".join(f"thing_{n}" for n in range(1, 16)),
+        "\n\n".join(f"Input: 7, 8\nOutput: {n}" for n in range(3, 18)),
         "\n".join(f"It is red.\nSo is {name}." for name in ("Ann", "Bo", "Cy", "Di", "Ed")),
         "The red one is the best of the red ones, and so is the red one. " * 2
         + "The best of the red ones is the red one, and the red one is the best. " * 2
@@ -42,6 +44,9 @@ def test_loops(text: str) -> None:
         ("Write a song.", "Hey, hey, the boats\nHey, hey, the sea\n" * 2),
         ("Write 'I am late' five times.", "I am late\n" * 5),
         ("Label them.", "\n".join(f"{n}. positive" for n in range(1, 5))),
+        ("Times two.", "\n".join(f"{n} times 2 is {2 * n}" for n in range(1, 16))),
+        ("Count sheep.", ", ".join(f"{n} sheep" for n in range(1, 16))),
+        ("Plan a week.", "\n".join(f"Day {n}: rest" for n in range(1, 8))),
         ("Say moo.", "Moo, moo, moo!"),
     ],
 )

@@ -20,6 +20,7 @@ from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import fold, words_of
 
 _ECHO_SHARE = 0.8  # of an instruction's words, in its order
+_Course = tuple[str, Literal["", "mimicry", "run_on"], str]
 # Languages that the detector takes for one another in a few sentences.
 _CLOSE = frozenset(("no", "nn", "da", "sv")) | frozenset(("hr", "sr", "bs", "sh"))
 
@@ -108,9 +109,7 @@ def judge(
     )
 
 
-def _follow(
-    text: str, instruction: str, *, may_echo: bool, may_ask: bool
-) -> tuple[str, Literal["", "mimicry", "run_on"], str]:
+def _follow(text: str, instruction: str, *, may_echo: bool, may_ask: bool) -> _Course:
     """Read on until a text continues its prompt; give the answer before, what it is, and why."""
     asked = _Asked.read(instruction, may_ask=may_ask)
     units = split_units(text)
@@ -120,21 +119,22 @@ def _follow(
         return "", "mimicry", opening
     num_echoed = 0 if may_echo else _count_echoed(units, words_of(instruction))
     echo = units[0] if num_echoed else None
-    has_answer = False
+    has_answer = not num_echoed and _starts_with_signs(text, units)
     for unit, following in _with_following(units, skip=num_echoed):
         if not may_echo and asked.is_echo(unit):
             if has_answer and unit.starts_line:
-                return text[: unit.start].strip(), "run_on", "repeats the instruction"
-            if asked.orders_again(unit):
-                return "", "mimicry", f'orders again: "{_shown(unit)}"'
+                return asked.before(text, units, unit, "repeats the instruction")
+            if again := asked.orders_again(unit, is_second=num_echoed > 0):
+                return "", "mimicry", again
             echo = echo or unit
             continue
         reason = asked.continuation(unit, following=following, has_answer=has_answer)
         if reason and has_answer:
-            return text[: unit.start].strip(), "run_on", reason
+            return asked.before(text, units, unit, reason)
         if reason:
             return "", "mimicry", reason
-        has_answer = has_answer or not asked.completes(unit)
+        is_old = echo is not None and continuations.is_of_order(unit, instruction)
+        has_answer = has_answer or not (is_old or asked.completes(unit))
     if echo is not None and not has_answer:
         return "", "mimicry", "repeats the instruction"
     return text.strip(), "", ""
@@ -154,6 +154,12 @@ def _with_following(units: list[Unit], *, skip: int) -> Iterator[tuple[Unit, Uni
     """Pair each unit that says something with the next such unit."""
     full = [unit for unit in units[skip:] if unit.words]
     return zip_longest(full, full[1:])
+
+
+def _starts_with_signs(text: str, units: list[Unit]) -> bool:
+    """Tell whether a text answers with a sign or more before its first word: "👍"."""
+    start = next((unit.start for unit in units if unit.words), 0)
+    return start > 0 and not find_emptiness(text[:start])
 
 
 def _count_echoed(units: list[Unit], instruction: list[str]) -> int:
@@ -216,14 +222,34 @@ class _Asked:
             return f'tells of a need of its own: "{_shown(first)}"'
         return ""
 
+    def before(self, text: str, units: list[Unit], unit: Unit, reason: str) -> _Course:
+        """Tell whether a continuation of the prompt follows an answer, or something that is none.
+
+        Args:
+            text: the whole output.
+            units: of the output.
+            unit: the continuation.
+            reason: why it is one.
+        """
+        answer = text[: unit.start].strip()
+        own = [one for one in units if one.start < unit.start and not self.is_echo(one)]
+        nothing = continuations.answers_nothing(answer, own, self.instruction)
+        return (
+            ("", "mimicry", f"{nothing}, then {reason}") if nothing else (answer, "run_on", reason)
+        )
+
     def _is_input(self, unit: Unit, *, has_answer: bool) -> bool:
-        is_told = has_answer and continuations.INPUT.search(self.instruction) is None
+        is_given = continuations.INPUT.search(self.instruction) is not None
+        is_told = has_answer or continuations.WANTS_INPUTS.search(self._asking) is not None
+        is_told = is_told and not is_given
         return not is_told and continuations.INPUT.match(unit.text) is not None
 
     def is_echo(self, unit: Unit) -> bool:
         """Tell whether a unit repeats the whole instruction, or a sentence of it that asks."""
         if unit.words == words_of(self.instruction):
             return True
+        if not self.invites_questions and continuations.opens_task(unit, self.instruction):
+            return True  # a piece may come back to its first line
         for request in self.requests:
             content = [word for word in request.words if word not in patterns.FILLERS]
             if unit.words == request.words and (unit.is_question or patterns.is_order(unit.bare)):
@@ -233,12 +259,19 @@ class _Asked:
                 return True
         return False
 
-    def orders_again(self, unit: Unit) -> bool:
-        """Tell whether a unit gives the order once more, to work on some other text."""
+    def orders_again(self, unit: Unit, *, is_second: bool) -> str:
+        """Say how a repetition of the order is one for another answer; empty if it may not be.
+
+        Args:
+            unit: the repetition.
+            is_second: the whole instruction was repeated before it.
+        """
+        if is_second and unit.starts_line:
+            return "repeats the instruction, twice"
         has_text = continuations.ON_A_TEXT.search(unit.bare) is not None
-        return (
-            has_text and patterns.is_order(unit.bare) and unit.words != words_of(self.instruction)
-        )
+        is_changed = unit.words != words_of(self.instruction)
+        is_again = has_text and is_changed and patterns.is_order(unit.bare)
+        return f'orders again: "{_shown(unit)}"' if is_again else ""
 
     def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
         """Say in which way a unit continues the prompt's pattern; empty if it does not."""
@@ -297,8 +330,9 @@ class _Asked:
             continuations.WANTS_TASKS.search(self._asking) and not has_answer
         ):
             return False
-        if (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«":
-            return False  # somebody in the piece speaks
+        is_said = (has_answer or self.invites_questions) and unit.text[0] in "\"“'‘«"
+        if is_said or continuations.answers_given(unit, self.instruction):
+            return False  # somebody in the piece speaks, or the text that was given is answered
         is_order = patterns.is_order(unit.bare)
         is_setting = unit.words[0] in patterns.PRONOUNS | patterns.SETTINGS
         if alike and (is_order or (unit.starts_line and not is_setting)):

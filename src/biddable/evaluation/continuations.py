@@ -10,13 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from biddable.evaluation.units import Unit
+from biddable.evaluation import patterns
+from biddable.evaluation.units import Unit, split_units
+from biddable.evaluation.words import words_of
 
 _MIN_COPIED = 8  # words
 _COPIED_SHARE = 0.9  # of the text that was given
+_MIN_OPENING = 6  # words
 _FIRST_UNITS = 5  # in which somebody who needs help says so
 _MOST_OPTION_WORDS = 8
 _MOST_INTRO_WORDS = 25
+_MIN_WHOLE = 40  # words; who was to find a part and gives so many has not looked for it
 
 _PIECE = (
     r"(?:answers?|responses?|reply|replies|output|essay|story|poem|letter|e-?mail|functions?"
@@ -32,6 +36,7 @@ REQUIREMENT = re.compile(
     r"|there (?:should|must) be\b|no (?:capital letters|other words|commas) (?:are|should)\b"
     rf"|(?:in|at the end of|at the beginning of|throughout|for) your (?:\w+ )?{_PIECE}\b"
     r"|you (?:should|must) (?:say|hand in|submit)\b|you will be (?:asked|given)"
+    r"|the (?:given )?input (?:will|must|should|consists|contains)\b"
     r"|you have \d+ (?:minutes|words)|you are (?:required|expected) to|(?:make|be) sure (?:it"
     r"|that it|the|your|to (?:include|use|mention|write))|(?:please )?(?:ensure"
     r"|make sure) that (?:the|your|it)|students (?:will|should|must)\b"
@@ -75,6 +80,12 @@ PAGE = re.compile(
     r"|is closed)|answer this question|sample (?:questions|input)\b)"
 )
 INPUT = re.compile(r"\s*(?:[*#]+\s*)?Input\s*(?:\d+\s*)?:", re.IGNORECASE)
+_SPEAKS_OF_INPUT = re.compile(r"\binputs?\b(?!\s*:)")
+# What is made of inputs and outputs.
+WANTS_INPUTS = re.compile(
+    r"\b(?:test cases?|few-shot|prompts?|(?:examples?|samples?) (?:of )?(?:an? )?(?:tasks?|inputs?"
+    r"|problems?)|inputs?\b(?!\s*:))"
+)
 # Who speaks so of themselves has come to ask.
 _OWN = re.compile(
     r"(?:hi,? |hello,? |so,? |well,? )?(?:i(?:'m| am|'ve| have|'d| want| need| tried| bought"
@@ -96,11 +107,23 @@ _IN_A_VOICE = re.compile(
     r"\b(?:write|compose|draft|create|pretend|act|role|voice|letter|e-?mail|bio|speech|poem"
     r"|story)\b"
 )
+# Orders by which a text may come back as it was, and those by which a part of it may.
 _COPIES = re.compile(
-    r"\b(?:repeat|copy|quote|extract|find|which|identify|select|choose|highlight|format"
-    r"|reproduce|spell|correct|fix|proofread|check|verbatim|convert|json|list|who|what|where"
-    r"|when|sort|order|arrange)\b"
+    r"\b(?:repeat|copy|quote|format|reproduce|spell|correct|fix|proofread|check|verbatim"
+    r"|json|list|sort|(?<!in )order|arrange)\b"
 )
+_WANTS_PART = re.compile(
+    r"\b(?:extract|find|which|identify|select|choose|highlight|who|what|where|when)\b"
+)
+# What a form of prompts ends with, for the answer to follow.
+_ANSWER_MARK = re.compile(
+    r"\n[ #*]*(?:output|answer|response|solution)[ *]*:[ *]*\s*$", re.IGNORECASE
+)
+_PIECE_NAMED = re.compile(
+    rf"(?:an?|the|some|your) (?:[\w-]+ ){{0,2}}{_PIECE} (?:of|for|that|to|with)\b"
+)
+_TELLS = re.compile(r"[:=]|\b(?:is|was|were|reads)\b")
+_PARTS = re.compile(r"\n\s*\n|(?<=:)\s*\n|(?<=:) ")
 _OPTION = re.compile(r"\s*\(?([A-Ha-h])[.):]")
 
 
@@ -112,7 +135,8 @@ def adds_to_task(unit: Unit, requests: str, *, is_first: bool) -> bool:
         requests: what the prompt asks or orders, folded.
         is_first: whether nothing at all precedes it.
     """
-    if unit.bare.endswith(":") and len(unit.words) <= _MOST_INTRO_WORDS:
+    is_of_input = unit.bare.startswith(("the input", "the given input"))
+    if _SPEAKS_OF_INPUT.search(requests) if is_of_input else _leads_in(unit):
         return False
     if WANTS_ORDERS.search(requests):
         is_about_it = _YOURS.match(unit.bare) and REQUIREMENT.match(unit.bare)
@@ -168,20 +192,88 @@ def lists_options(units: Sequence[Unit], instruction: str) -> bool:
     return marks == ["A", "B", "C"]
 
 
-def repeats_text(output: str, instruction: str) -> bool:
+def repeats_text(output: str, instruction: str, *, is_followed: bool = False) -> bool:
     r"""Tell whether an output is the text that it was to work on, once more and no more.
+
+    Args:
+        output: all that was written, or what stands before a continuation of the prompt.
+        instruction: all that was asked.
+        is_followed: a continuation follows, so that a copy of a few words is one, too.
 
     Example:
         >>> text = "The old ferry was late again because of the thick fog."
         >>> repeats_text(text, f"Make this funnier.\n\n{text}")
         True
     """
-    paragraphs = [
-        part for part in re.split(r"\n\s*\n|(?<=:)\s*\n|(?<=:) ", instruction) if part.strip()
-    ]
-    if len(paragraphs) < 2 or _COPIES.search(paragraphs[0].lower()):
+    parts = _parts(instruction)
+    if len(parts) < 2 or _COPIES.search(parts[0].lower()):
         return False
-    given, told = paragraphs[-1].split(), output.strip(" \t\n\"'").split()
+    given, told = parts[-1].split(), output.strip(" \t\n\"'").split()
+    if _WANTS_PART.search(parts[0].lower()) and len(told) < _MIN_WHOLE:
+        return False
     size = min(len(given), len(told))
-    is_copy = size >= _MIN_COPIED and told[:size] == given[:size]
+    if is_followed and told == given:
+        return True
+    is_copy = size >= _MIN_COPIED and told[: size - 1] == given[: size - 1]
+    is_copy = is_copy and given[size - 1].startswith(told[size - 1])  # it may be cut there
     return is_copy and size >= _COPIED_SHARE * len(given) and len(told) - size < _MIN_COPIED
+
+
+def answers_nothing(text: str, units: Sequence[Unit], instruction: str) -> str:
+    """Say why what stands before a continuation of the prompt is no answer; empty if it is one.
+
+    Args:
+        text: what stands before it.
+        units: of that text, those that repeat the instruction left out.
+        instruction: all that was asked.
+    """
+    said = [unit for unit in units if unit.words]
+    if not said:
+        return ""
+    if all(_leads_in(unit) for unit in said):
+        return "announces an answer and gives none"
+    if repeats_text(text, instruction, is_followed=True):
+        return "repeats the text it was given"
+    asked = {*words_of(instruction), *patterns.FILLERS}
+    is_named = len(said) == 1 and _PIECE_NAMED.match(said[0].bare) is not None
+    num_new = len(set(said[0].words) - asked)
+    if is_named and num_new <= 1 - bool(_TELLS.search(said[0].bare)):
+        return "names what was asked for and gives none"
+    return ""
+
+
+def answers_given(unit: Unit, instruction: str) -> bool:
+    """Tell whether a unit says the text that was given, a colon, and what becomes of it."""
+    parts = _parts(instruction)
+    given, _, answer = unit.bare.partition(":")
+    is_given = len(parts) > 1 and words_of(given) == words_of(parts[-1])
+    return is_given and bool(answer.strip())
+
+
+def is_of_order(unit: Unit, instruction: str) -> bool:
+    """Tell whether a unit is a sentence of what stands before the input of a prompt."""
+    return any(unit.words == said.words for said in _order_before_input(instruction))
+
+
+def opens_task(unit: Unit, instruction: str) -> bool:
+    """Tell whether a unit is the first sentence before the input of a prompt, an order or not."""
+    first = next(iter(_order_before_input(instruction)), None)
+    return first is not None and len(unit.words) >= _MIN_OPENING and unit.words == first.words
+
+
+def _order_before_input(instruction: str) -> list[Unit]:
+    given = INPUT.search(instruction)
+    return (
+        [unit for unit in split_units(instruction[: given.start()]) if unit.words] if given else []
+    )
+
+
+def _parts(instruction: str) -> list[str]:
+    """Part an instruction from the text that it gives, which comes last."""
+    asked = _ANSWER_MARK.sub("", instruction)
+    return [part for part in _PARTS.split(asked) if part.strip()]
+
+
+def _leads_in(unit: Unit) -> bool:
+    is_marked = unit.bare.endswith(":") and not (unit.is_code or unit.is_heading)
+    return is_marked and len(unit.words) <= _MOST_INTRO_WORDS

@@ -28,9 +28,12 @@ _TIMES = ((1, 10), (2, 6), (4, 4), (_LONGEST_PERIOD, 3))
 _MANY_LINES, _LINES_SHARE = 5, 0.5  # the same line so often, and this much of all lines
 _MANY_WORDS, _NEW_SHARE = 80, 0.4  # in so many words, fewer runs of four that differ than this
 _CODE_PATIENCE = 3
+_MANY_COUNTED, _LONGEST_COUNTED = 12, 20  # times; words
+_NUMBERED = re.compile(r"(\D*)(\d{1,6})")
 _ORDERED = re.compile(
     r"\b(?:repeat\w*|say|write|print|copy)\b[^.]{0,60}\btimes\b|\bover and over\b|\brepeatedly\b"
 )
+_COUNTS = re.compile(r"\b(?:count|number)")
 _VERSE = re.compile(
     r"\b(?:poem|song|lyrics|rap|chant|chorus|rhyme|ballad|verse|haiku|jingle|hymn)\b"
 )
@@ -81,6 +84,7 @@ def find_repetition(text: str, instruction: str = "") -> str:
     return (
         _loop_of_words(words, patience)
         or _loop_of_words(code, max(patience, _CODE_PATIENCE))
+        or ("" if _COUNTS.search(asked) else _loop_that_counts(words))
         or _same_lines(units, patience)
         or ("" if patience > 1 else _little_new(words))
     )
@@ -101,6 +105,30 @@ def _loop_of_words(words: Sequence[str], patience: int) -> str:
                 return f'repeats at once, {times} times: "{" ".join(start)[:60]}"'
             break
     return ""
+
+
+def _loop_that_counts(words: Sequence[str]) -> str:
+    """Find a phrase that comes again and again with nothing new but one number, one higher."""
+    for period in range(1, min(_LONGEST_COUNTED, len(words) // _MANY_COUNTED) + 1):
+        run, counted = 0, -1  # where in the phrase the number stands
+        for n in range(period, len(words)):
+            if words[n] == words[n - period]:
+                run += 1
+            elif _is_next(words[n], words[n - period]):
+                run = run + 1 if counted in (-1, n % period) else 1
+                counted = n % period
+            else:
+                run, counted = 0, -1
+            phrase = words[n - period + 1 : n + 1]
+            is_long = run >= period * (_MANY_COUNTED - 1) and counted >= 0
+            if is_long and any(not word.isdigit() for word in phrase):
+                return f'counts on and on, with nothing new: "{" ".join(phrase)[:60]}"'
+    return ""
+
+
+def _is_next(word: str, before: str) -> bool:
+    one, other = _NUMBERED.fullmatch(word), _NUMBERED.fullmatch(before)
+    return bool(one and other and one[1] == other[1] and int(one[2]) == int(other[2]) + 1)
 
 
 def _times(words: Sequence[str], at: int, period: int) -> int:

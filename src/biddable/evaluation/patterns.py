@@ -159,6 +159,7 @@ ASKS_FOR_QUESTIONS = re.compile(
     r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
     r"|conversation starters?|queries|riddles?|survey|faq|questionnaire|interrogative|trivia"
     r"|jeopardy"
+    r"|(?:create|write|make|draft|design)\b[^.?!]{0,30} (?:template|checklist|agenda)s?"
     r"|icebreakers?|prompts?)\b"
 )
 SO_MANY_QUESTIONS = re.compile(
@@ -168,7 +169,8 @@ SO_MANY_QUESTIONS = re.compile(
 # Pieces in which a question is at home, where one is to be written rather than read.
 INVITES_QUESTIONS = re.compile(
     r"\b(?:(?:write|rewrite|compose|create|tell|make|generate|draft|invent|give|continue|produce"
-    r"|design|act|play)\b[^.?!]{0,60}(?<!this )(?<!the )\b|^(?:an? )?)"
+    r"|design|suggest|come up with|think of|act|play)\b[^.?!]{0,60}(?<!this )(?<!the )\b"
+    r"|^(?:an? )?)"
     r"(?:story|stories|tale|myth|fable|legend|parable|poem|haiku|song|lyrics|rap|verse|limerick|sonnet|dialogue|dialog"
     r"|conversation|interview|script|scene|play|joke|letter|e-?mail|tweet|post|blog|essay|article"
     r"|speech|advert\w*|\bad\b|slogan|headlines?|anecdote|pun|quote|title|tagline"
