@@ -94,6 +94,18 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     raise ConfigError(f"method: {type(model).__name__} has no list of layers; use method full.")
 
 
+def lowest_trained(model: PreTrainedModel) -> int:
+    """Give the number of the lowest layer that a gradient goes through."""
+    embeddings = model.get_input_embeddings()
+    if embeddings is not None and any(p.requires_grad for p in embeddings.parameters()):
+        return 0
+    layers = decoder_layers(model)
+    trained = [
+        n for n, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())
+    ]
+    return trained[0] if trained else len(layers)
+
+
 def has_tied_head(model: PreTrainedModel) -> bool:
     """Say whether the head's weight is the embeddings' own."""
     head = model.get_output_embeddings()

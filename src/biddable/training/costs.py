@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths, sort_rows
-from biddable.models.freezing import decoder_layers
+from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.loss import logits_at_once
 from biddable.training.division import Division
 
@@ -370,18 +370,6 @@ def attention_width(config: Any) -> int:
     heads = int(config.num_attention_heads)
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return heads * int(width)
-
-
-def lowest_trained(model: PreTrainedModel) -> int:
-    """Give the number of the lowest layer that a gradient goes through."""
-    embeddings = model.get_input_embeddings()
-    if embeddings is not None and any(p.requires_grad for p in embeddings.parameters()):
-        return 0
-    layers = decoder_layers(model)
-    trained = [
-        n for n, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())
-    ]
-    return trained[0] if trained else len(layers)
 
 
 def _matrix_sizes(parameters: Iterable[nn.Parameter]) -> tuple[int, int]:

@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from biddable.config_training import TrainingConfig
 from biddable.data.batching import MICRO_BATCH_TOKENS, Batch, BatchPlan, collate
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
+from biddable.errors import ConfigError
 from biddable.models.attention import why_no_trees
+from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.randomness import noisy_embeddings
 from biddable.models.recompute import recomputed_activations
 
@@ -43,8 +46,7 @@ class Layout:
             model: as it is going to be trained.
             settings: of the run.
         """
-        device = next(model.parameters()).device.type
-        max_tokens = _MAX_TOKENS.get(device, MICRO_BATCH_TOKENS)
+        max_tokens = _max_tokens(model)
         if settings.layout == "padded":
             return replace(PADDED, max_tokens=max_tokens)
         with training_noise(model, settings):
@@ -68,6 +70,19 @@ class Layout:
         if self.is_tree:
             return build_tree(rows, numbers, trunk=trunk)
         return collate([rows[n] for n in numbers])
+
+
+def _max_tokens(model: nn.Module) -> int:
+    """Say how many ids a pass has: more where lower layers keep nothing for the gradient."""
+    device = next(model.parameters()).device.type
+    max_tokens = _MAX_TOKENS.get(device, MICRO_BATCH_TOKENS)
+    if not isinstance(model, PreTrainedModel):
+        return max_tokens
+    try:
+        num_layers, lowest = len(decoder_layers(model)), lowest_trained(model)
+    except ConfigError:  # it keeps them in no list
+        return max_tokens
+    return max_tokens * num_layers // max(num_layers - lowest, 1)
 
 
 def training_noise(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:

@@ -24,10 +24,10 @@ from biddable.data.batching import Batch
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import TreeBatch, build_tree
 from biddable.models.branch_attention import is_fused
-from biddable.models.freezing import decoder_layers
+from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.head import Body
 from biddable.models.lean_layers import fast_layers
-from biddable.training.costs import kept_per_token, lowest_trained, recomputed
+from biddable.training.costs import kept_per_token, recomputed
 from biddable.training.kept import kept_for_gradient
 from biddable.training.layout import Layout
 
