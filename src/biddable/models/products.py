@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 for _kept_shapes in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_kept_shapes, "64")  # read when oneDNN is first used
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def multiply(left: Tensor, right: Tensor) -> Tensor:
@@ -65,6 +66,5 @@ def fits(tensor: Tensor) -> bool:
 
 def has_kernel() -> bool:
     """Tell whether this machine has the kernel."""
-    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
     mkldnn = torch.backends.mkldnn
-    return is_x86 and bool(mkldnn.is_available() and mkldnn.enabled)
+    return _IS_X86 and bool(mkldnn.is_available() and mkldnn.enabled)
