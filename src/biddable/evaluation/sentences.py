@@ -26,13 +26,17 @@ _LONG_SENTENCE = 25  # words; too many for one that only sends somewhere else
 _STEM = 5  # letters by which words of one kind are known
 HEAD = 3  # sentences in which any "I cannot" declines; later only one about helping does
 
-_INNER_TURN = re.compile(r"[,;:.] ?(?P<turn>but|however|though|yet)\b[,:]?\s*|:\s+(?=(?:\S+ ){4})")
+_INNER_TURN = re.compile(
+    r"[,;:.] ?(?P<turn>but(?! (?:\w+ ){0,2}also\b)|however|though|yet)\b[,:]?\s*"
+    r"|:\s+(?=(?:\S+ ){4})"
+)
 SPECIFIC = re.compile(r"\d+|(?<=[a-z,] )[A-Z][a-z]+")
 _CODE = re.compile(r"`[^`\n]*[ ._(/-][^`\n]*`")
+_CONSEQUENCE = re.compile(rf"(?:{said.NO_ACCESS.pattern})[^.]*,? so i (?:can't|cannot)\b")
 _LISTED = re.compile(r"(?:things|tasks|areas|topics|kinds of \w+)(?: that| which)? $")
 
 # What turns to more reproach, or to an offer, turns to no help.
-_NEVER_HELP = (advice.WRONG_SAID, advice.OFFER, advice.COURTESY, advice.POINTS_OUT)
+_NEVER_HELP = (advice.OFFER, advice.COURTESY, advice.POINTS_OUT, said.DECLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,6 @@ def what_is_wanted(instruction: str) -> Wanted:
     text = fold(instruction)
     if said.ASKS_WHY.search(text) or said.YES_OR_NO.match(text):
         return "view" if said.NORM.search(text) else "fact"
-    if said.ASKS_FOR_AN_ACCOUNT.search(text):
-        return "fact"
     if said.ASKS_TO_DO.search(text):
         return "deed"
     return "view" if said.ASKS_FOR_A_VIEW.search(text) else "fact"
@@ -73,7 +75,7 @@ def read_sentences(units: Sequence[Unit], instruction: str, wanted: Wanted) -> l
     for n, unit in enumerate(units):
         said_no = () if unit.is_code else said.DECLINE.finditer(unit.folded)
         declined = next((m for m in said_no if _declines(unit, m, n, instruction)), None)
-        if declined:
+        if declined and not _CONSEQUENCE.search(unit.folded):
             sentences.append(Sentence(unit, "declines", unit.folded, 0, declined[0].strip()))
             sentences += _rest(unit, declined, wanted)
         elif not unit.is_code and (found := said.NO_ACCESS.search(unit.folded)) and not is_piece:
@@ -91,15 +93,13 @@ def read_sentences(units: Sequence[Unit], instruction: str, wanted: Wanted) -> l
 def _declines(unit: Unit, found: re.Match[str], n: int, instruction: str) -> bool:
     rest = unit.folded[found.start() :]
     is_loose = found[0].startswith("we ") or said.LOOSE.search(found[0])
-    if is_loose and (not said.HELPS.search(rest[:60]) or said.SOFT.search(rest[:40])):
+    if is_loose and (not said.HELPS.search(rest[:60])):
         return False
     if said.REPORTED.search(unit.folded[: found.start()]):
         return False
     is_copied = rest[:_COPIED_SIGNS].rstrip(" .") in fold(instruction)
     if is_copied or _LISTED.search(unit.folded[: found.start()]):
         return False
-    if patterns.WORKS_ON_TEXT.match(fold(instruction)):
-        return n < HEAD and said.OF_THE_TEXT_ORDER.search(rest) is not None
     if orders_a_piece(instruction):
         return n < HEAD and said.OF_THE_ORDER.search(rest) is not None
     return n < HEAD or said.HELPS.search(rest) is not None
@@ -119,8 +119,7 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     size = len(unit.words) if text == unit.folded else num_words(text)
     num_specific = len(SPECIFIC.findall(unit.text))
     is_specific = num_specific >= (1 if wanted == "fact" else 2)
-    is_wish = advice.WISH_TURN.match(text) and not advice.REDIRECT.search(text)
-    turns = (is_wish or advice.TURN.match(text)) and not advice.SENDS.search(text)
+    turns = advice.TURN.match(text) and not advice.SENDS.search(text)
     is_list = advice.OFFER.search(text) and num_words(text.partition(":")[2]) >= TURN_WORDS
     if has_code(unit) or is_list or (wanted == "fact" and advice.DEFINES.match(text)):
         return Sentence(unit, "helps", text, size)
@@ -129,7 +128,8 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     if (found := advice.WRONG.search(text)) and not (wanted == "fact" and num_specific > 1):
         return Sentence(unit, "judges", text, size, found[0].strip())
     is_aside = any(
-        pattern.search(text) for pattern in (said.SELF, advice.OFFER, advice.COURTESY, advice.NOTE)
+        pattern.search(text)
+        for pattern in (said.DECLINE, advice.OFFER, advice.COURTESY, advice.NOTE)
     )
     is_long_turn = size >= _LONG_SENTENCE and advice.TURN.match(text)
     if not (is_long_turn and not advice.SENDS.search(text)):
