@@ -324,25 +324,31 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
     parser.add_argument("--published", type=Path, metavar="FILE", help="JSONL of published answers")
     options = parser.parse_args()
-    if options.published:
-        print(json.dumps(measure_published(options.published), indent=1))
-        return
     part: Part = options.part
+    if options.published:
+        _tell(measure_published(options.published), "published", write=options.write)
+        return
     rows, num_absent = load_rows(part)
     figures, differing = measure(rows)
+    result = {"rows_sha256": digest(part), "num_left_out": num_absent, **figures}
+    if part == "open":
+        result["answers_of_people"] = judge_people()
+    _tell(result, part, write=options.write)
+    if part == "open":
+        print("\n".join(differing))
+
+
+def _tell(result: dict[str, Any], name: str, *, write: bool) -> None:
+    """Print figures with the commit that they are of, and keep them if asked to."""
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(
         git, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    result = {"rules": commit, "rows_sha256": digest(part), "num_left_out": num_absent, **figures}
-    if part == "open":
-        result["answers_of_people"] = judge_people()
+    result = {"rules": commit, **result}
     print(json.dumps(result, indent=1))
-    if part == "open":
-        print("\n".join(differing))
-    if options.write:
+    if write:
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-        RESULT.write_text(json.dumps({**known, part: result}, indent=1) + "\n", encoding="utf-8")
+        RESULT.write_text(json.dumps({**known, name: result}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
