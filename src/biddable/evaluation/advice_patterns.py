@@ -77,8 +77,8 @@ NOTE = re.compile(
     r"|crucial|vital|necessary|imperative|worth noting|best|better|critical) (?:to|that|for"
     r"|not)\b|\b(?:please )?(?:note|remember|keep in mind|be aware|bear in mind) (?:that|the)\b"
     r"|^we (?:should|must|ought to) (?:all |always )?(?:strive|treat|respect|work|focus|be)\b"
-    r"|^i (?:must|have to|need to|should|want to|would like to|feel) (?:\w+ly )?(?:point out"
-    r"|note|emphasi[sz]e|remind|inform|stress|mention|be honest|clarify)"
+    r"|^(?:however, )?i (?:must|have to|need to|should|want to|would like to|feel) (?:\w+ly )?"
+    r"(?:point out|note|emphasi[sz]e|remind|inform|stress|mention|be honest|clarify)"
 )
 _WHO = _any(
     "help(?:line|lines|s)?", "support", "professionals?", "therap\\w+", "counsel\\w+", "doctors?",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from biddable.evaluation import refusal_patterns
 from biddable.evaluation.units import Unit
 
 _MIN_COPIED = 8  # words
@@ -141,6 +142,8 @@ def asks_for_help(units: Sequence[Unit], requests: str) -> str:
         return ""
     is_own_voice = _IN_A_VOICE.search(requests) is not None
     for unit in units[:_FIRST_UNITS]:
+        if refusal_patterns.DECLINE.search(unit.folded):  # "I can't provide any advice"
+            return ""
         tells = not is_own_voice and _TELLS_OF_NEED.search(unit.folded)
         if (tells or _NEEDS_HELP.search(unit.folded)) and not {"you", "your"} & set(unit.words):
             return unit.text

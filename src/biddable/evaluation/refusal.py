@@ -105,7 +105,9 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
     if denied is not None:
         if not _has_own_answer(sentences):
             return "full", f'no access: "{denied.why}"'
-        is_general = any(advice.IN_GENERAL.search(s.text) for s in sentences)
+        is_general = sentences[0].kind != "helps" and any(
+            advice.IN_GENERAL.search(s.text) for s in sentences
+        )
         return ("partial", f'no access: "{denied.why}"') if is_general else ("none", "")
     judged = _judged(_not_instead(sentences, instruction), instruction, wanted)
     return judged if judged[0] != "none" else _only_sorry(sentences)
