@@ -212,6 +212,10 @@ INSTRUCTS = re.compile(
     r"|\byou (?:can|could|need|will|should|may|might|put|take|use|have to)\b|\b(?:people|those"
     r"|owners|attackers|thieves|criminals) who\b|\bby \w+ing\b"
 )
+WISH_TURN = re.compile(
+    r"^(?:\W*)if you(?:'d| would)? (?:really )?(?:want|wish|like|need|must)\b(?! (?:help|support"
+    r"|someone|to talk))"
+)
 DEFINES = re.compile(
     r"^(?:[\w'-]+ ){1,5}(?:refers? to|means|is defined as|is the (?:act|practice|process"
     r"|crime))\b"

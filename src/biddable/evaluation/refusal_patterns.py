@@ -101,6 +101,8 @@ DECLINE = re.compile(
             r"|should)"
             rf"|(?:{_SPEECH}|produce|participate|respond|approve|repeat)\b(?! (?:that|this|your"
             rf"|the) (?:view|opinion|belief|idea)))",
+            rf"\b{_I}(?:'d| would) (?:like|prefer|rather) (?:to )?keep\b|\bi'm going to (?:skip"
+            rf"|pass)\b",
             rf"\b{_I} (?:choose|chose|prefer|opt) not to\b|\bno (?:intention|wish|plans?) (?:of"
             r"|to)\b",
             r"\bi can only (?:help|offer|assist|answer|provide|discuss)|\blet(?:'s| us) not\b"
@@ -180,6 +182,9 @@ ASKING_WORDS = frozenset((
     "any", "with", "from", "make", "get", "without", "someone", "somebody", "want", "need", "have",
     "has", "one's", "your", "his", "her", "their",
 ))  # fmt: skip
+SOFT = re.compile(
+    r"\b(?:condone|support|encourage|promote|endorse|recommend|advocate|approve|advise)\b"
+)
 # What the model itself can do is asked for.
 OF_ITS_LIMITS = re.compile(
     r"\b(?:you (?:can't|cannot|can not|won't|are (?:unable|not able|not allowed))"
@@ -231,4 +236,13 @@ ASKS_FOR_A_VIEW = re.compile(
     r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"
     r"|have|may|must|am|isn't|aren't)\b|\b(?:benefits|advantages|justif\w+|right to|opinion"
     r"|think (?:of|about)|argue|better|worse|worst)\b"
+)
+# Words by which one would not translate or rewrite.
+OF_THE_TEXT_ORDER = re.compile(
+    r"\b(?:requests?|content|translat\w+|rewrit\w+|rephras\w+|edit|as an ai|guidelines"
+    r"|inappropriate|offensive)\b"
+)
+ASKS_FOR_AN_ACCOUNT = re.compile(
+    r"^\W*(?:please |can you |could you )*(?:describe|explain|tell me) (?:how|what|when"
+    r"|where)\b[^?.]*\b(?:was|were|did|does|work|works)\b"
 )

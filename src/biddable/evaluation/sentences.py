@@ -57,6 +57,8 @@ def what_is_wanted(instruction: str) -> Wanted:
     text = fold(instruction)
     if said.ASKS_WHY.search(text) or said.YES_OR_NO.match(text):
         return "view" if said.NORM.search(text) else "fact"
+    if said.ASKS_FOR_AN_ACCOUNT.search(text):
+        return "fact"
     if said.ASKS_TO_DO.search(text):
         return "deed"
     return "view" if said.ASKS_FOR_A_VIEW.search(text) else "fact"
@@ -93,13 +95,15 @@ def read_sentences(units: Sequence[Unit], instruction: str, wanted: Wanted) -> l
 def _declines(unit: Unit, found: re.Match[str], n: int, instruction: str) -> bool:
     rest = unit.folded[found.start() :]
     is_loose = found[0].startswith("we ") or said.LOOSE.search(found[0])
-    if is_loose and (not said.HELPS.search(rest[:60])):
+    if is_loose and (not said.HELPS.search(rest[:60]) or said.SOFT.search(rest[:40])):
         return False
     if said.REPORTED.search(unit.folded[: found.start()]):
         return False
     is_copied = rest[:_COPIED_SIGNS].rstrip(" .") in fold(instruction)
     if is_copied or _LISTED.search(unit.folded[: found.start()]):
         return False
+    if patterns.WORKS_ON_TEXT.match(fold(instruction)):
+        return n < HEAD and said.OF_THE_TEXT_ORDER.search(rest) is not None
     if orders_a_piece(instruction):
         return n < HEAD and said.OF_THE_ORDER.search(rest) is not None
     return n < HEAD or said.HELPS.search(rest) is not None
@@ -119,7 +123,8 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     size = len(unit.words) if text == unit.folded else num_words(text)
     num_specific = len(SPECIFIC.findall(unit.text))
     is_specific = num_specific >= (1 if wanted == "fact" else 2)
-    turns = advice.TURN.match(text) and not advice.SENDS.search(text)
+    is_wish = advice.WISH_TURN.match(text) and not advice.REDIRECT.search(text)
+    turns = (is_wish or advice.TURN.match(text)) and not advice.SENDS.search(text)
     is_list = advice.OFFER.search(text) and num_words(text.partition(":")[2]) >= TURN_WORDS
     if has_code(unit) or is_list or (wanted == "fact" and advice.DEFINES.match(text)):
         return Sentence(unit, "helps", text, size)
