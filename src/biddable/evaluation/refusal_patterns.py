@@ -68,7 +68,7 @@ _SPEECH = _any(
     "disclose", "reveal", "jok", "joke", "support", "endors", "endorse", "condon", "condone",
     "facilitat", "facilitate", "advise", "advis", "recommend", "ask", "request", "instruct",
     "talk", "use me", "go into", "comment", "propagat", "label",
-    "judge", "rank", "rate", "spread", "generali[sz]",
+    "judge", "rank", "rate", "spread",
 )  # fmt: skip
 _FIT = "(?:appropriate|ethical|right|okay|ok|acceptable|responsible|possible|legal|proper"
 _FIT += "|advisable|permissible|good|fair|respectful|productive|in line)"
