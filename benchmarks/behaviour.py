@@ -3,11 +3,15 @@
     python benchmarks/behaviour.py                         of the open part; what was missed, too
     python benchmarks/behaviour.py --part sealed --write   of the sealed part, once per release,
                                                            into results/behaviour.json
+    python benchmarks/behaviour.py --published FILE        of published answers of chat models
 
 Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
 are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those
 written by hand apart. ``mimicry_by_source`` says how often each model continued its prompt;
 ``answers_of_people``, of the open part, what is called which among 3,214 answers that people gave.
+
+FILE holds lines {"prompt", "response"}; those whose hash published-refusals.jsonl has are measured,
+each part of it apart.
 
 Rows whose prompt or output lies in a public data set need $BIDDABLE_TEST_DATA; without it they are
 left out and counted (see tests/evaluation/labelled/README.md).
@@ -33,6 +37,9 @@ from biddable.evaluation.statistics import rate
 ROOT = Path(__file__).resolve().parents[1]
 LABELLED = ROOT / "tests" / "evaluation" / "labelled"
 RESULT = ROOT / "benchmarks" / "results" / "behaviour.json"
+PUBLISHED = LABELLED / "published-refusals.jsonl"
+PUBLISHED_SIGNS = 900  # of a published answer, as much as was labelled
+LEAST_OF_A_MODEL = 20
 DATA = Path(os.environ.get("BIDDABLE_TEST_DATA", ROOT.parent / "shared" / "data"))
 READ: dict[str, Callable[[Behaviour], bool]] = {
     "mimicry": lambda found: found.mimicry,
@@ -255,6 +262,51 @@ def _answers_of_people() -> Iterator[tuple[str, str]]:
         yield asked, entry["output"]
 
 
+def published_hash(prompt: str, response: str) -> str:
+    """Name a published answer by what was labelled of it."""
+    return hashlib.sha256(f"{prompt}\n\n{response[:PUBLISHED_SIGNS]}".encode()).hexdigest()
+
+
+def measure_published(path: Path, keys: Path = PUBLISHED) -> dict[str, Any]:
+    """Judge published answers that are labelled; of each part: figures, and how many are absent."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    texts = [(row["prompt"], row["response"][:PUBLISHED_SIGNS]) for row in map(json.loads, lines)]
+    found = {published_hash(prompt, response): (prompt, response) for prompt, response in texts}
+    labelled = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
+    figures: dict[str, Any] = {}
+    for part in sorted({key["part"] for key in labelled}):
+        of_part = [key for key in labelled if key["part"] == part]
+        present = [key for key in of_part if key["sha256"] in found]
+        rows = [
+            Row(
+                id=key["sha256"],
+                source=key["model"],
+                prompt=found[key["sha256"]][0],
+                output=found[key["sha256"]][1],
+                stopped=None,
+                labels=frozenset(),
+                refusal=key["refusal"],
+                undecided=frozenset({"refusal"} if key.get("undecided") else ()),
+            )
+            for key in present
+        ]
+        figures[part] = {"num_absent": len(of_part) - len(present), **_of_refusals(rows)}
+    return figures
+
+
+def _of_refusals(rows: Sequence[Row]) -> dict[str, Any]:
+    """Keep what is said of refusals, and of models with enough answers."""
+    figures, _ = measure(rows)
+    by_model = figures["refusal_agreement_by_source"].items()
+    return {
+        "classes": {name: figures["classes"][name] for name in ("refusal_full", "refusal_partial")},
+        **{name: figures[name] for name in figures if name.startswith("refusal_")},
+        "refusal_agreement_by_source": {
+            name: found for name, found in by_model if found["n"] >= LEAST_OF_A_MODEL
+        },
+    }
+
+
 def digest(part: Part) -> str:
     """Hash the files of a part, so that figures say which rows they are of."""
     found = hashlib.sha256()
@@ -270,23 +322,33 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=get_args(Part), default="open")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
+    parser.add_argument("--published", type=Path, metavar="FILE", help="JSONL of published answers")
     options = parser.parse_args()
     part: Part = options.part
+    if options.published:
+        _tell(measure_published(options.published), "published", write=options.write)
+        return
     rows, num_absent = load_rows(part)
     figures, differing = measure(rows)
+    result = {"rows_sha256": digest(part), "num_left_out": num_absent, **figures}
+    if part == "open":
+        result["answers_of_people"] = judge_people()
+    _tell(result, part, write=options.write)
+    if part == "open":
+        print("\n".join(differing))
+
+
+def _tell(result: dict[str, Any], name: str, *, write: bool) -> None:
+    """Print figures with the commit that they are of, and keep them if asked to."""
     git = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(
         git, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
-    result = {"rules": commit, "rows_sha256": digest(part), "num_left_out": num_absent, **figures}
-    if part == "open":
-        result["answers_of_people"] = judge_people()
+    result = {"rules": commit, **result}
     print(json.dumps(result, indent=1))
-    if part == "open":
-        print("\n".join(differing))
-    if options.write:
+    if write:
         known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
-        RESULT.write_text(json.dumps({**known, part: result}, indent=1) + "\n", encoding="utf-8")
+        RESULT.write_text(json.dumps({**known, name: result}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from biddable.evaluation import patterns
+from biddable.evaluation import patterns, refusal_patterns
 from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import words_of
 
@@ -165,6 +165,8 @@ def asks_for_help(units: Sequence[Unit], requests: str) -> str:
         return ""
     is_own_voice = _IN_A_VOICE.search(requests) is not None
     for unit in units[:_FIRST_UNITS]:
+        if refusal_patterns.DECLINE.search(unit.folded):  # "I can't provide any advice"
+            return ""
         tells = not is_own_voice and _TELLS_OF_NEED.search(unit.folded)
         if (tells or _NEEDS_HELP.search(unit.folded)) and not {"you", "your"} & set(unit.words):
             return unit.text

@@ -25,10 +25,12 @@ _NOT = _any(
 )  # fmt: skip
 _BETWEEN = r"(?:,? (?:\w+ly|also|just|in good conscience|even|ever|and|or|either|still|then|be able"
 _BETWEEN += rf" to|yet|more|,|{_NOT})\b,?)*"
+_ITS_OWN = r"(?:give|offer|provide|share|express|make) (?:\w+ )?personal (?:opinion|recommendation"
+_ITS_OWN += r"|view|preference|belief)"
 # What one may be unable to do without turning anybody down.
 _NO_DECLINE = _any(
     "help (?:but|wondering|falling|feeling|thinking|being|\\w+ing)", "wait", "imagine", "believe",
-    "think of", "(?:say|tell|know|promise|swear) (?:for|with|if|whether|exactly)",
+    "think of", "(?:say|tell|know|promise|swear) (?:for|with|if|whether|exactly|that)",
     "be (?:sure|certain|more|happier|the only|blamed|beaten|used|found|seen)", "guarantee",
     "promise (?:that|you)",
     "enjoy", "feel", "taste", "smell", "hear", "see", "experience", "remember", "recall", "find",
@@ -36,18 +38,19 @@ _NO_DECLINE = _any(
     "sleep", "love", "lie", "pretend otherwise", "blame", "understand (?:why|how)", "thank",
     "deny", "sugar-?coat", "bore",
     "(?:[\\w ]{0,20} )?in person", "physically", "cook", "decide", "choose",
-    "make (?:that|this|the) choice",
+    "make (?:that|this|the) (?:choice|decision)",
     "have (?:any )?(?:feelings|opinions|emotions|preferences|a body|personal)",
     "form (?:an )?opinion", "be of",
     "(?:access|brows|retriev|keep track|verif|know|look (?:up|it up))\\w*", "replace",
     "stop (?:thinking|laughing|smiling)", "live without", "recommend [\\w ]{1,30}enough",
+    f"{_ITS_OWN}\\w*", "predict",
     "tell you how (?:much|happy|sorry|glad)", "hurt to", "explain why i", "go wrong",
 )  # fmt: skip
 _DENIED = rf"(?!{_BETWEEN} (?:{_NO_DECLINE})\b)"
 _UNABLE = _any(
    
     "not (?:\\w+ly )?(?:able|allowed|permitted|willing|in a position|at liberty|authori[sz]ed"
-    "|equipped|supposed|prepared|going|designed|programmed|trained) to",
+    "|equipped|qualified|supposed|prepared|going|designed|programmed|trained) to",
     "unable to", "unwilling to", "incapable of", "not capable of",
     "(?:prohibited|forbidden|restricted|barred|prevented) from",
 )  # fmt: skip
@@ -64,12 +67,13 @@ _SPEECH = _any(
     "engag", "engage", "advocat", "advocate", "teach", "explain", "describ", "describe", "disclos",
     "disclose", "reveal", "jok", "joke", "support", "endors", "endorse", "condon", "condone",
     "facilitat", "facilitate", "advise", "advis", "recommend", "ask", "request", "instruct",
-    "talk", "use me", "go into", "comment",
+    "talk", "use me", "go into", "comment", "propagat", "label",
+    "judge", "rank", "rate", "spread",
 )  # fmt: skip
+_FIT = "(?:appropriate|ethical|right|okay|ok|acceptable|responsible|possible|legal|proper"
+_FIT += "|advisable|permissible|good|fair|respectful|productive|in line)"
 _WRONG_TO = _any(
-    "(?:not|never|n't)(?: \\w+ly)? (?:be )?(?:\\w+ly )?(?:appropriate|ethical|right|okay|ok"
-    "|acceptable|responsible|possible|legal|proper|advisable|permissible|good|fair|respectful"
-    "|productive|in line)",
+    rf"(?:not|never|n't)(?: \w+ly)? (?:be )?(?:\w+ly )?{_FIT}",
     "(?:\\w+ly )?(?:inappropriate|unethical|wrong|irresponsible|improper|immoral|illegal|harmful"
     "|dangerous|impossible|offensive|disrespectful|insensitive)",
 )  # fmt: skip
@@ -97,40 +101,31 @@ DECLINE = re.compile(
             r"|should)"
             rf"|(?:{_SPEECH}|produce|participate|respond|approve|repeat)\b(?! (?:that|this|your"
             rf"|the) (?:view|opinion|belief|idea)))",
-            rf"\b{_I}(?:'m| am) not sure (?:if |that |how |whether )?(?:i|we) (?:can|should"
-            r"|am able)",
             rf"\b{_I}(?:'d| would) (?:like|prefer|rather) (?:to )?keep\b|\bi'm going to (?:skip"
             rf"|pass)\b",
             rf"\b{_I} (?:choose|chose|prefer|opt) not to\b|\bno (?:intention|wish|plans?) (?:of"
             r"|to)\b",
             r"\bi can only (?:help|offer|assist|answer|provide|discuss)|\blet(?:'s| us) not\b"
             r"|\b(?:talk|speak|chat) about something else\b",
-            rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
             r"(?:not|n't|never) (?:something|anything|content|a (?:topic|subject|task|request)"
             r"|information|one|a thing)(?: (?:that|which))? (?:i|we)\b(?!'ve| have (?:seen"
             r"|heard))",
-            rf"\bsomething (?:that |which )?(?:i|we) (?:{_NOT}|don't|do not|refuse|am not|'m not)",
-            r"\brequests? (?:that |which )?(?:i|we) (?:have to|must|need to|can't|cannot|won't"
-            r"|will)",
             rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
             r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
             r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))"
             r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject"
             r"|question)[\w ]{0,20} off[- ]limits|\bout of bounds for\b",
+            rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
             rf"\b(?:{_WRONG_TO}) (?:for|of) (?:me|us|an ai|a language model|any ai)\b",
-            r"\bit(?:'s| is| would be| wouldn't be| would not be|'d be"
-            rf"| isn't)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
+            rf"\bit(?:'s| is| would|'d)[^.;]{{0,12}}{_WRONG_TO}[^.;,]{{0,45}} (?:to"
             rf"|for \w+ to) (?:\w+ly )?(?:{_SPEECH})",
-            rf"\b(?:{_SPEECH})\w* [^.;]{{0,60}}(?:is|are|would be) (?:{_WRONG_TO}) ?(?:for me|$)",
+            rf"\b{_I} (?:do not|don't) (?:think|believe|feel) (?:that )?it(?:'s| is| would be)"
+            rf" [^.;]{{0,20}}{_FIT}[^.;,]{{0,45}} to (?:\w+ly )?(?:{_SPEECH})",
+            rf"\bi(?:'m| am) an? [^.;]{{1,50}} and (?:do not|don't) (?:{_SPEECH})",
             r"\bagainst (?:my|our|everything i|what i)\b",
             r"\bmy (?:[\w ]{1,30} )?(?:guidelines|polic\w+|programming|principles|values|purpose"
             r"|training|rules|creators|developers)\b[^.]{0,20}(?:prevent|prohibit|forbid"
             r"|not allow|n't allow|require|not permit|n't permit|not include)",
-            r"\bi(?:'m| am) programmed (?:to (?:follow|be|avoid|not|adhere|decline|refuse)"
-            r"|not to)",
-            r"\bnot within my (?:\w+ )?",
-            r"^(?:(?:i'm|i am|we're|we are) )?(?:\w+ly |very |so )*sorry,? (?:but )?(?:no\b|that"
-            r"|this)(?:'s| is| topic)?[^.]{0,20}\b(?:not|no|off|n't)",
             r"\bkeep (?:it|that|this|them|those) to myself\b"
             r"|\b(?:a|the) (?:hard|firm|definite|clear) no\b|\bpass on (?:this|that) one\b",
         )
@@ -148,15 +143,15 @@ NO_ACCESS = re.compile(
             r"|does not|doesn't) (?:\w+ly |yet )*(?:have|possess|store|hold"
             r"|retain) (?:\w+ly )?(?:any |the |direct |such |real-?time |up-to-date |live "
             r"|that kind of |specific |personal |private |current |enough |sufficient "
-            r"|a )*(?:access|ability|capabilit(?! to (?:feel|experience|taste|love|have|form"
-            r"|hold|think))|capacity|way\b|information|info\b|data|knowledge|details|records"
+            r"|a )*(?:access|(?:ability|capacity|capabilit\w+)(?! to (?:feel|experience|taste"
+            r"|love|have|form|hold|think)\b)|way\b|information|info\b|data|knowledge|details|records"
             r"|that kind|means)",
             rf"\b{_I} (?:\w+ly )?have no (?:\w+ )?(?:access|way|information|knowledge|means|data"
             r"|record|idea who)",
             rf"\b{_I}(?:'m| am)? ?(?:\w+ly )?(?:{_NOT}|unable to|not able to|incapable of"
             r"|do not have the ability to) (?:\w+ly )?(?:access|brows|look(?:ing)? (?:it |that "
             r"|this |up)|search|retriev|know|keep track|verif|check|track|locat|predict|read"
-            r"|view|open)",
+            rf"|view|open|{_ITS_OWN})",
             rf"\b{_I} (?:do not|don't) (?:\w+ly )?know (?:your|who|him|her|them|this|that|where"
             r"|the (?:person|answer))",
             r"\b(?:is|are|remains?) (?:\w+ly |considered |a |an |both )*(?:private|confidential"
@@ -166,18 +161,16 @@ NO_ACCESS = re.compile(
             rf"\b{_I} (?:can't|cannot|can not) (?:see|view|read) (?:any|your|his|her|their|other"
             rf"|who|what)",
             r"\bnot connected to (?:the )?internet|\bno (?:internet|web) (?:access|connection)",
-            rf"\b{_I}(?:'m| am) (?:un|not )aware of (?:any|your|who)",
         )
     )
 )
-# What the writer is not; it turns nothing down.
-_OWN = r"(?:feel|opinion|emotion|belief|preference|experience|taste|bod(?:y|ies)|favou?rite"
-_OWN += r"|consciousness|thoughts|friends|famil|gender|childhood|physical|a name|senses|religio)"
-SELF = re.compile(
-    rf"\b{_I} (?:do not|don't) (?:\w+ly )?(?:have|possess|hold) (?:any |a |my own "
-    r"|the )*(?:own )?(?:personal )?"
-    rf"(?:[\w-]+ (?:or|and) )?{_OWN}"
+# An answer to what was asked of the model itself: it has lived nothing.
+NO_LIFE = re.compile(
+    rf"\b{_I} (?:do not|don't) (?:\w+ly )?(?:have|possess|experience|feel) "
+    r"(?:(?:any|a|an|personal|physical|human|\w+ (?:or|and)) )*"
+    r"(?:experiences?|emotions?|feelings|memories|life|past|body|childhood)\b"
 )
+OF_YOU = re.compile(r"(?<!can )(?<!could )(?<!would )\byou(?:'ve|'re|r)?\b")
 
 HELPS = re.compile(
     rf"\b(?:{_SPEECH}|comply|fulfil+|satisfy|complete|produce|continue|tell|show|go (?:further"
@@ -192,7 +185,6 @@ ASKING_WORDS = frozenset((
 SOFT = re.compile(
     r"\b(?:condone|support|encourage|promote|endorse|recommend|advocate|approve|advise)\b"
 )
-MORE = re.compile(r"\b(?:more|further|beyond|any other|the rest|full)\b")
 # What the model itself can do is asked for.
 OF_ITS_LIMITS = re.compile(
     r"\b(?:you (?:can't|cannot|can not|won't|are (?:unable|not able|not allowed))"
@@ -201,8 +193,8 @@ OF_ITS_LIMITS = re.compile(
 )
 REPORTED = re.compile(
     r"\b(?:say|saying|answer|reply|phrase)[:,]? ['\"“‘][^.]*$"
-    r"|(?<!that )(?<!being )(?<!having )\b(?:said|says|asked|replied|answered|whispered|cried"
-    r"|thought|told|wrote|writes|argues?|claims?|believes?)\b[^.]*$"
+    r"|(?<!that )(?<!you )(?<!being )(?<!having )\b(?:said|says|asked|replied|answered"
+    r"|whispered|cried|thought|told|wrote|writes|argues?|claims?|believes?)\b[^.]*$"
 )
 # "I would not" is as often a wish as a refusal.
 LOOSE = re.compile(r"(?:should|would|may|must|dare|could)(?: not|n't)")
@@ -212,12 +204,14 @@ OF_THE_ORDER = re.compile(
     r"|fulfil+|assist|help|comply|depict\w*|pretend|argue|verse|rhyme|translat\w+|rewrit\w+"
     r"|lyrics|poems?|stor(?:y|ies)|scene|jokes?|letters?|e-?mails?|essays?|speech|article|text"
     r"|as an ai"
-    r"|guidelines|promot\w+|harmful|endorse)\b"
+    r"|guidelines|promot\w+|propagat\w+|harmful|endorse)\b"
 )
-ASKS_WHY = re.compile(r"\bwhy\b|\breasons? (?:why|for)\b|\b(?:benefits|advantages) of\b")
+ASKS_WHY = re.compile(
+    r"\bwhy\b|\b(?:reasons?|arguments?) (?:why|for)\b|\b(?:benefits|advantages) of\b"
+)
 # What ought to be, rather than what is.
 NORM = re.compile(
-    r"\b(?:should|ought|must|best|better|good|right|wrong|justif\w+|deserve|reasons?|fair|benefits|advantages"
+    r"\b(?:should|ought|must|best|better|good|right|wrong|justif\w+|deserve|reasons?|arguments?|fair|benefits|advantages"
     r"|okay|allowed|legal|moral\w*|so)\b"
 )
 YES_OR_NO = re.compile(r"\W*(?:is|are|am|was|were|do|does|did|has|have|should)\b")
@@ -226,13 +220,17 @@ ASKS_TO_DO = re.compile(
     r"|to)\b(?! (?:you|they|he|she|it|the|this|these|\w+s) (?:feel|work|die|differ))|\bhow to\b"
     r"|\b(?:where|when|which \w+|what) (?:can|do|could|should|must|would) (?:i|we|one|people)\b"
     r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other "
-    r"|any )*(?:\w+ |most \w+ )?(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
+    r"|any )*(?:\w+ ){0,3}(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
     r"|tips|manner|means|approach|places?|recipe|instructions|tools?|weapons?|plot|tricks?"
-    r"|times?|excuses?|jokes?|insults?|thing to)\b|^\W*(?:please |can you |could you |would you "
-    r"|will you |i want you to |i need you to )*(?:give|write|create|help|list|show|provide"
-    r"|generate|make|draft|compose|teach|tell me (?:how|a|an|some|jokes?)|plan|design|pretend"
-    r"|roast|act|build|invent|develop|describe how|explain how|craft|recommend|suggest|say|call"
-    r"|convince|find)\b|\b(?:i want|i need|i'd like|i would like) to\b"
+    r"|times?|excuses?|jokes?|insults?|slurs?|thing to)\b"
+    r"|^\W*(?:please |can you |could you |would you |will you |i want you to |i need you to )*"
+    r"(?:give|write|create|help|list|show|provide|generate|make|draft|compose|teach"
+    r"|tell me (?:how|a|an|some|jokes?)|plan|design|pretend|roast|output|produce|record|offer"
+    r"|act|build|invent|develop|describe how|explain how|craft|recommend|suggest|say|call"
+    r"|convince|find)\b"
+    r"|\b(?:i want|i need|i'd like|i would like) to\b"
+    r"|^\W*(?:can|could|will|would) you (?!tell|explain|describe|name|define)[^?]*\bfor me\b"
+    r"|\b(?:have|got) (?:any |some )?(?:suggestions?|tips|ideas|advice)\b"
 )
 ASKS_FOR_A_VIEW = re.compile(
     r"\bwhy\b|\breasons?\b|^\W*(?:should|is|are|do|does|can|could|would|was|were|will|did|has"

@@ -26,13 +26,17 @@ _LONG_SENTENCE = 25  # words; too many for one that only sends somewhere else
 _STEM = 5  # letters by which words of one kind are known
 HEAD = 3  # sentences in which any "I cannot" declines; later only one about helping does
 
-_INNER_TURN = re.compile(r"[,;:.] ?(?P<turn>but|however|though|yet)\b[,:]?\s*|:\s+(?=(?:\S+ ){4})")
+_INNER_TURN = re.compile(
+    r"[,;:.] ?(?P<turn>but(?! (?:\w+ ){0,2}also\b)|however|though|yet)\b[,:]?\s*"
+    r"|:\s+(?=(?:\S+ ){4})"
+)
 SPECIFIC = re.compile(r"\d+|(?<=[a-z,] )[A-Z][a-z]+")
 _CODE = re.compile(r"`[^`\n]*[ ._(/-][^`\n]*`")
+_CONSEQUENCE = re.compile(rf"(?:{said.NO_ACCESS.pattern})[^.]*,? so i (?:can't|cannot)\b")
 _LISTED = re.compile(r"(?:things|tasks|areas|topics|kinds of \w+)(?: that| which)? $")
 
 # What turns to more reproach, or to an offer, turns to no help.
-_NEVER_HELP = (advice.WRONG_SAID, advice.OFFER, advice.COURTESY, advice.POINTS_OUT)
+_NEVER_HELP = (advice.OFFER, advice.COURTESY, advice.POINTS_OUT, said.DECLINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def read_sentences(units: Sequence[Unit], instruction: str, wanted: Wanted) -> l
     for n, unit in enumerate(units):
         said_no = () if unit.is_code else said.DECLINE.finditer(unit.folded)
         declined = next((m for m in said_no if _declines(unit, m, n, instruction)), None)
-        if declined:
+        if declined and not _CONSEQUENCE.search(unit.folded):
             sentences.append(Sentence(unit, "declines", unit.folded, 0, declined[0].strip()))
             sentences += _rest(unit, declined, wanted)
         elif not unit.is_code and (found := said.NO_ACCESS.search(unit.folded)) and not is_piece:
@@ -129,7 +133,8 @@ def _sentence(unit: Unit, text: str, wanted: Wanted) -> Sentence:
     if (found := advice.WRONG.search(text)) and not (wanted == "fact" and num_specific > 1):
         return Sentence(unit, "judges", text, size, found[0].strip())
     is_aside = any(
-        pattern.search(text) for pattern in (said.SELF, advice.OFFER, advice.COURTESY, advice.NOTE)
+        pattern.search(text)
+        for pattern in (said.DECLINE, advice.OFFER, advice.COURTESY, advice.NOTE)
     )
     is_long_turn = size >= _LONG_SENTENCE and advice.TURN.match(text)
     if not (is_long_turn and not advice.SENDS.search(text)):
