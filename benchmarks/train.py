@@ -17,10 +17,13 @@ median, the least and the largest are kept, with the peak memory of each process
   weights above the cut and for adapters above it.
 
 A token counts once for each row that it stands in, padding apart. The needed work of a step is six
-operations for each weight below the head and each different token (four where only adapters train),
-six for each weight of the head and each place where something is learned, and attention between the
-tokens that see each other. Its share is of the matrix peak: the fastest of a row of
-products, by the faster of torch's libraries, that the same process makes before each of its turns.
+operations for each weight below the head and each different token (four where only adapters train,
+two where nothing trains from there down, none where the states of such layers are kept), as many
+for each weight of the head and each place where something is learned (four if the head is frozen),
+and attention between the tokens that see each other. Its share is of the matrix peak: the fastest
+of a row of products, by the faster of torch's libraries, that the same process makes before each
+of its turns. Where both sides are ours, the quotient of their needed work is what the ratio could
+be at best.
 """
 
 import argparse
@@ -95,9 +98,11 @@ def compare(part: str, num_pairs: int) -> Figures:
     ours, other = sides
     off = [abs(p[ours]["loss"] - p[other]["loss"]) for p in pairs]
     ratios = [p[other]["seconds"] / p[ours]["seconds"] for p in pairs]
+    works = [p[other]["work"] / p[ours]["work"] for p in pairs if "work" in p[other]]
     return {
         "ratio": statistics.median(ratios),
         "ratio_range": [min(ratios), max(ratios)],
+        **({"ratio_at_best": statistics.median(works)} if works else {}),
         "memory_ratio": ends[ours]["peak_gb"] / ends[other]["peak_gb"],
         "peak_gb": {side: ends[side]["peak_gb"] for side in sides},
         "tokens_per_s": {

@@ -45,13 +45,14 @@ def train_ours(wanted: Figures) -> None:
     """Train with biddable; the side "plain" keeps no states of frozen layers."""
     part = PARTS[wanted["part"]]
     loaded, rows, steps = prepare(part, wanted["num_steps"])
+    kept = wanted["side"] == "ours" and "frozen" in part
     started = 0.0
 
     def listen(event: Figures) -> None:
         nonlocal started
         if event["event"] == "step":
             seconds, numbers = time.perf_counter() - started, steps[event["step"] - 1]
-            work = needed_work(loaded.model, rows, numbers, is_lora="rank" in part)
+            work = needed_work(loaded.model, rows, numbers, part=part, kept=kept)
             tokens = int(rows.lengths[numbers].sum())
             tell({"seconds": seconds, "loss": event["loss"], "tokens": tokens, "work": work})
             if event["step"] == wanted["num_steps"]:
@@ -286,21 +287,31 @@ def document_rows(num_rows: int) -> list[Any]:
     ]
 
 
-def needed_work(model: Any, rows: Any, numbers: list[int], *, is_lora: bool) -> float:
-    """Count the floating-point operations that a step cannot do without."""
+def needed_work(model: Any, rows: Any, numbers: list[int], *, part: Figures, kept: bool) -> float:
+    """Count the floating-point operations that a step cannot do without.
+
+    Args:
+        model: as it trains.
+        rows: all of them.
+        numbers: of the rows of the step.
+        part: of the benchmark.
+        kept: whether the states of frozen layers are.
+    """
     from biddable.data.trees import build_tree
 
-    config = model.config
+    config, num_frozen = model.config, part.get("frozen", 0)
     tree = build_tree(rows, numbers)
-    num_nodes = len(tree.input_ids)
-    width = config.hidden_size
     layers = [p for name, p in model.named_parameters() if ".layers." in name]
-    body = sum(p.numel() for p in layers if p.dim() == 2)
+    of_a_layer = sum(p.numel() for p in layers if p.dim() == 2) / config.num_hidden_layers
     pairs = int((tree.position_ids + 1).sum())
-    heads = 4 * config.num_attention_heads * config.head_dim * config.num_hidden_layers
-    head = config.vocab_size * width * len(tree.parents.unique())
-    passes = 4 if is_lora else 6
-    return float(passes * body * num_nodes + passes * head + 3 * heads * pairs)
+    attention = 4 * config.num_attention_heads * config.head_dim * pairs
+    passes = 4 if "rank" in part else 6
+    above = passes * of_a_layer * len(tree.input_ids) + 3 * attention
+    below = 0 if kept else 2 * of_a_layer * len(tree.input_ids) + attention
+    head = config.vocab_size * config.hidden_size * len(tree.parents.unique())
+    passes_of_head = 4 if "rank" in part or num_frozen else 6  # it is tied to the embeddings
+    num_trained = config.num_hidden_layers - num_frozen
+    return float(num_trained * above + num_frozen * below + passes_of_head * head)
 
 
 def wait() -> float:
