@@ -170,7 +170,8 @@ class _Small(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             found = func(*args, **(kwargs or {}))
-            stays = func in (Tensor.detach, Tensor.requires_grad_, Tensor.data.__get__)
+            data: Any = Tensor.data
+            stays = func in (Tensor.detach, Tensor.requires_grad_, data.__get__)
             return found.as_subclass(cls) if stays else found
 
 
