@@ -39,12 +39,16 @@ fix: $(READY) ## format, and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/reference.py
 
-bench: $(READY) ## every benchmark beside its rivals, results into benchmarks/results; an hour or more on two quiet cores
+bench: $(READY) ## every benchmark, results into benchmarks/results; an hour or more on two quiet cores; LITGPT=python that has it
 	$(BIN)/python benchmarks/data.py --write
 	$(BIN)/python benchmarks/check.py --out benchmarks/results/check.json
 	$(BIN)/python benchmarks/train.py --write
+	$(if $(LITGPT),$(BIN)/python benchmarks/train_litgpt.py $(LITGPT) --write)
 	$(BIN)/python benchmarks/plan.py --write
 	$(BIN)/python benchmarks/generate.py --write
+	$(BIN)/python benchmarks/serve.py --write
+	$(BIN)/python benchmarks/soak.py --write
+	$(BIN)/python benchmarks/export.py --write
 
 docs: $(READY) ## write the generated reference pages
 	$(BIN)/python scripts/reference.py

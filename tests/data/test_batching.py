@@ -139,7 +139,8 @@ def test_a_plan_knows_before_the_first_step_what_the_steps_come_to(
         assert len(part) == len(expected)
         assert part.num_tokens == sum(len(rows[n]) for n in used)
         assert part.num_loss_tokens == sum(sum(examples[n].loss_mask[1:]) for n in used)
-        assert part.num_unique_tokens == sum(
+        assert part.num_unique_tokens == part.num_tokens  # padded
+        assert count_unique_tokens(plan._rows, micro_batches) == sum(
             len({tuple(rows[n][: i + 1]) for n in micro for i in range(len(rows[n]))})
             for micro in micro_batches
         )
@@ -163,9 +164,13 @@ def test_ids_beyond_a_byte_are_sorted_as_ids() -> None:
 
 
 def test_a_plan_says_its_counts_in_a_line() -> None:
-    described = BatchPlan(rows_of([1, 2, 3], [1, 2, 4]), batch_size=2).describe()
+    rows = rows_of([1, 2, 3], [1, 2, 4])
+    described = BatchPlan(rows, batch_size=2, is_tree=True).describe()
     assert described["summary"] == ("1 step, 6 tokens (4 unique after shared prefixes), 2 learned")
     assert described["num_unique_tokens"] == 4
+    padded = BatchPlan(rows, batch_size=2).describe()
+    assert padded["summary"] == "1 step, 6 tokens, 2 learned"
+    assert padded["num_unique_tokens"] == 6
 
 
 def test_a_plan_refuses_what_plan_batches_refuses() -> None:

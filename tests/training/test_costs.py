@@ -16,7 +16,8 @@ from biddable.models.attention import tree_attention
 from biddable.models.freezing import freeze_layers
 from biddable.models.head import Body
 from biddable.models.lean_layers import fast_layers
-from biddable.models.lora import apply_lora
+from biddable.models.lora import apply_lora, quantize_frozen
+from biddable.models.quantized import plain_parts
 from biddable.training import shadow as shadow_module
 from biddable.training.costs import (
     Memory,
@@ -43,7 +44,8 @@ NORMS = 2 * 2 * 64 + 64
 
 def kept_by_autograd(model, batch):
     """Add up what autograd keeps in a real pass, weights apart."""
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    parts = [part for p in model.parameters() for part in plain_parts(p)]
+    weights = {part.untyped_storage().data_ptr() for part in parts}
     found = {}
 
     def keep(tensor):
@@ -67,11 +69,17 @@ def lora(model):
     apply_lora(model, rank=4)
 
 
+def qlora(model):
+    pytest.importorskip("torchao")
+    apply_lora(model, rank=4)
+    quantize_frozen(model, "int8")
+
+
 def freeze(model):
     freeze_layers(model, 1)
 
 
-@pytest.mark.parametrize("method", [lambda model: None, lora, freeze])
+@pytest.mark.parametrize("method", [lambda model: None, lora, qlora, freeze])
 def test_what_is_kept_is_counted_without_numbers_as_autograd_keeps_it(method):
     model = tiny_model()
     method(model)

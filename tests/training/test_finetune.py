@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from biddable.config import parse_config
 from biddable.data import sources
@@ -13,6 +14,7 @@ from biddable.models.loading import LoadedModel, load
 from biddable.serving.answering import answer
 from biddable.training import preparation
 from biddable.training.finetune import finetune_instruct_model, run_training
+from biddable.training.planner import plan_run
 from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = [{"instruction": f"Say {word}", "response": word} for word in ("hola", "uno", "dos", "si")]
@@ -107,6 +109,31 @@ def test_a_whole_run(base, rows, method):
     recognised = f"{rows}: 12 rows, recognised as instruction-response (12 of 12)"
     assert events[0] == {"event": "source", "part": "train", "summary": recognised}
     assert (folder / "adapter_config.json").exists() == (method == "lora")
+
+
+@pytest.mark.parametrize(("kind", "share"), [("int8", 0.27), ("int4", 0.16)])
+def test_a_run_on_a_base_in_few_bits_is_planned_cut_off_and_goes_on(base, rows, kind, share):
+    pytest.importorskip("torchao")
+    method = {"name": "lora", "rank": 4}
+    plain = config_of(base, rows, method=method, checkpoints={"every_steps": 1})
+    config = config_of(base, rows, method=method | {"quantize_base": kind})
+    plans = [plan_run(each, measure=False).estimate for each in (config, plain)]
+    assert all(plan.is_counted for plan in plans)
+    linear = 4 * sum(m.weight.numel() for m in tiny_model().modules() if type(m) is nn.Linear)
+    linear -= 4 * tiny_model().lm_head.weight.numel()
+    saved = plans[1].memory.weights - plans[0].memory.weights
+    assert (1 - share) * linear < saved < linear
+    whole = run_training(config.model_copy(update={"output": "whole"}))
+
+    def cut(event):
+        if event["event"] == "step" and event["step"] == 3:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run_training(config, on_event=cut)
+    folders = [whole, run_training(config, resume=True)]
+    weights = [(f / "adapter_model.safetensors").read_bytes() for f in folders]
+    assert weights[0] == weights[1]
 
 
 def test_the_config_of_a_run_repeats_it(base, rows):
@@ -265,6 +292,7 @@ def test_the_plan_is_told_before_the_first_step(base, rows):
     )
     assert 0 < plan["num_unique_tokens"] < plan["num_tokens"]
     assert "6 steps" in plan["summary"]
+    assert plan["is_tree"]
 
 
 def test_sources_are_mixed_by_weight_and_counted(base, rows, tmp_path):

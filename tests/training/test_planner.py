@@ -299,6 +299,25 @@ def test_a_warm_up_that_is_longer_than_the_run_refuses(config_of):
     assert plan.refusals[0].startswith("training.warmup_steps: found 4; the run has 3 steps")
 
 
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ({"name": "lora", "dropout": 0.1}, "dropout of 0.1 in model.layers.0.self_attn.q_proj"),
+        ({"name": "lora"}, None),
+    ],
+)
+def test_rows_that_cannot_share_their_starts_are_told_why(config_of, method, reason):
+    plan = plan_run(config_of(method=method), measure=False)
+    if reason:
+        told = f"rows are padded, not laid out as trees: {reason}"
+        assert plan.num_step_unique_tokens == plan.num_step_tokens
+    else:
+        told = "what rows of a forward pass have in common at their start is run once: "
+        told += f"{plan.num_step_unique_tokens:,} tokens"
+        assert plan.num_step_unique_tokens < plan.num_step_tokens
+    assert told in " ".join(shown(plan).split())
+
+
 def test_the_plan_of_several_processes_is_of_one_of_them(config_of):
     training = {"epochs": 1, "batch_size": 12}
     alone = plan_run(config_of(training=training), measure=False)

@@ -39,6 +39,21 @@ def test_the_picture_shows_the_losses_and_the_rate(log):
     assert rgb(plots._HELD) not in colours(draw_losses(without))
 
 
+def test_steps_are_whole_numbers(log, monkeypatch):
+    drawn = []
+
+    class Seen(plots.Figure):
+        def savefig(self, *given, **named):
+            drawn.extend(self.axes)
+            super().savefig(*given, **named)
+
+    monkeypatch.setattr(plots, "Figure", Seen)
+    draw_losses([log.records[1] | {"step": step} for step in range(1, 21)])
+    ticks = drawn[1].get_xticks()
+    assert len(ticks) > 3
+    assert all(tick == round(tick) for tick in ticks)
+
+
 def test_no_run_is_lost_to_its_picture(log, monkeypatch):
     assert set(finetune._draw(log, print)) == {"loss.png"}
     told = []

@@ -177,6 +177,8 @@ def test_what_happens_on_the_way_is_said():
     out = io.StringIO()
     with ProgressBar(Console(file=out, width=60)) as bar:
         bar({"event": "data", "part": "train", "summary": ""})
+        bar({"event": "plan", "layout": "rows share their starts", "is_tree": True})
+        bar({"event": "plan", "layout": "rows are padded: dropout", "is_tree": False})
         bar(START)
         bar(held_out(1, 3.0))
         sample = {"event": "sample", "prompt": "Say [b]one", "num_tokens": 2, "step": 3}
@@ -184,6 +186,7 @@ def test_what_happens_on_the_way_is_said():
         bar(sample | {"answer": "one one", "stopped": False})
         bar({"event": "note", "text": "micro-batches are smaller"})
     lines = out.getvalue().splitlines()
+    assert lines.pop(0) == "rows are padded: dropout"
     assert lines[0].startswith("learning rate 0.001 (as given); 300,000 parameters are trained")
     assert "the model has 4,000,000" in lines[0]
     assert lines[0].endswith("1,600 examples")

@@ -205,7 +205,9 @@ class BatchPlan(Sequence[Step]):
 
     @property
     def num_unique_tokens(self) -> int:
-        """Count the tokens that are left when rows of a micro-batch share their common starts."""
+        """Count the tokens that are left where rows of a micro-batch share their common starts."""
+        if not self._is_tree:
+            return self.num_tokens
         total = 0
         for start in range(0, len(self), _STEPS_AT_ONCE):
             for step in self[start : start + _STEPS_AT_ONCE]:
@@ -222,10 +224,10 @@ class BatchPlan(Sequence[Step]):
             "num_loss_tokens": self.num_loss_tokens,
             "num_unique_tokens": self.num_unique_tokens,
         }
+        left = f" ({counts['num_unique_tokens']:,} unique after shared prefixes)"
         summary = (
             f"{counted(len(self), 'step')}, {counted(self.num_tokens, 'token')}"
-            f" ({counts['num_unique_tokens']:,} unique after shared prefixes),"
-            f" {counts['num_loss_tokens']:,} learned"
+            f"{left if self._is_tree else ''}, {counts['num_loss_tokens']:,} learned"
         )
         return {"summary": summary, **counts}
 

@@ -193,7 +193,9 @@ def _hash_tensor(tensor: object) -> str:
         if not isinstance(tensor, Tensor):
             return key_of(value=str(tensor))
     assert isinstance(tensor, Tensor)
-    plain = tensor.detach().contiguous().cpu().reshape(-1)
+    plain = tensor.detach().contiguous().cpu()
+    # a single number may have any stride, which view refuses
+    plain = plain.as_strided((plain.numel(),), (1,))
     described = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
     data = plain.view(torch.uint8).numpy().data if plain.numel() else b""
     return hashlib.sha256(described + b":" + hashlib.sha256(data).digest()).hexdigest()

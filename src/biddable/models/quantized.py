@@ -131,3 +131,16 @@ class _SmallLinear(torch.autograd.Function):
 def is_small(weight: Tensor) -> bool:
     """Say whether a weight is kept in few bits; it has no storage of its own then."""
     return type(weight).__module__.startswith("torchao.")
+
+
+def plain_parts(tensor: Tensor) -> list[Tensor]:
+    """List the ordinary tensors that hold a tensor: itself, or those that a small one is made of.
+
+    Example:
+        >>> len(plain_parts(torch.zeros(2, 3)))
+        1
+    """
+    if not is_small(tensor):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    return [part for name in names for part in plain_parts(getattr(tensor, name))]

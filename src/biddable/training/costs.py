@@ -18,6 +18,7 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths, sort_rows
 from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.loss import logits_at_once
+from biddable.models.quantized import plain_parts
 from biddable.training.division import Division
 
 OPTIMIZER_STATES = 2  # AdamW's two moments
@@ -243,7 +244,11 @@ class States:
         head = model.get_output_embeddings()
         heads = [p for p in head.parameters() if p.requires_grad] if head is not None else []
         return cls(
-            weights=sum(t.nbytes for t in (*model.parameters(), *model.buffers())),
+            weights=sum(
+                part.nbytes
+                for tensor in (*model.parameters(), *model.buffers())
+                for part in plain_parts(tensor)
+            ),
             trained=sum(p.nbytes for p in model.parameters() if p.requires_grad),
             head_trained=sum(p.nbytes for p in heads),
             vocabulary=int(model.config.get_text_config(decoder=True).vocab_size),

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from biddable.config import SECTIONS, RunConfig
 from biddable.data.encoded import EncodedRows
 from biddable.manifest import hash_text
+from biddable.models.quantized import plain_parts
 
 # What may change on the way, for no number that is already there depends on it.
 _FREE = (
@@ -79,8 +81,12 @@ def hash_model(model: nn.Module) -> str:
     """Return the SHA-256 of a model's parameters and buffers, their names and shapes included."""
     named = [*model.named_parameters(), *model.named_buffers()]
     names = [f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in named]
-    hashes = _hash_all(tensor for _, tensor in named)
-    return hash_text("\n".join(f"{n} {h}" for n, h in zip(names, hashes, strict=True)))
+    parts = [plain_parts(tensor) for _, tensor in named]
+    hashes = iter(_hash_all(part for tensors in parts for part in tensors))
+    lines = [
+        " ".join([name, *islice(hashes, len(p))]) for name, p in zip(names, parts, strict=True)
+    ]
+    return hash_text("\n".join(lines))
 
 
 def find_differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -122,5 +128,7 @@ def _hash_all(arrays: Iterable[Tensor | NDArray[Any]]) -> list[str]:
 
 def _hash(array: Tensor | NDArray[Any]) -> str:
     if isinstance(array, Tensor):
-        array = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        array = array.detach().cpu().contiguous()
+        # a single number may have any stride, which view refuses
+        array = array.as_strided((array.numel(),), (1,)).view(torch.uint8).numpy()
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

@@ -97,14 +97,19 @@ def _training(plan: Plan) -> RenderableType:
         "trained tokens": f"{plan.num_loss_tokens:,} of {plan.num_tokens:,} ({share:.1f} %)",
         "stop learned": f"in {plan.num_stopped:,} of {plan.num_kept:,} rows",
         "steps": f"{plan.num_steps:,}, over {plan.num_step_tokens:,} tokens,"
-        f" {plan.num_step_loss_tokens:,} of them learned; {plan.num_step_unique_tokens:,} are left"
-        " where rows share their starts",
+        f" {plan.num_step_loss_tokens:,} of them learned",
+        "layout": _layout(plan),
         "learning rate": reason if reason.startswith(rate) else f"{rate} ({reason})",
     }
     table = Table.grid(padding=(0, 2))
     for name, text in lines.items():
         table.add_row(f"  {name}", Text(text))
     return Padding(table, (0, 0, 1, 0))
+
+
+def _layout(plan: Plan) -> str:
+    is_shared = plan.num_step_unique_tokens < plan.num_step_tokens
+    return plan.layout + (f": {plan.num_step_unique_tokens:,} tokens" if is_shared else "")
 
 
 def _cost(estimate: Estimate) -> RenderableType:

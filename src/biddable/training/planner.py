@@ -71,6 +71,7 @@ class Plan:
         num_step_tokens: ids that the steps run through.
         num_step_loss_tokens: those that they learn.
         num_step_unique_tokens: ids that are left where rows of a micro-batch share their starts.
+        layout: how rows of a micro-batch are laid out, and why.
         learning_rate: its peak.
         learning_rate_reason: why.
         refusals: why the run would be refused, its output apart; empty if it would not.
@@ -89,6 +90,7 @@ class Plan:
     num_step_tokens: int
     num_step_loss_tokens: int
     num_step_unique_tokens: int
+    layout: str
     learning_rate: float
     learning_rate_reason: str
     refusals: list[str]
@@ -149,6 +151,7 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
         num_step_tokens=steps.num_tokens if steps else 0,
         num_step_loss_tokens=steps.num_loss_tokens if steps else 0,
         num_step_unique_tokens=steps.num_unique_tokens if steps else 0,
+        layout=sizing.layout.reason if sizing else "",
         learning_rate=rate,
         learning_rate_reason=reason,
         refusals=refusals,

@@ -45,6 +45,7 @@ def draw_losses(records: Sequence[Mapping[str, Any]]) -> bytes:
         lower.set_ylim(bottom=0)
         lower.set_ylabel("learning\nrate")
         lower.set_xlabel("step")
+        lower.locator_params(axis="x", integer=True)
         lower.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         for axes in (upper, lower):
             axes.grid(axis="y", color=_FAINT, linewidth=0.8)

@@ -100,8 +100,8 @@ class ProgressBar:
             end = "" if event["stopped"] else f" … (cut after {event['num_tokens']} tokens)"
             answer = event["answer"].strip().replace("\n", "\n    ")
             self._say(f"  → {answer}{end}")
-        elif kind == "activations":
-            self._say(event["text"])
+        elif told := _in_words(event):
+            self._say(told)
         elif kind == "note":
             self._say(f"note: {event['text']}", style="yellow")
         elif kind == "end":
@@ -169,6 +169,13 @@ class ProgressBar:
 
     def _say(self, text: str, *, style: str = "") -> None:
         self._console.print(Text(text, style=style), highlight=False, soft_wrap=not self._is_drawn)
+
+
+def _in_words(event: dict[str, Any]) -> str:
+    """Take from an event what is said as it stands."""
+    if event["event"] == "plan" and not event["is_tree"]:
+        return str(event["layout"])
+    return str(event["text"]) if event["event"] == "activations" else ""
 
 
 def fitting(parts: Sequence[Part], width: int) -> list[Part]:

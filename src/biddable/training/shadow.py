@@ -27,6 +27,7 @@ from biddable.models.branch_attention import is_fused
 from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.head import Body
 from biddable.models.lean_layers import fast_layers
+from biddable.models.quantized import is_small
 from biddable.training.costs import kept_per_token, recomputed
 from biddable.training.kept import kept_for_gradient
 from biddable.training.layout import Layout
@@ -151,11 +152,27 @@ def without_numbers(model: PreTrainedModel) -> PreTrainedModel:
     """Copy a model to the meta device without copying its weights; ties between them stay."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
-        empty = torch.empty_like(parameter, device="meta")
+        if is_small(parameter):
+            empty = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+            empty = empty.as_subclass(_Small)
+        else:
+            empty = torch.empty_like(parameter, device="meta")
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
     return copy.deepcopy(model, memo)
+
+
+class _Small(Tensor):
+    """Stand for a weight in few bits: like it, no ordinary tensor, which layers ask about."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            found = func(*args, **(kwargs or {}))
+            data: Any = Tensor.data
+            stays = func in (Tensor.detach, Tensor.requires_grad_, data.__get__)
+            return found.as_subclass(cls) if stays else found
 
 
 class _Fused(torch.autograd.Function):

@@ -158,7 +158,8 @@ class _Run:
 
     def go(self) -> TrainingLog:
         """Run all steps that are left."""
-        self._tell({"event": "plan", **self.steps.describe(), "layout": self.layout.reason})
+        laid_out = {"layout": self.layout.reason, "is_tree": self.layout.is_tree}
+        self._tell({"event": "plan", **self.steps.describe(), **laid_out})
         state = self.state = self.safe.resume() or self.state
         self._tell(
             {
