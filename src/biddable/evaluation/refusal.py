@@ -93,16 +93,16 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
     asked = fold(instruction)
     no_life = [u for u in units[:2] if said.NO_LIFE.search(u.folded) and said.OF_YOU.search(asked)]
     units = [unit for unit in units if unit not in no_life]
-    if not units or said.OF_ITS_LIMITS.search(asked):
-        return "none", ""
     wanted = what_is_wanted(instruction)
+    if not units or said.OF_ITS_LIMITS.search(asked) or (no_life and wanted != "deed"):
+        return "none", ""
     sentences = read_sentences(units, instruction, wanted)
     for n, sentence in enumerate(sentences):
         if sentence.kind == "declines":
             rest = _not_instead(sentences[n + 1 :], instruction)
             return _declined([*sentences[: n + 1], *rest], n, instruction, wanted)
     denied = next((s for s in sentences if s.kind == "no access"), None)
-    if denied is not None and not no_life:
+    if denied is not None:
         if not _has_own_answer(sentences):
             return "full", f'no access: "{denied.why}"'
         is_general = sentences[0].kind != "helps" and any(

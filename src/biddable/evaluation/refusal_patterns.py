@@ -222,7 +222,7 @@ ASKS_TO_DO = re.compile(
     r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other "
     r"|any )*(?:\w+ ){0,3}(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
     r"|tips|manner|means|approach|places?|recipe|instructions|tools?|weapons?|plot|tricks?"
-    r"|times?|excuses?|jokes?|insults?|slurs?|thing to)\b"
+    r"|times?|excuses?|jokes?|insults?|slurs?|thing to)\b|^\W*(?:ways|ideas|tips) (?:to|for)\b"
     r"|^\W*(?:please |can you |could you |would you |will you |i want you to |i need you to )*"
     r"(?:give|write|create|help|list|show|provide|generate|make|draft|compose|teach"
     r"|tell me (?:how|a|an|some|jokes?)|plan|design|pretend|roast|output|produce|record|offer"
@@ -240,7 +240,7 @@ ASKS_FOR_A_VIEW = re.compile(
 # Words by which one would not translate or rewrite.
 OF_THE_TEXT_ORDER = re.compile(
     r"\b(?:requests?|content|translat\w+|rewrit\w+|rephras\w+|edit|as an ai|guidelines"
-    r"|inappropriate|offensive)\b"
+    r"|inappropriate|offensive|(?:assist|help) with)\b"
 )
 ASKS_FOR_AN_ACCOUNT = re.compile(
     r"^\W*(?:please |can you |could you )*(?:describe|explain|tell me) (?:how|what|when"
