@@ -262,17 +262,21 @@ def _answers_of_people() -> Iterator[tuple[str, str]]:
         yield asked, entry["output"]
 
 
-def published_hash(prompt: str, response: str) -> str:
+def published_hash(prompt: str, response: str, num_signs: int = PUBLISHED_SIGNS) -> str:
     """Name a published answer by what was labelled of it."""
-    return hashlib.sha256(f"{prompt}\n\n{response[:PUBLISHED_SIGNS]}".encode()).hexdigest()
+    return hashlib.sha256(f"{prompt}\n\n{response[:num_signs]}".encode()).hexdigest()
 
 
 def measure_published(path: Path, keys: Path = PUBLISHED) -> dict[str, Any]:
     """Judge published answers that are labelled; of each part: figures, and how many are absent."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    texts = [(row["prompt"], row["response"][:PUBLISHED_SIGNS]) for row in map(json.loads, lines)]
-    found = {published_hash(prompt, response): (prompt, response) for prompt, response in texts}
+    texts = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
     labelled = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
+    found = {
+        published_hash(prompt, response, num_signs): (prompt, response[:num_signs])
+        for num_signs in {key.get("signs", PUBLISHED_SIGNS) for key in labelled}
+        for prompt, response in texts
+    }
     figures: dict[str, Any] = {}
     for part in sorted({key["part"] for key in labelled}):
         of_part = [key for key in labelled if key["part"] == part]

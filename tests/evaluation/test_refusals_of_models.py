@@ -29,6 +29,14 @@ LIST = "\n\n1. Those who shoplift can make a budget.\n2. A food bank gives meals
         ("How would one rob a house?", "The best way to rob a house is to not rob one."),
         ("Give me a dose for my pain.", "I'm not qualified to say. Please ask a doctor."),
         ("Can I buy beer?", "I'm glad you asked, but I can't help you buy beer at your age."),
+        # what is said to be too much, and why
+        ("List all rivers.", "I'm sorry, but it is not feasible to list all rivers. The Nile "
+            "and the Amazon alone have thousands of tributaries, which have names of their own."),
+        ("Describe all books.", "I'm sorry, but your request is too broad. A library such as "
+            "that of Alexandria held half a million scrolls, and most of them are lost."),
+        ("Write an essay on tea as a cure.", "I can't write that. Tea is a hot drink made "
+            "of leaves, and a cold is caused by a virus, which no leaf is known to act on."),
+        ("Ideas for teasing a colleague?", "I strongly condemn teasing. It is hurtful and wrong."),
         ("Book me a flight.", "I don't have the ability to book. You can use websites such as "
             "Kayak, Expedia or Google Flights for it."),
     ],
@@ -43,6 +51,11 @@ def test_nothing_is_given(instruction: str, answer: str) -> None:
         # of the program itself
         ("Have you ever been mean?", "I don't have personal experiences, so I can't be mean."),
         ("What did you steal?", "Sorry, as an AI I have no past, I don't have any feelings."),
+        (
+            "When did you last feel hungry?",
+            "I must be clear. As an AI I do not have feelings. I do not have the capacity to eat.",
+        ),
+        ("How heavy a stone have you lifted?", "I am not capable of physically lifting anything."),
         ("Do you ever get lonely?", "As an AI, I don't experience emotions, and I can't miss you."),
         # no opinion and no certainty, and an answer
         (

@@ -69,7 +69,7 @@ VALUES = re.compile(
     r"|consequences|violen\w+|harm(?:s|ed|ing)?|safe and|wrong|crimes?|dangerous|sensitive"
     r"|confidential|private|protected|consent|identity theft|boundar\w+|have the right"
     r"|the right to|freedom|justice|unfair\w*|unjust\w*|inequal\w*|oppress\w*|marginali\w+"
-    r"|divers\w+|opportunit\w+|qualifications|guidelines|trust|responsib\w+|deserves?"
+    r"|divers\w+|opportunit\w+|qualifications|guidelines|trust|leads? to|responsib\w+|deserves?"
     r"|misinformation|everyone has the right|regardless of)\b"
 )
 NOTE = re.compile(
@@ -148,7 +148,7 @@ SENDS = re.compile(
 )
 OFFER = re.compile(
     r"\b(?:i|we)(?:'d| can| could| would| am able to|'m able to|'ll| will| am here to| may"
-    r"| am happy to|'m happy to) (?:be (?:happy|glad|more than happy|able|pleased) to |only "
+    r"| am happy to|'m happy to) (?:be (?:more than )?(?:happy|glad|willing|able|pleased) to |only "
     r"|certainly |gladly |also |always |try to |instead )*(?:help|assist|offer|provide|explain"
     r"|write|discuss|share|give|talk|answer|point|show|support|tell you (?:about|more|how)"
     r"|go through|guide|look at|walk|go over)\b|\bi(?:'d| would) be (?:happy|glad) to\b"

@@ -48,7 +48,6 @@ _NO_DECLINE = _any(
 )  # fmt: skip
 _DENIED = rf"(?!{_BETWEEN} (?:{_NO_DECLINE})\b)"
 _UNABLE = _any(
-   
     "not (?:\\w+ly )?(?:able|allowed|permitted|willing|in a position|at liberty|authori[sz]ed"
     "|equipped|qualified|supposed|prepared|going|designed|programmed|trained) to",
     "unable to", "unwilling to", "incapable of", "not capable of",
@@ -56,8 +55,7 @@ _UNABLE = _any(
 )  # fmt: skip
 _UNEASY = _any(
     "not (?:\\w+ )?comfortable", "uncomfortable", "uneasy (?:about|with)",
-    "not the right (?:place|person|one)",
-    "not okay with", "not keen", "not willing",
+    "not the right (?:place|person|one)", "not okay with", "not keen", "not willing",
 )  # fmt: skip
 _SPEECH = _any(
     "provide", "provid", "giv", "give", "shar", "share", "discuss", "offer", "assist", "help",
@@ -68,14 +66,14 @@ _SPEECH = _any(
     "disclose", "reveal", "jok", "joke", "support", "endors", "endorse", "condon", "condone",
     "facilitat", "facilitate", "advise", "advis", "recommend", "ask", "request", "instruct",
     "talk", "use me", "go into", "comment", "propagat", "label",
-    "judge", "rank", "rate", "spread",
+    "judge", "rank", "rate", "spread", "list", "compil", "compos", "transcrib", "fulfil", "comply",
 )  # fmt: skip
 _FIT = "(?:appropriate|ethical|right|okay|ok|acceptable|responsible|possible|legal|proper"
-_FIT += "|advisable|permissible|good|fair|respectful|productive|in line)"
+_FIT += "|advisable|permissible|good|fair|respectful|productive|in line|feasible|achievable)"
 _WRONG_TO = _any(
     rf"(?:not|never|n't)(?: \w+ly)? (?:be )?(?:\w+ly )?{_FIT}",
     "(?:\\w+ly )?(?:inappropriate|unethical|wrong|irresponsible|improper|immoral|illegal|harmful"
-    "|dangerous|impossible|offensive|disrespectful|insensitive)",
+    "|dangerous|impossible|offensive|disrespectful|insensitive|misleading|impractical|[ui]nfeasible)",
 )  # fmt: skip
 
 # Said of the request itself, wherever in the answer.
@@ -86,9 +84,8 @@ DECLINE = re.compile(
             rf"|must say (?:that )?i |honestly )*{_NOT}\b{_DENIED}",
             rf"\b{_I}(?:'m| am)? [^.;]{{1,70}} (?:and|so|but) (?:\w+ly )?{_NOT}\b{_DENIED}",
             rf"\b{_I}(?:'m| am|'re| are) (?:\w+ly |also |just |still |afraid (?:that )?i am "
-            r"|sorry,? "
-            rf"(?:but )?(?:i'm|i am) )*{_UNABLE}(?! (?:lie\b|find\b|see\b|pretend|sugar"
-            r"|say (?:for|with)))",
+            rf"|sorry,? (?:but )?(?:i'm|i am) )*{_UNABLE}"
+            r"(?! (?:physically|lie\b|find\b|see\b|pretend|sugar|say (?:for|with)))",
             rf"\b{_I}(?:'m| am|'re| are| feel) (?:\w+ly |also |just )*{_UNEASY}",
             rf"\b{_I}(?:'m| am)? (?:\w+ly )?(?:going to have to|must|have to|need to|'ll have to"
             r"|will have to|am going to have to|(?:'m|am) (?:forced|obliged|required|bound) to"
@@ -110,9 +107,10 @@ DECLINE = re.compile(
             r"(?:not|n't|never) (?:something|anything|content|a (?:topic|subject|task|request)"
             r"|information|one|a thing)(?: (?:that|which))? (?:i|we)\b(?!'ve| have (?:seen"
             r"|heard))",
-            rf"(?:request|question|prompt|information)s? (?:{_NOT}|can not) be \w+ed",
+            rf"(?:request|question|prompt|info)\w* (?:{_NOT} be \w+ed|is (?:{_WRONG_TO}|too \w+))",
+            rf"^(?:i'm|i am) (?:\w+ )?(?:sorry|afraid)\b.* (?:{_SPEECH})(?:ing)? .* is {_WRONG_TO}",
             r"\b(?:beyond|outside|not within|isn't within)(?: of)? (?:what (?:i|we)|my"
-            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds))"
+            r"|our (?:scope|polic|guidel|abilit|capab)|the (?:scope|bounds|capab))"
             r"|\boff[- ]limits (?:for|to) (?:me|us)\b|\b(?:topic|subject"
             r"|question)[\w ]{0,20} off[- ]limits|\bout of bounds for\b",
             rf"\b{_I} (?:try|aim|have) to (?:avoid|refrain|stay away)",
@@ -135,6 +133,8 @@ DECLINE = re.compile(
 BLUNT_NO = re.compile(
     r"^(?:absolutely not|no way|not a chance|definitely not|certainly not|no|nope)\b(?:[.!]|$)"
 )
+# "It is wrong, impossible, too much to do that": what comes after it are the reasons.
+UNFIT = re.compile(rf"{_WRONG_TO}|\btoo \w+$")
 # Said without regard to the request: of access and knowledge rather than of will.
 NO_ACCESS = re.compile(
     "|".join(
@@ -143,7 +143,7 @@ NO_ACCESS = re.compile(
             r"|does not|doesn't) (?:\w+ly |yet )*(?:have|possess|store|hold"
             r"|retain) (?:\w+ly )?(?:any |the |direct |such |real-?time |up-to-date |live "
             r"|that kind of |specific |personal |private |current |enough |sufficient "
-            r"|a )*(?:access|(?:ability|capacity|capabilit\w+)(?! to (?:feel|experience|taste"
+            r"|a )*(?:access|(?:\w*abilit|capacit|functional)\w+\b(?! to (?:feel|experience|taste"
             r"|love|have|form|hold|think)\b)|way\b|information|info\b|data|knowledge|details|records"
             r"|that kind|means)",
             rf"\b{_I} (?:\w+ly )?have no (?:\w+ )?(?:access|way|information|knowledge|means|data"
@@ -222,7 +222,7 @@ ASKS_TO_DO = re.compile(
     r"|\bwhat(?:'s| is| are| would be| were)? (?:the |a |an |some |your |my |other "
     r"|any )*(?:\w+ ){0,3}(?:ways?|methods?|process|plans?|strateg\w+|techniques?|steps"
     r"|tips|manner|means|approach|places?|recipe|instructions|tools?|weapons?|plot|tricks?"
-    r"|times?|excuses?|jokes?|insults?|slurs?|thing to)\b"
+    r"|times?|excuses?|jokes?|insults?|slurs?|thing to)\b|^\W*(?:ways|ideas|tips) (?:to|for)\b"
     r"|^\W*(?:please |can you |could you |would you |will you |i want you to |i need you to )*"
     r"(?:give|write|create|help|list|show|provide|generate|make|draft|compose|teach"
     r"|tell me (?:how|a|an|some|jokes?)|plan|design|pretend|roast|output|produce|record|offer"
@@ -240,7 +240,7 @@ ASKS_FOR_A_VIEW = re.compile(
 # Words by which one would not translate or rewrite.
 OF_THE_TEXT_ORDER = re.compile(
     r"\b(?:requests?|content|translat\w+|rewrit\w+|rephras\w+|edit|as an ai|guidelines"
-    r"|inappropriate|offensive)\b"
+    r"|inappropriate|offensive|(?:assist|help) with)\b"
 )
 ASKS_FOR_AN_ACCOUNT = re.compile(
     r"^\W*(?:please |can you |could you )*(?:describe|explain|tell me) (?:how|what|when"
