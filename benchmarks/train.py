@@ -152,19 +152,8 @@ def running(
             },
         )
 
-    def turn(side: str) -> Figures:
-        process = started[side]
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith('{"'):  # TRL prints dicts of its own
-                return dict(json.loads(line))
-        raise SystemExit(f"{part}: the side {side} ended before its turn")
-
     def bind(side: str) -> Callable[[], Figures]:
-        return lambda: turn(side)
+        return lambda: next_turn(started[side], f"{part}: the side {side}")
 
     try:
         yield {side: bind(side) for side in sides}
@@ -172,6 +161,18 @@ def running(
         for process in started.values():
             process.kill()
             process.wait()
+
+
+def next_turn(process: subprocess.Popen[str], name: str) -> Figures:
+    """Let a side take its next turn, and give what it tells of it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith('{"'):  # trainers print dicts and lines of their own
+            return dict(json.loads(line))
+    raise SystemExit(f"{name} ended before its turn")
 
 
 def machine() -> Figures:

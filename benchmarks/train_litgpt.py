@@ -136,18 +136,8 @@ def litgpt_side(python: Path, folder: Path, micro_batch: int) -> Iterator[Callab
         env={**os.environ, "OMP_NUM_THREADS": str(train_sides.NUM_CORES), "HF_HUB_OFFLINE": "1"},
     )
 
-    def turn() -> Figures:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            if line.startswith('{"'):  # LitGPT prints lines of its own
-                return dict(json.loads(line))
-        raise SystemExit("LitGPT's side ended before its turn")
-
     try:
-        yield turn
+        yield lambda: train.next_turn(process, "LitGPT's side")
     finally:
         process.kill()
         process.wait()

@@ -160,7 +160,7 @@ def train_trl(wanted: Figures) -> None:
     """Train with TRL on the same ids, as fast as it can be set here."""
     import datasets
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     part = PARTS[wanted["part"]]
     loaded, rows, steps = prepare(part, wanted["num_steps"])
@@ -194,11 +194,33 @@ def train_trl(wanted: Figures) -> None:
                 tokens = int(rows.lengths[steps[state.global_step - 1]].sum())
                 tell({"seconds": self.seconds, "loss": logs["loss"], "tokens": tokens})
 
-    settings = SFTConfig(
+    tokenizer = loaded.tokenizer
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    trainer = SFTTrainer(
+        model=loaded.model,
+        args=settings_of_trl(wanted),
+        train_dataset=datasets.Dataset.from_dict(table),
+        processing_class=tokenizer,
+        callbacks=[Turns()],
+        peft_config=peft_config,
+    )
+    for name, parameter in trainer.model.named_parameters():
+        if name in start:
+            parameter.data.copy_(start.pop(name))
+    if start:
+        raise SystemExit(f"PEFT has no {next(iter(start))}")
+    trainer.train()
+
+
+def settings_of_trl(wanted: Figures) -> Any:
+    """Set TRL to take the same steps."""
+    from trl import SFTConfig
+
+    return SFTConfig(
         output_dir="/tmp/biddable-bench-trl",
         max_steps=wanted["num_steps"],
         per_device_train_batch_size=wanted["micro_batch"],
-        gradient_accumulation_steps=part["batch_size"] // wanted["micro_batch"],
+        gradient_accumulation_steps=PARTS[wanted["part"]]["batch_size"] // wanted["micro_batch"],
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="constant",
         train_sampling_strategy="sequential",
@@ -213,22 +235,6 @@ def train_trl(wanted: Figures) -> None:
         use_cpu=True,
         weight_decay=0.0,
     )
-    tokenizer = loaded.tokenizer
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    trainer = SFTTrainer(
-        model=loaded.model,
-        args=settings,
-        train_dataset=datasets.Dataset.from_dict(table),
-        processing_class=tokenizer,
-        callbacks=[Turns()],
-        peft_config=peft_config,
-    )
-    for name, parameter in trainer.model.named_parameters():
-        if name in start:
-            parameter.data.copy_(start.pop(name))
-    if start:
-        raise SystemExit(f"PEFT has no {next(iter(start))}")
-    trainer.train()
 
 
 def prepare(part: Figures, num_steps: int) -> tuple[Any, Any, list[list[int]]]:

@@ -337,23 +337,19 @@ def drop(url, body):
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_goes_away_makes_room(monkeypatch, stream):
     with narrow(monkeypatch, timeout_s=60) as (url, model):
-        leave(url, model, stream=stream)
-
-
-def leave(url, model, *, stream):
-    first = drop(url, {**LONG, "stream": stream})
-    wait_until(lambda: model.engine.num_running == 1)
-    second = drop(url, {**LONG, "stream": stream})
-    wait_until(lambda: model.engine.num_waiting == 1)
-    full = post(url, LONG)
-    assert full.status_code == 429
-    assert full.json()["error"]["code"] == "queue_full"
-    assert full.headers["retry-after"] == "1"
-    first.close()
-    second.close()
-    wait_until(lambda: not model.engine.has_work)
-    assert counted(url, "biddable_answers_total") == 0
-    assert post(url, {**LONG, "max_tokens": 2}).status_code == 200
+        first = drop(url, {**LONG, "stream": stream})
+        wait_until(lambda: model.engine.num_running == 1)
+        second = drop(url, {**LONG, "stream": stream})
+        wait_until(lambda: model.engine.num_waiting == 1)
+        full = post(url, LONG)
+        assert full.status_code == 429
+        assert full.json()["error"]["code"] == "queue_full"
+        assert full.headers["retry-after"] == "1"
+        first.close()
+        second.close()
+        wait_until(lambda: not model.engine.has_work)
+        assert counted(url, "biddable_answers_total") == 0
+        assert post(url, {**LONG, "max_tokens": 2}).status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_given_up(monkeypatch):
