@@ -26,6 +26,7 @@ from biddable.cli_evaluate import evaluate
 from biddable.cli_export import export
 from biddable.cli_help import PlainCommand
 from biddable.cli_init import doctor, init
+from biddable.cli_interrupt import never_lost
 from biddable.cli_judge import judge, vote
 from biddable.cli_options import (
     AsJson,
@@ -240,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         # verbs that tell how a result was made find there what was typed
         typed = join(["biddable", *given])
-        code = app(given, prog_name="biddable", standalone_mode=False, obj=typed)
+        with never_lost():
+            code = app(given, prog_name="biddable", standalone_mode=False, obj=typed)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:

@@ -240,6 +240,24 @@ def test_ctrl_c_while_training_without_checkpoints(config: Config) -> None:
     assert err.splitlines()[-1] == "biddable: interrupted; nothing unfinished is left behind"
 
 
+def test_ctrl_c_that_comes_while_garbage_is_collected(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __del__(self) -> None:  # where Python can raise nothing
+            signal.raise_signal(signal.SIGINT)
+
+    def collect(*_: object, **__: object) -> None:
+        Interrupted()
+        time.sleep(5)
+        pytest.fail("went on")
+
+    monkeypatch.setattr("biddable.data.readers.examine", collect)
+    ran = cli("data", "show", "rows.jsonl")
+    assert is_clean_failure(ran, code=130)
+    assert ran.err == "biddable: interrupted; nothing unfinished is left behind\n"
+
+
 def test_a_mistyped_run_is_no_hub_id(cli: Cli) -> None:
     Path("mine/talks").mkdir(parents=True)
     ran = cli("generate", "mine/tlaks", "Hi")
