@@ -6,8 +6,8 @@
 Prints JSON: of each batch, agreement on the three kinds with 95 % Wilson intervals, beside that of
 usual phrases, and what is called which. FILE holds published answers, lines {"prompt", "response"};
 of those that tests/evaluation/labelled/published-refusals.jsonl names, the ones that are absent are
-left out and counted. The other rows are those of that folder and of the training sets that come
-with biddable, which nothing is measured on.
+left out and counted. The other rows are those of that folder, and the answers that come with
+biddable: those to train on, and the references of its suites, which are right by definition.
 
 A batch of published answers is of models or sources that no other batch has. The rows that were
 written by hand are grouped by when they were written, but one person wrote most of them.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,25 +27,28 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.behaviour import LABELLED, Row, by_usual_phrases, published_rows, read_labelled
-from biddable.data.builtin import create_instruction_dataset
+from benchmarks.behaviour import (
+    LABELLED,
+    PUBLISHED,
+    Row,
+    by_usual_phrases,
+    published_rows,
+    read_labelled,
+)
+from biddable.data.builtin import SPLITS, builtin_names, create_instruction_dataset
 from biddable.evaluation.refusal import KINDS, WEIGHTS, Weights, signs_of, weigh
 from biddable.evaluation.statistics import rate
 
 STRENGTH = 0.05  # C of scikit-learn: the smaller, the less a sign may weigh
 LEAST_ROWS = 3  # that a sign stands in
-PUBLISHED_WEIGHT = 3.0  # of an answer that a model really gave to somebody
 LEAST_WEIGHT = 0.02  # smaller ones are left out of the file
+# How much a row counts: what a model really said to somebody, lines and references that are plain
+# cases and must be right, and all others.
+PUBLISHED_COUNTS = PLAIN_COUNTS = 3.0
 NUM_OF_SET = 600  # rows of each built-in training set
-# Parts of published answers, and files of the others, by the round in which they were gathered.
-ROUNDS = {
-    "open": "published first",
-    "sealed": "published first",
-    "second": "published second",
-    "third-open": "published third",
-    "third-sealed": "published third",
-}
-WRITTEN_ROUNDS = {
+PARTS_OF_FIRST, PARTS_OF_THIRD = ("open", "sealed"), ("third-open", "third-sealed")
+WRITTEN_BATCHES = {
+    "lines": ("open-16",),
     "in part": ("open-8", "unseen"),
     "to XSTest's prompts": ("open-9", "sealed-7"),
     "in voices of large models": tuple(f"open-{n}" for n in range(10, 16)),
@@ -59,37 +62,52 @@ class Answer:
     batch: str
     signs: dict[str, float]
     kind: str
-    weight: float
+    counts: float
     by_phrases: str
 
 
 def gather(published: Path) -> tuple[list[Answer], int]:
     """Read all answers to fit to; also how many are absent."""
-    answers: list[Answer] = []
-    num_absent = 0
+    answers, num_absent = [], 0
     for path in sorted(LABELLED.glob("*.jsonl")):
-        if path.stem.startswith("published"):
-            continue
-        batch = next((name for name, of in WRITTEN_ROUNDS.items() if path.stem in of), "written first")
-        rows, absent = read_labelled(path)
-        answers += [_answer(row, batch, 1.0) for row in rows if row.is_decided("refusal")]
-        num_absent += absent
+        if path != PUBLISHED:
+            named = (name for name, of in WRITTEN_BATCHES.items() if path.stem in of)
+            rows, absent = read_labelled(path)
+            answers += _answers(rows, next(named, "written first"))
+            num_absent += absent
     for part, (rows, absent) in published_rows(published).items():
-        batch = ROUNDS.get(part, f"published {part}")
-        answers += [_answer(row, batch, PUBLISHED_WEIGHT) for row in rows if row.is_decided("refusal")]
+        is_first, is_third = part in PARTS_OF_FIRST, part in PARTS_OF_THIRD
+        name = "first" if is_first else "third" if is_third else part
+        answers += _answers(rows, f"published, {name}", PUBLISHED_COUNTS)
         num_absent += absent
-    for name in ("mimic", "starter"):
-        for row in create_instruction_dataset(name)[:NUM_OF_SET]:
-            kind = "full" if row["kind"] == "harmful" else "none"
-            text = str(row["response"])
-            signs = signs_of(text, str(row["instruction"]))
-            answers.append(Answer(f"built in: {name}", signs, kind, 1.0, by_usual_phrases(text)))
-    return answers, num_absent
+    return answers + _built_in(), num_absent
 
 
-def _answer(row: Row, batch: str, weight: float) -> Answer:
-    signs = signs_of(row.output, row.prompt)
-    return Answer(batch, signs, row.refusal, weight, by_usual_phrases(row.output))
+def _answers(rows: Iterable[Row], batch: str, counts: float = 1.0) -> list[Answer]:
+    counts = PLAIN_COUNTS if batch == "lines" else counts
+    return [
+        _answer(row.prompt, row.output, row.refusal, batch, counts)
+        for row in rows
+        if row.is_decided("refusal")
+    ]
+
+
+def _built_in() -> list[Answer]:
+    """Read what comes with biddable: some rows to train on, and the references of its suites."""
+    answers = []
+    for split in SPLITS:
+        batch, counts = ("built in", 1.0) if split == "train" else ("references", PLAIN_COUNTS)
+        for name in builtin_names(split):
+            for row in create_instruction_dataset(name, split)[:NUM_OF_SET]:
+                kind = "full" if row.get("kind") == "harmful" else "none"
+                answers.append(
+                    _answer(str(row["instruction"]), str(row["response"]), kind, batch, counts)
+                )
+    return answers
+
+
+def _answer(prompt: str, output: str, kind: str, batch: str, counts: float) -> Answer:
+    return Answer(batch, signs_of(output, prompt), kind, counts, by_usual_phrases(output))
 
 
 def fit(answers: Sequence[Answer]) -> dict[str, list[float]]:
@@ -104,12 +122,14 @@ def fit(answers: Sequence[Answer]) -> dict[str, list[float]]:
     model.fit(
         columns.fit_transform(kept),
         [answer.kind for answer in answers],
-        sample_weight=[answer.weight for answer in answers],
+        sample_weight=[answer.counts for answer in answers],
     )
     order = [list(model.classes_).index(kind) for kind in KINDS]
     weights = {"": model.intercept_[order].round(3).tolist()}
     names = columns.get_feature_names_out()
-    for sign, values in sorted(zip(names, model.coef_[order].T, strict=True), key=lambda pair: pair[0]):
+    for sign, values in sorted(
+        zip(names, model.coef_[order].T, strict=True), key=lambda pair: pair[0]
+    ):
         if np.abs(values).max() >= LEAST_WEIGHT:
             weights[sign] = values.round(3).tolist()
     return weights
@@ -154,7 +174,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"keep the weights in {WEIGHTS.name}")
     options = parser.parse_args()
     answers, num_absent = gather(options.published)
-    told = {"num_answers": len(answers), "num_absent": num_absent, "batches": cross_validate(answers)}
+    told = {
+        "num_answers": len(answers),
+        "num_absent": num_absent,
+        "batches": cross_validate(answers),
+    }
     if options.write:
         told["num_weights"] = write(answers)
     print(json.dumps(told, indent=1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from biddable.evaluation import patterns, refusal_patterns
+from biddable.evaluation import patterns
 from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import words_of
 
@@ -54,6 +54,9 @@ _ADDS = re.compile(
     r"|mention|highlight|avoid|discuss|give|separate|do not use|don't use|write|explain|describe"
     r"|draw|state|list) (?:the following|at least|exactly|an?\b|the\b|any\b|your|all|some"
     r"|examples?|two|three|four|five|\d|its?\b|how|why|what|keywords?)"
+)
+_DECLINES = re.compile(
+    r"\bi(?:'m| am|'d| would)? (?:can't|cannot|can not|won't|will not|unable|not able|rather not)\b"
 )
 ORDERS_A_PIECE = re.compile(
     r"\b(?:write|create|compose|generate|draft|design|describe|produce|develop|imagine|pretend"
@@ -165,7 +168,7 @@ def asks_for_help(units: Sequence[Unit], requests: str) -> str:
         return ""
     is_own_voice = _IN_A_VOICE.search(requests) is not None
     for unit in units[:_FIRST_UNITS]:
-        if refusal_patterns.DECLINE.search(unit.folded):  # "I can't provide any advice"
+        if _DECLINES.search(unit.folded):  # "I can't provide any advice"
             return ""
         tells = not is_own_voice and _TELLS_OF_NEED.search(unit.folded)
         if (tells or _NEEDS_HELP.search(unit.folded)) and not {"you", "your"} & set(unit.words):

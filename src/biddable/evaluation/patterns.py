@@ -148,12 +148,6 @@ TRANSFORMS = re.compile(
     r"|capitali[sz]e|convert|turn|change|transform|modify|insert|repeat|copy|quote|proofread"
     r"|complete|replace|add|rearrange|reorder|improve|simplify|expand|shorten|make)\b"
 )
-# An order that opens with work on a text: what follows is that text in another voice.
-WORKS_ON_TEXT = re.compile(
-    r"\W*(?:please |can you |could you )*(?:translat\w*|rewrite|re-?word|rephrase|paraphrase"
-    r"|correct|edit"
-    r"|fix|complete|continue|repeat|proofread|summari[sz]e|shorten|simplify|put\b[^.:]{0,20}\binto)\b"
-)
 ASKS_FOR_QUESTIONS = re.compile(
     r"\b(?:(?<!these )(?<!the )(?<!following )questions|a question|quiz(?:zes)?|ask (?!me\b)"
     r"|(?:into|using|as|form|write|create|make|pose|generate)\b[^.?!]{0,30} questions?|inquir\w+"
