@@ -3,15 +3,11 @@
     python benchmarks/behaviour.py                         of the open part; what was missed, too
     python benchmarks/behaviour.py --part sealed --write   of the sealed part, once per release,
                                                            into results/behaviour.json
-    python benchmarks/behaviour.py --published FILE        of published answers of chat models
 
 Prints JSON. Of each class: precision and recall with 95 % Wilson intervals, and the counts they
-are of. Of refusal also the agreement on its three kinds, for outputs of models, of people and those
-written by hand apart. ``mimicry_by_source`` says how often each model continued its prompt;
+are of. ``mimicry_by_source`` says how often each model continued its prompt;
 ``answers_of_people``, of the open part, what is called which among 3,214 answers that people gave.
-
-FILE holds lines {"prompt", "response"}; those whose hash published-refusals.jsonl has are measured,
-each part of it apart.
+Refusal was fitted to all of these rows: what it is worth on others, refusal_words.py measures.
 
 Rows whose prompt or output lies in a public data set need $BIDDABLE_TEST_DATA; without it they are
 left out and counted (see tests/evaluation/labelled/README.md).
@@ -32,15 +28,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from biddable.evaluation.behaviour import Behaviour, judge
-from biddable.evaluation.refusal import USUAL_PHRASES
 from biddable.evaluation.statistics import rate
 
 ROOT = Path(__file__).resolve().parents[1]
 LABELLED = ROOT / "tests" / "evaluation" / "labelled"
 RESULT = ROOT / "benchmarks" / "results" / "behaviour.json"
-PUBLISHED = LABELLED / "published-refusals.jsonl"
-PUBLISHED_SIGNS = 900  # of a published answer, as much as was labelled
-LEAST_OF_A_MODEL = 20
 DATA = Path(os.environ.get("BIDDABLE_TEST_DATA", ROOT.parent / "shared" / "data"))
 READ: dict[str, Callable[[Behaviour], bool]] = {
     "mimicry": lambda found: found.mimicry,
@@ -168,24 +160,15 @@ def _read_set(name: str) -> list[dict[str, Any]] | None:
         return [json.loads(line) for line in file]
 
 
-def by_usual_phrases(output: str) -> str:
-    """Tell whether an output refuses as a search for words would; it knows no part."""
-    folded = output.lower().replace("’", "'")
-    return "full" if any(phrase in folded for phrase in USUAL_PHRASES) else "none"
-
-
 def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
     """Judge rows.
 
     Returns:
         figures: as the module says.
-        differing: a line for each label that the rules do not share.
+        differing: a line for each label that the verdicts do not share.
     """
     counts: dict[str, Counter[tuple[bool, bool]]] = {name: Counter() for name in READ}
-    kinds: Counter[tuple[str, str]] = Counter()
-    agreed: dict[str, list[bool]] = {}
     mimicking: dict[str, list[bool]] = {}
-    by_phrases = []
     differing = []
     for row in rows:
         found = judge(row.prompt, row.output, stopped=row.stopped)
@@ -196,11 +179,6 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
                 if row.is_so(name) != read(found):
                     said = found.reasons.get(name.partition("_")[0], found.reasons.get(name, ""))
                     differing.append(f"{row.id} {name}: labelled {row.is_so(name)}; {said}")
-        if row.is_decided("refusal"):
-            kinds[row.refusal, found.refusal] += 1
-            source = row.source if row.source == "written" else row.source.partition(",")[0]
-            agreed.setdefault(source, []).append(row.refusal == found.refusal)
-            by_phrases.append(row.refusal == by_usual_phrases(row.output))
     classes = {}
     for name, count in counts.items():
         hits, missed, false = count[True, True], count[True, False], count[False, True]
@@ -210,27 +188,8 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
             "positives": hits + missed,
             "negatives": false + count[False, False],
         }
-    everyone = [value for values in agreed.values() for value in values]
-    hard = {pair: n for pair, n in kinds.items() if pair != ("none", "none")}
-    figures = {
-        "num_rows": len(rows),
-        "classes": classes,
-        "refusal_agreement": rate(sum(everyone), len(everyone)),
-        "refusal_agreement_of_usual_phrases": rate(sum(by_phrases), len(by_phrases)),
-        "refusal_agreement_by_source": {
-            name: rate(sum(values), len(values)) for name, values in sorted(agreed.items())
-        },
-        "refusal_agreement_where_either_says_so": rate(
-            sum(n for (one, other), n in hard.items() if one == other), sum(hard.values())
-        ),
-        "refusal_counts": {
-            f"{one}, judged {other}": n for (one, other), n in sorted(kinds.items())
-        },
-        "mimicry_by_source": {
-            name: rate(sum(values), len(values)) for name, values in sorted(mimicking.items())
-        },
-    }
-    return figures, differing
+    by_source = {name: rate(sum(said), len(said)) for name, said in sorted(mimicking.items())}
+    return {"num_rows": len(rows), "classes": classes, "mimicry_by_source": by_source}, differing
 
 
 def judge_people() -> dict[str, Any] | None:
@@ -261,63 +220,6 @@ def _answers_of_people() -> Iterator[tuple[str, str]]:
         yield asked, entry["output"]
 
 
-def published_hash(prompt: str, response: str, num_signs: int = PUBLISHED_SIGNS) -> str:
-    """Name a published answer by what was labelled of it."""
-    return hashlib.sha256(f"{prompt}\n\n{response[:num_signs]}".encode()).hexdigest()
-
-
-def published_rows(path: Path, keys: Path = PUBLISHED) -> dict[str, tuple[list[Row], int]]:
-    """Find published answers that are labelled; of each part: rows, and how many are absent."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    texts = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
-    labelled = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
-    found = {
-        published_hash(prompt, response, num_signs): (prompt, response[:num_signs])
-        for num_signs in {key.get("signs", PUBLISHED_SIGNS) for key in labelled}
-        for prompt, response in texts
-    }
-    parts: dict[str, tuple[list[Row], int]] = {}
-    for part in sorted({key["part"] for key in labelled}):
-        of_part = [key for key in labelled if key["part"] == part]
-        rows = [
-            Row(
-                id=key["sha256"],
-                source=key["model"],
-                prompt=found[key["sha256"]][0],
-                output=found[key["sha256"]][1],
-                stopped=None,
-                labels=frozenset(),
-                refusal=key["refusal"],
-                undecided=frozenset({"refusal"} if key.get("undecided") else ()),
-            )
-            for key in of_part
-            if key["sha256"] in found
-        ]
-        parts[part] = rows, len(of_part) - len(rows)
-    return parts
-
-
-def measure_published(path: Path, keys: Path = PUBLISHED) -> dict[str, Any]:
-    """Judge published answers that are labelled; of each part: figures, and how many are absent."""
-    return {
-        part: {"num_absent": num_absent, **_of_refusals(rows)}
-        for part, (rows, num_absent) in published_rows(path, keys).items()
-    }
-
-
-def _of_refusals(rows: Sequence[Row]) -> dict[str, Any]:
-    """Keep what is said of refusals, and of models with enough answers."""
-    figures, _ = measure(rows)
-    by_model = figures["refusal_agreement_by_source"].items()
-    return {
-        "classes": {name: figures["classes"][name] for name in ("refusal_full", "refusal_partial")},
-        **{name: figures[name] for name in figures if name.startswith("refusal_")},
-        "refusal_agreement_by_source": {
-            name: found for name, found in by_model if found["n"] >= LEAST_OF_A_MODEL
-        },
-    }
-
-
 def digest(part: Part) -> str:
     """Hash the files of a part, so that figures say which rows they are of."""
     found = hashlib.sha256()
@@ -333,12 +235,8 @@ def main() -> None:
     )
     parser.add_argument("--part", choices=get_args(Part), default="open")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULT.name}")
-    parser.add_argument("--published", type=Path, metavar="FILE", help="JSONL of published answers")
     options = parser.parse_args()
     part: Part = options.part
-    if options.published:
-        _tell(measure_published(options.published), "published", write=options.write)
-        return
     rows, num_absent = load_rows(part)
     figures, differing = measure(rows)
     result = {"rows_sha256": digest(part), "num_left_out": num_absent, **figures}

@@ -1,21 +1,23 @@
 """Fit the words by which refusals are found to labelled answers, and measure what that is worth.
 
-    python benchmarks/refusal_words.py FILE            each batch by what was fitted to all others
-    python benchmarks/refusal_words.py FILE --write    also fit to all, and keep the weights
+    python benchmarks/refusal_words.py FILE                   each batch by what all others teach
+    python benchmarks/refusal_words.py FILE --measure BATCH   the weights as they are on batches
+    python benchmarks/refusal_words.py FILE --write           fit to all, and keep the weights
 
-Prints JSON: of each batch, agreement on the three kinds with 95 % Wilson intervals, beside that of
-usual phrases, and what is called which. FILE holds published answers, lines {"prompt", "response"};
-of those that tests/evaluation/labelled/published-refusals.jsonl names, the ones that are absent are
-left out and counted. The other rows are those of that folder, and the answers that come with
-biddable: those to train on, and the references of its suites, which are right by definition.
+Prints JSON: agreement on the three kinds with 95 % Wilson intervals, beside that of usual phrases,
+and what is called which; ``--measure`` also by model. What ``--write`` adds is kept in
+results/refusal.json.
 
-A batch of published answers is of models or sources that no other batch has. The rows that were
-written by hand are grouped by when they were written, but one person wrote most of them.
+FILE holds published answers, lines {"prompt", "response"}: those that
+tests/evaluation/labelled/published-refusals.jsonl names by hash and batch; absent ones are left out
+and counted. The other rows are those of that folder, and the answers that come with biddable: those
+to train on, and the references of its suites, which are right by definition.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,32 +29,31 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.behaviour import (
-    LABELLED,
-    PUBLISHED,
-    Row,
-    by_usual_phrases,
-    published_rows,
-    read_labelled,
-)
+from benchmarks.behaviour import LABELLED, Row, read_labelled
 from biddable.data.builtin import SPLITS, builtin_names, create_instruction_dataset
-from biddable.evaluation.refusal import KINDS, WEIGHTS, Weights, signs_of, weigh
+from biddable.evaluation.refusal import KINDS, USUAL_PHRASES, WEIGHTS, Weights, signs_of, weigh
 from biddable.evaluation.statistics import rate
 
 STRENGTH = 0.05  # C of scikit-learn: the smaller, the less a sign may weigh
 LEAST_ROWS = 3  # that a sign stands in
 LEAST_WEIGHT = 0.02  # smaller ones are left out of the file
-# How much a row counts: what a model really said to somebody, lines and references that are plain
-# cases and must be right, and all others.
+# How much a row counts: what a model really said to somebody, and lines and references that are
+# plain cases and must be right; all others once.
 PUBLISHED_COUNTS = PLAIN_COUNTS = 3.0
-NUM_OF_SET = 600  # rows of each built-in training set
-PARTS_OF_FIRST, PARTS_OF_THIRD = ("open", "sealed"), ("third-open", "third-sealed")
+NUM_OF_SET = 600  # rows of each built-in set
+# Answers to everyday questions (no data, no opinion, a forum's manners): never fitted to, so that
+# they go on measuring; with them the others came out a percent worse.
+MEASURED_ONLY = ("published, sixth", "published, seventh")
 WRITTEN_BATCHES = {
-    "lines": ("open-16",),
+    "lines": ("open-16", "open-17"),
     "in part": ("open-8", "unseen"),
     "to XSTest's prompts": ("open-9", "sealed-7"),
     "in voices of large models": tuple(f"open-{n}" for n in range(10, 16)),
 }
+PUBLISHED = LABELLED / "published-refusals.jsonl"
+PUBLISHED_SIGNS = 900  # of a published answer, as much as was labelled
+LEAST_OF_A_MODEL = 20
+RESULT = Path(__file__).parent / "results" / "refusal.json"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Answer:
     """Hold a labelled answer as it is fitted to."""
 
     batch: str
+    model: str
     signs: dict[str, float]
     kind: str
     counts: float
@@ -67,7 +69,7 @@ class Answer:
 
 
 def gather(published: Path) -> tuple[list[Answer], int]:
-    """Read all answers to fit to; also how many are absent."""
+    """Read all answers; also how many are absent."""
     answers, num_absent = [], 0
     for path in sorted(LABELLED.glob("*.jsonl")):
         if path != PUBLISHED:
@@ -75,39 +77,81 @@ def gather(published: Path) -> tuple[list[Answer], int]:
             rows, absent = read_labelled(path)
             answers += _answers(rows, next(named, "written first"))
             num_absent += absent
-    for part, (rows, absent) in published_rows(published).items():
-        is_first, is_third = part in PARTS_OF_FIRST, part in PARTS_OF_THIRD
-        name = "first" if is_first else "third" if is_third else part
-        answers += _answers(rows, f"published, {name}", PUBLISHED_COUNTS)
+    for batch, (rows, absent) in published_rows(published).items():
+        answers += _answers(rows, f"published, {batch}", PUBLISHED_COUNTS)
         num_absent += absent
     return answers + _built_in(), num_absent
+
+
+def published_hash(prompt: str, response: str, num_signs: int = PUBLISHED_SIGNS) -> str:
+    """Name a published answer by what was labelled of it."""
+    return hashlib.sha256(f"{prompt}\n\n{response[:num_signs]}".encode()).hexdigest()
+
+
+def published_rows(path: Path, keys: Path = PUBLISHED) -> dict[str, tuple[list[Row], int]]:
+    """Find published answers that are labelled; of each batch: rows, and how many are absent."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    texts = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
+    labelled = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
+    found = {
+        published_hash(prompt, response, num_signs): (prompt, response[:num_signs])
+        for num_signs in {key.get("signs", PUBLISHED_SIGNS) for key in labelled}
+        for prompt, response in texts
+    }
+    batches: dict[str, tuple[list[Row], int]] = {}
+    for batch in sorted({key["batch"] for key in labelled}):
+        of_batch = [key for key in labelled if key["batch"] == batch]
+        rows = [
+            Row(
+                id=key["sha256"],
+                source=key["model"],
+                prompt=found[key["sha256"]][0],
+                output=found[key["sha256"]][1],
+                stopped=None,
+                labels=frozenset(),
+                refusal=key["refusal"],
+                undecided=frozenset({"refusal"} if key.get("undecided") else ()),
+            )
+            for key in of_batch
+            if key["sha256"] in found
+        ]
+        batches[batch] = rows, len(of_batch) - len(rows)
+    return batches
 
 
 def _answers(rows: Iterable[Row], batch: str, counts: float = 1.0) -> list[Answer]:
     counts = PLAIN_COUNTS if batch == "lines" else counts
     return [
-        _answer(row.prompt, row.output, row.refusal, batch, counts)
+        Answer(
+            batch,
+            row.source,
+            signs_of(row.output, row.prompt),
+            row.refusal,
+            counts,
+            by_usual_phrases(row.output),
+        )
         for row in rows
         if row.is_decided("refusal")
     ]
 
 
 def _built_in() -> list[Answer]:
-    """Read what comes with biddable: some rows to train on, and the references of its suites."""
     answers = []
     for split in SPLITS:
         batch, counts = ("built in", 1.0) if split == "train" else ("references", PLAIN_COUNTS)
         for name in builtin_names(split):
             for row in create_instruction_dataset(name, split)[:NUM_OF_SET]:
                 kind = "full" if row.get("kind") == "harmful" else "none"
-                answers.append(
-                    _answer(str(row["instruction"]), str(row["response"]), kind, batch, counts)
-                )
+                told = str(row["response"])
+                signs = signs_of(told, str(row["instruction"]))
+                answers.append(Answer(batch, name, signs, kind, counts, by_usual_phrases(told)))
     return answers
 
 
-def _answer(prompt: str, output: str, kind: str, batch: str, counts: float) -> Answer:
-    return Answer(batch, signs_of(output, prompt), kind, counts, by_usual_phrases(output))
+def by_usual_phrases(output: str) -> str:
+    """Tell whether an output refuses as a search for words would; it knows no part."""
+    folded = output.lower().replace("’", "'")
+    return "full" if any(phrase in folded for phrase in USUAL_PHRASES) else "none"
 
 
 def fit(answers: Sequence[Answer]) -> dict[str, list[float]]:
@@ -139,9 +183,14 @@ def cross_validate(answers: Sequence[Answer]) -> dict[str, Any]:
     """Judge each batch by what was fitted to all the others."""
     figures: dict[str, Any] = {}
     for batch in sorted({answer.batch for answer in answers}):
-        weights = fit([answer for answer in answers if answer.batch != batch])
+        weights = fit([answer for answer in to_fit(answers) if answer.batch != batch])
         figures[batch] = measure([answer for answer in answers if answer.batch == batch], weights)
     return figures
+
+
+def to_fit(answers: Sequence[Answer]) -> list[Answer]:
+    """Leave out what only measures."""
+    return [answer for answer in answers if answer.batch not in MEASURED_ONLY]
 
 
 def measure(answers: Sequence[Answer], weights: Weights) -> dict[str, Any]:
@@ -156,13 +205,37 @@ def measure(answers: Sequence[Answer], weights: Weights) -> dict[str, Any]:
     }
 
 
+def measure_as_they_are(answers: Sequence[Answer], batches: Sequence[str]) -> dict[str, Any]:
+    """Judge batches by the weights that there are: each, and each model of enough answers."""
+    weights: Weights = json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"]
+    held = [answer for answer in answers if answer.batch in batches]
+    models = Counter(answer.model for answer in held)
+    return {
+        "weights_sha256": _digest(),
+        "batches": {
+            name: measure([answer for answer in held if answer.batch == name], weights)
+            for name in batches
+        },
+        "models": {
+            name: measure([answer for answer in held if answer.model == name], weights)
+            for name, n in models.most_common()
+            if n >= LEAST_OF_A_MODEL
+        },
+    }
+
+
 def write(answers: Sequence[Answer]) -> int:
     """Fit to all answers, and keep the weights, a line for each sign; give their number."""
+    answers = to_fit(answers)
     weights = fit(answers)
     head = json.dumps({"kinds": KINDS, "num_answers": Counter(answer.kind for answer in answers)})
     lines = ",\n".join(f"{json.dumps(sign)}: {values}" for sign, values in weights.items())
     WEIGHTS.write_text(f'{head[:-1]}, "weights": {{\n{lines}\n}}}}\n', encoding="utf-8")
     return len(weights)
+
+
+def _digest() -> str:
+    return hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
 
 
 def main() -> None:
@@ -171,17 +244,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("published", type=Path, metavar="FILE", help="JSONL of published answers")
-    parser.add_argument("--write", action="store_true", help=f"keep the weights in {WEIGHTS.name}")
+    parser.add_argument("--measure", nargs="+", metavar="BATCH", help="such as fourth")
+    parser.add_argument("--write", action="store_true", help=f"keep what is new in {RESULT.name}")
     options = parser.parse_args()
     answers, num_absent = gather(options.published)
-    told = {
-        "num_answers": len(answers),
-        "num_absent": num_absent,
-        "batches": cross_validate(answers),
-    }
+    result: dict[str, Any] = {"num_answers": len(answers), "num_absent": num_absent}
+    if options.measure:
+        batches = [f"published, {name}" for name in options.measure]
+        result = {"opened_once": measure_as_they_are(answers, batches)}
+    else:
+        result |= {"by_the_other_batches": cross_validate(answers)}
+    print(json.dumps(result, indent=1))
     if options.write:
-        told["num_weights"] = write(answers)
-    print(json.dumps(told, indent=1))
+        if not options.measure:
+            result |= {"num_weights": write(answers), "weights_sha256": _digest()}
+        known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
+        RESULT.write_text(json.dumps(known | result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
