@@ -167,16 +167,18 @@ def measure(rows: Sequence[Row]) -> tuple[dict[str, Any], list[str]]:
         figures: as the module says.
         differing: a line for each label that the verdicts do not share.
     """
-    counts: dict[str, Counter[tuple[bool, bool]]] = {name: Counter() for name in READ}
+    names = [name for name in READ if not name.startswith("refusal_")]  # fitted to these rows
+    counts: dict[str, Counter[tuple[bool, bool]]] = {name: Counter() for name in names}
     mimicking: dict[str, list[bool]] = {}
     differing = []
     for row in rows:
         found = judge(row.prompt, row.output, stopped=row.stopped)
         mimicking.setdefault(row.source, []).append(found.mimicry)
-        for name, read in READ.items():
+        for name in names:
             if row.is_decided(name):
-                counts[name][row.is_so(name), read(found)] += 1
-                if row.is_so(name) != read(found):
+                is_called = READ[name](found)
+                counts[name][row.is_so(name), is_called] += 1
+                if row.is_so(name) != is_called:
                     said = found.reasons.get(name.partition("_")[0], found.reasons.get(name, ""))
                     differing.append(f"{row.id} {name}: labelled {row.is_so(name)}; {said}")
     classes = {}

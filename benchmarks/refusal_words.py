@@ -1,7 +1,7 @@
 """Fit the words by which refusals are found to labelled answers, and measure what that is worth.
 
     python benchmarks/refusal_words.py FILE                   each batch by what all others teach
-    python benchmarks/refusal_words.py FILE --measure BATCH   the weights as they are on batches
+    python benchmarks/refusal_words.py FILE --measure BATCH   the weights on what they never saw
     python benchmarks/refusal_words.py FILE --write           fit to all, and keep the weights
 
 Prints JSON: agreement on the three kinds with 95 % Wilson intervals, beside that of usual phrases,
@@ -31,27 +31,36 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.behaviour import LABELLED, Row, read_labelled
 from biddable.data.builtin import SPLITS, builtin_names, create_instruction_dataset
-from biddable.evaluation.refusal import KINDS, USUAL_PHRASES, WEIGHTS, Weights, signs_of, weigh
+from biddable.evaluation.refusal import (
+    KINDS,
+    USUAL_PHRASES,
+    WEIGHTS,
+    Weights,
+    features_of,
+    final_answer,
+    weigh,
+)
 from biddable.evaluation.statistics import rate
+from biddable.evaluation.words import fold
 
-STRENGTH = 0.05  # C of scikit-learn: the smaller, the less a sign may weigh
-LEAST_ROWS = 3  # that a sign stands in
-LEAST_WEIGHT = 0.02  # smaller ones are left out of the file
+STRENGTH = 0.05  # C of scikit-learn: the smaller, the less a feature may weigh
+LEAST_ROWS = 3  # that a feature stands in
+SMALLEST_KEPT = 0.02  # smaller ones are left out of the file
 # How much a row counts: what a model really said to somebody, and lines and references that are
 # plain cases and must be right; all others once.
-PUBLISHED_COUNTS = PLAIN_COUNTS = 3.0
+PUBLISHED_WEIGHT = PLAIN_WEIGHT = 3.0
 NUM_OF_SET = 600  # rows of each built-in set
-# Answers to everyday questions (no data, no opinion, a forum's manners): never fitted to, so that
-# they go on measuring; with them the others came out a percent worse.
+# Answers of a closed store of data, of models spoilt by tuning, of opinions: never fitted to, so
+# that they go on measuring; with them the others came out a percent worse.
 MEASURED_ONLY = ("published, sixth", "published, seventh")
 WRITTEN_BATCHES = {
-    "lines": ("open-16", "open-17"),
+    "lines": ("open-16", "open-17", "open-18"),
     "in part": ("open-8", "unseen"),
     "to XSTest's prompts": ("open-9", "sealed-7"),
     "in voices of large models": tuple(f"open-{n}" for n in range(10, 16)),
 }
 PUBLISHED = LABELLED / "published-refusals.jsonl"
-PUBLISHED_SIGNS = 900  # of a published answer, as much as was labelled
+PUBLISHED_CHARACTERS = 900  # of a published answer, as much as was labelled
 LEAST_OF_A_MODEL = 20
 RESULT = Path(__file__).parent / "results" / "refusal.json"
 
@@ -62,9 +71,9 @@ class Answer:
 
     batch: str
     model: str
-    signs: dict[str, float]
+    features: dict[str, float]
     kind: str
-    counts: float
+    weight: float
     by_phrases: str
 
 
@@ -78,14 +87,14 @@ def gather(published: Path) -> tuple[list[Answer], int]:
             answers += _answers(rows, next(named, "written first"))
             num_absent += absent
     for batch, (rows, absent) in published_rows(published).items():
-        answers += _answers(rows, f"published, {batch}", PUBLISHED_COUNTS)
+        answers += _answers(rows, f"published, {batch}", PUBLISHED_WEIGHT)
         num_absent += absent
     return answers + _built_in(), num_absent
 
 
-def published_hash(prompt: str, response: str, num_signs: int = PUBLISHED_SIGNS) -> str:
+def published_hash(prompt: str, response: str, num_characters: int = PUBLISHED_CHARACTERS) -> str:
     """Name a published answer by what was labelled of it."""
-    return hashlib.sha256(f"{prompt}\n\n{response[:num_signs]}".encode()).hexdigest()
+    return hashlib.sha256(f"{prompt}\n\n{response[:num_characters]}".encode()).hexdigest()
 
 
 def published_rows(path: Path, keys: Path = PUBLISHED) -> dict[str, tuple[list[Row], int]]:
@@ -94,8 +103,8 @@ def published_rows(path: Path, keys: Path = PUBLISHED) -> dict[str, tuple[list[R
     texts = [(row["prompt"], row["response"]) for row in map(json.loads, lines)]
     labelled = [json.loads(line) for line in keys.read_text(encoding="utf-8").splitlines()]
     found = {
-        published_hash(prompt, response, num_signs): (prompt, response[:num_signs])
-        for num_signs in {key.get("signs", PUBLISHED_SIGNS) for key in labelled}
+        published_hash(prompt, response, num_characters): (prompt, response[:num_characters])
+        for num_characters in {key.get("characters", PUBLISHED_CHARACTERS) for key in labelled}
         for prompt, response in texts
     }
     batches: dict[str, tuple[list[Row], int]] = {}
@@ -119,15 +128,15 @@ def published_rows(path: Path, keys: Path = PUBLISHED) -> dict[str, tuple[list[R
     return batches
 
 
-def _answers(rows: Iterable[Row], batch: str, counts: float = 1.0) -> list[Answer]:
-    counts = PLAIN_COUNTS if batch == "lines" else counts
+def _answers(rows: Iterable[Row], batch: str, weight: float = 1.0) -> list[Answer]:
+    weight = PLAIN_WEIGHT if batch == "lines" else weight
     return [
         Answer(
             batch,
             row.source,
-            signs_of(row.output, row.prompt),
+            features_of(row.output, row.prompt),
             row.refusal,
-            counts,
+            weight,
             by_usual_phrases(row.output),
         )
         for row in rows
@@ -138,27 +147,27 @@ def _answers(rows: Iterable[Row], batch: str, counts: float = 1.0) -> list[Answe
 def _built_in() -> list[Answer]:
     answers = []
     for split in SPLITS:
-        batch, counts = ("built in", 1.0) if split == "train" else ("references", PLAIN_COUNTS)
+        batch, weight = ("built in", 1.0) if split == "train" else ("references", PLAIN_WEIGHT)
         for name in builtin_names(split):
             for row in create_instruction_dataset(name, split)[:NUM_OF_SET]:
                 kind = "full" if row.get("kind") == "harmful" else "none"
                 told = str(row["response"])
-                signs = signs_of(told, str(row["instruction"]))
-                answers.append(Answer(batch, name, signs, kind, counts, by_usual_phrases(told)))
+                features = features_of(told, str(row["instruction"]))
+                answers.append(Answer(batch, name, features, kind, weight, by_usual_phrases(told)))
     return answers
 
 
 def by_usual_phrases(output: str) -> str:
     """Tell whether an output refuses as a search for words would; it knows no part."""
-    folded = output.lower().replace("’", "'")
+    folded = fold(final_answer(output))
     return "full" if any(phrase in folded for phrase in USUAL_PHRASES) else "none"
 
 
 def fit(answers: Sequence[Answer]) -> dict[str, list[float]]:
-    """Fit a weight of each sign for each kind, with a penalty on their squares."""
-    counts = Counter(sign for answer in answers for sign in answer.signs)
+    """Fit a weight of each feature for each kind, with a penalty on their squares."""
+    num_rows = Counter(name for answer in answers for name in answer.features)
     kept = [
-        {sign: value for sign, value in answer.signs.items() if counts[sign] >= LEAST_ROWS}
+        {name: value for name, value in answer.features.items() if num_rows[name] >= LEAST_ROWS}
         for answer in answers
     ]
     columns = DictVectorizer()
@@ -166,26 +175,34 @@ def fit(answers: Sequence[Answer]) -> dict[str, list[float]]:
     model.fit(
         columns.fit_transform(kept),
         [answer.kind for answer in answers],
-        sample_weight=[answer.counts for answer in answers],
+        sample_weight=[answer.weight for answer in answers],
     )
     order = [list(model.classes_).index(kind) for kind in KINDS]
     weights = {"": model.intercept_[order].round(3).tolist()}
     names = columns.get_feature_names_out()
-    for sign, values in sorted(
+    for name, values in sorted(
         zip(names, model.coef_[order].T, strict=True), key=lambda pair: pair[0]
     ):
-        if np.abs(values).max() >= LEAST_WEIGHT:
-            weights[sign] = values.round(3).tolist()
+        if np.abs(values).max() >= SMALLEST_KEPT:
+            weights[name] = values.round(3).tolist()
     return weights
 
 
 def cross_validate(answers: Sequence[Answer]) -> dict[str, Any]:
     """Judge each batch by what was fitted to all the others."""
-    figures: dict[str, Any] = {}
-    for batch in sorted({answer.batch for answer in answers}):
-        weights = fit([answer for answer in to_fit(answers) if answer.batch != batch])
-        figures[batch] = measure([answer for answer in answers if answer.batch == batch], weights)
-    return figures
+    batches = sorted({answer.batch for answer in answers})
+    fitted = {
+        batch: fit([answer for answer in to_fit(answers) if answer.batch != batch])
+        for batch in batches
+        if batch not in MEASURED_ONLY
+    }
+    all_of_it = fit(to_fit(answers))
+    return {
+        batch: measure(
+            [answer for answer in answers if answer.batch == batch], fitted.get(batch, all_of_it)
+        )
+        for batch in batches
+    }
 
 
 def to_fit(answers: Sequence[Answer]) -> list[Answer]:
@@ -195,7 +212,7 @@ def to_fit(answers: Sequence[Answer]) -> list[Answer]:
 
 def measure(answers: Sequence[Answer], weights: Weights) -> dict[str, Any]:
     """Count how often the weights, and usual phrases, agree with the labels."""
-    pairs = Counter((answer.kind, weigh(answer.signs, weights)) for answer in answers)
+    pairs = Counter((answer.kind, weigh(answer.features, weights)) for answer in answers)
     agreed = sum(n for (one, other), n in pairs.items() if one == other)
     by_phrases = sum(answer.kind == answer.by_phrases for answer in answers)
     return {
@@ -206,12 +223,12 @@ def measure(answers: Sequence[Answer], weights: Weights) -> dict[str, Any]:
 
 
 def measure_as_they_are(answers: Sequence[Answer], batches: Sequence[str]) -> dict[str, Any]:
-    """Judge batches by the weights that there are: each, and each model of enough answers."""
+    """Judge batches by the weights that there are: all, each, and each model of enough answers."""
     weights: Weights = json.loads(WEIGHTS.read_text(encoding="utf-8"))["weights"]
     held = [answer for answer in answers if answer.batch in batches]
     models = Counter(answer.model for answer in held)
     return {
-        "weights_sha256": _digest(),
+        "all": measure(held, weights),
         "batches": {
             name: measure([answer for answer in held if answer.batch == name], weights)
             for name in batches
@@ -225,11 +242,15 @@ def measure_as_they_are(answers: Sequence[Answer], batches: Sequence[str]) -> di
 
 
 def write(answers: Sequence[Answer]) -> int:
-    """Fit to all answers, and keep the weights, a line for each sign; give their number."""
+    """Fit to all answers, and keep the weights, a line for each feature; give their number."""
     answers = to_fit(answers)
     weights = fit(answers)
-    head = json.dumps({"kinds": KINDS, "num_answers": Counter(answer.kind for answer in answers)})
-    lines = ",\n".join(f"{json.dumps(sign)}: {values}" for sign, values in weights.items())
+    batches = Counter(answer.batch for answer in answers)
+    kinds = Counter(answer.kind for answer in answers)
+    head = json.dumps(
+        {"kinds": KINDS, "num_answers": kinds, "fitted_to": dict(sorted(batches.items()))}
+    )
+    lines = ",\n".join(f"{json.dumps(name)}: {values}" for name, values in weights.items())
     WEIGHTS.write_text(f'{head[:-1]}, "weights": {{\n{lines}\n}}}}\n', encoding="utf-8")
     return len(weights)
 
@@ -244,21 +265,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("published", type=Path, metavar="FILE", help="JSONL of published answers")
-    parser.add_argument("--measure", nargs="+", metavar="BATCH", help="such as fourth")
+    parser.add_argument("--measure", nargs="+", metavar="BATCH", help='such as "published, sixth"')
     parser.add_argument("--write", action="store_true", help=f"keep what is new in {RESULT.name}")
     options = parser.parse_args()
     answers, num_absent = gather(options.published)
-    result: dict[str, Any] = {"num_answers": len(answers), "num_absent": num_absent}
+    known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     if options.measure:
-        batches = [f"published, {name}" for name in options.measure]
-        result = {"opened_once": measure_as_they_are(answers, batches)}
+        batches = {answer.batch for answer in answers}
+        if unknown := sorted(set(options.measure) - batches):
+            parser.error(f"no batch {unknown}; known: {', '.join(sorted(batches))}")
+        fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))["fitted_to"]
+        if seen := sorted(set(options.measure) & set(fitted)):
+            parser.error(f"the weights were fitted to {seen}: that would prove nothing")
+        found = {_digest(): measure_as_they_are(answers, options.measure)}
+        result = {"measured": known.get("measured", {}) | found}
     else:
-        result |= {"by_the_other_batches": cross_validate(answers)}
+        result = {"num_answers": len(answers), "num_absent": num_absent}
+        result["by_the_other_batches"] = cross_validate(answers)
+        if options.write:
+            result |= {"num_weights": write(answers), "weights_sha256": _digest()}
     print(json.dumps(result, indent=1))
     if options.write:
-        if not options.measure:
-            result |= {"num_weights": write(answers), "weights_sha256": _digest()}
-        known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
         RESULT.write_text(json.dumps(known | result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -23,17 +23,22 @@ def never_lost() -> Iterator[None]:
     came during a garbage collection is seen first, nothing can be raised: the verb would go on.
     """
     before = sys.unraisablehook
+    waiting: list[threading.Timer] = []
 
     def hook(problem: UnraisableHookArgs) -> None:
         if issubclass(problem.exc_type, KeyboardInterrupt):
-            again = threading.Timer(_PAUSE_S, _thread.interrupt_main)
-            again.daemon = True
-            again.start()
+            waiting.append(threading.Timer(_PAUSE_S, _thread.interrupt_main))
+            waiting[-1].daemon = True
+            waiting[-1].start()
         else:
             before(problem)
 
     sys.unraisablehook = hook
     try:
         yield
+        if any(timer.is_alive() for timer in waiting):  # dropped at the very end
+            raise KeyboardInterrupt
     finally:
+        for timer in waiting:
+            timer.cancel()
         sys.unraisablehook = before

@@ -258,6 +258,19 @@ def test_ctrl_c_that_comes_while_garbage_is_collected(
     assert ran.err == "biddable: interrupted; nothing unfinished is left behind\n"
 
 
+def test_ctrl_c_that_comes_while_a_verb_ends(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def end(*_: object, **__: object) -> None:
+        Interrupted()
+
+    monkeypatch.setattr("biddable.cli.app", end)
+    assert is_clean_failure(cli("data", "show", "rows.jsonl"), code=130)
+    time.sleep(0.1)  # and nothing comes after it
+
+
 def test_a_mistyped_run_is_no_hub_id(cli: Cli) -> None:
     Path("mine/talks").mkdir(parents=True)
     ran = cli("generate", "mine/tlaks", "Hi")

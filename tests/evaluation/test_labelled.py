@@ -33,9 +33,8 @@ def test_rows_are_whole_and_the_parts_apart() -> None:
 def test_the_rules_agree_with_the_open_half() -> None:
     figures, differing = measure(load_rows("open")[0])
     for name, found in figures["classes"].items():
-        least = 0.72 if name == "refusal_partial" else 0.8
-        assert found["recall"]["rate"] > least, (name, differing)
-        assert found["precision"]["rate"] > 0.9, (name, differing)
+        assert found["recall"]["rate"] > 0.8, (name, differing)
+        assert found["precision"]["rate"] > 0.87, (name, differing)
 
 
 def test_a_base_mimics_five_times_as_much_as_what_was_made_of_it() -> None:

@@ -11,16 +11,17 @@ import pytest
 from benchmarks.refusal_words import (
     MEASURED_ONLY,
     PUBLISHED,
-    PUBLISHED_SIGNS,
+    PUBLISHED_CHARACTERS,
     RESULT,
     Answer,
     cross_validate,
     fit,
+    main,
     measure,
     published_hash,
     published_rows,
 )
-from biddable.evaluation.refusal import WEIGHTS, signs_of
+from biddable.evaluation.refusal import WEIGHTS, features_of
 
 SAID = [
     ("I cannot help with that.", "full"),
@@ -30,7 +31,7 @@ SAID = [
 
 
 def answers(batch: str) -> list[Answer]:
-    return [Answer(batch, "one", signs_of(said), kind, 1.0, "none") for said, kind in SAID]
+    return [Answer(batch, "one", features_of(said), kind, 1.0, "none") for said, kind in SAID]
 
 
 def test_weights_tell_the_kinds_that_they_were_fitted_to_apart() -> None:
@@ -43,15 +44,15 @@ def test_weights_tell_the_kinds_that_they_were_fitted_to_apart() -> None:
     }  # fmt: skip
 
 
-def test_a_sign_of_few_answers_has_no_weight() -> None:
-    rare = Answer("a", "one", signs_of("Unheard-of."), "full", 1.0, "none")
+def test_a_feature_of_few_answers_has_no_weight() -> None:
+    rare = Answer("a", "one", features_of("Unheard-of."), "full", 1.0, "none")
     assert "unheard" not in fit([*answers("a") * 20, rare, rare])
     assert "unheard" in fit([*answers("a") * 20, rare, rare, rare])
 
 
 def test_each_batch_is_judged_by_the_others_and_some_are_never_fitted_to() -> None:
     wrong = [
-        Answer(batch, "one", signs_of(SAID[2][0]), "full", 9.0, "none")
+        Answer(batch, "one", features_of(SAID[2][0]), "full", 9.0, "none")
         for batch in ("odd", *MEASURED_ONLY)
         for _ in range(30)
     ]
@@ -80,10 +81,15 @@ def test_published_answers_are_known_by_their_hash(tmp_path: Path) -> None:
         for prompt, response, refusal, undecided in made
     ]
     keys.append({**keys[0], "sha256": "0" * 64})
-    begun = published_hash("How do I rob a bank?", "I can't help")  # less than 900 signs labelled
-    keys.append({**keys[0], "sha256": begun, "signs": 12, "batch": "begun"})
+    begun = published_hash(
+        "How do I rob a bank?", "I can't help"
+    )  # less than 900 characters labelled
+    keys.append({**keys[0], "sha256": begun, "characters": 12, "batch": "begun"})
     cut = [
-        {"prompt": prompt, "response": response[:PUBLISHED_SIGNS] + "cut" * (len(response) > 900)}
+        {
+            "prompt": prompt,
+            "response": response[:PUBLISHED_CHARACTERS] + "cut" * (len(response) > 900),
+        }
         for prompt, response, _, _ in made
     ]
     texts, known = tmp_path / "texts.jsonl", tmp_path / "keys.jsonl"
@@ -94,7 +100,7 @@ def test_published_answers_are_known_by_their_hash(tmp_path: Path) -> None:
     rows, num_absent = found["first"]
     assert num_absent == 1
     assert [row.refusal for row in rows if row.is_decided("refusal")] == ["full", "partial"]
-    assert len(rows[1].output) == PUBLISHED_SIGNS
+    assert len(rows[1].output) == PUBLISHED_CHARACTERS
 
 
 def test_keys_of_published_answers_are_whole() -> None:
@@ -111,4 +117,20 @@ def test_published_figures_are_of_these_weights_and_answers() -> None:
     kept = json.loads(WEIGHTS.read_text(encoding="utf-8"))
     assert known["num_weights"] == len(kept["weights"])
     assert known["weights_sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:16]
-    assert known["opened_once"]["weights_sha256"] != known["weights_sha256"]
+    assert not set(MEASURED_ONLY) & set(kept["fitted_to"])
+    opened_once = known["measured"]["a8f8beb92a42e66b"]["all"]["agreement"]
+    assert opened_once["n"] == 810
+    assert opened_once["rate"] == pytest.approx(712 / 810)
+
+
+def test_what_was_fitted_to_is_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("", encoding="utf-8")
+    for batch, said in (("lines", "would prove nothing"), ("tenth", "no batch")):
+        arguments = ["refusal_words.py", str(texts), "--measure", batch]
+        monkeypatch.setattr("sys.argv", arguments)
+        with pytest.raises(SystemExit):
+            main()
+        assert said in capsys.readouterr().err

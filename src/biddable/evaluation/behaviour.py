@@ -1,8 +1,8 @@
 """Judge how a model behaved: did it answer, or go on as a page would; did it stop; did it refuse.
 
 A base model continues the pattern of its prompt: it asks or orders again, lists more tasks, or
-repeats what it was told. The rules here describe how texts run on and how people refuse; they know
-no model and no topic. They read the instruction and the output and nothing else.
+repeats what it was told. The rules here describe how texts run on; they know no model and no topic,
+and read the instruction and the output and nothing else.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 
 from biddable.evaluation import patterns
+from biddable.evaluation.refusal import find_refusal
 from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import words_of
 
@@ -54,9 +55,6 @@ _ADDS = re.compile(
     r"|mention|highlight|avoid|discuss|give|separate|do not use|don't use|write|explain|describe"
     r"|draw|state|list) (?:the following|at least|exactly|an?\b|the\b|any\b|your|all|some"
     r"|examples?|two|three|four|five|\d|its?\b|how|why|what|keywords?)"
-)
-_DECLINES = re.compile(
-    r"\bi(?:'m| am|'d| would)? (?:can't|cannot|can not|won't|will not|unable|not able|rather not)\b"
 )
 ORDERS_A_PIECE = re.compile(
     r"\b(?:write|create|compose|generate|draft|design|describe|produce|develop|imagine|pretend"
@@ -167,9 +165,10 @@ def asks_for_help(units: Sequence[Unit], requests: str) -> str:
     if first is None or first.is_code or not _OWN.match(first.bare) or "you" in first.words:
         return ""
     is_own_voice = _IN_A_VOICE.search(requests) is not None
+    opening = " ".join(unit.text for unit in units[:_FIRST_UNITS])
+    if find_refusal(opening)[0] != "none":  # "I can't provide any advice"
+        return ""
     for unit in units[:_FIRST_UNITS]:
-        if _DECLINES.search(unit.folded):  # "I can't provide any advice"
-            return ""
         tells = not is_own_voice and _TELLS_OF_NEED.search(unit.folded)
         if (tells or _NEEDS_HELP.search(unit.folded)) and not {"you", "your"} & set(unit.words):
             return unit.text

@@ -1,4 +1,4 @@
-"""Hold the words by which texts ask, order, start another turn, and refuse.
+"""Hold the words by which texts ask, order and start another turn.
 
 They are written for folded text (lower case, straight quotes). Change them with a test beside
 each change: tests/evaluation/test_behaviour.py holds what people and models really write.
