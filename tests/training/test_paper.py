@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from functools import cache
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError
 from biddable.training.paper import RESERVED, Hardware, plan_on_paper
+from biddable.training.plan_table import paper_table, size_text
 from biddable.training.spreading import Load
 
 GB = 10**9
@@ -120,6 +123,66 @@ def test_what_does_not_fit_is_told_what_would_help(llama):
     assert any(s.change.startswith("--precision bfloat16: ") for s in plan.suggestions)
     half = planned(llama, precision="mixed", gpu_memory=24 * GB)
     assert not any("--precision" in s.change for s in half.suggestions)
+
+
+def test_where_no_change_is_enough_the_fewest_that_are_together_are_told_as_one(llama):
+    plan = planned(llama, gpus=1, gpu_memory=24 * GB)
+    together, *alone = plan.suggestions
+    asked = {"precision": "bfloat16", "micro_tokens": 256}
+    small = planned(llama, method={"name": "lora"}, gpus=1, gpu_memory=24 * GB, **asked)
+    settings = "--method lora (rank 8), --precision bfloat16 and --micro-tokens 256"
+    assert together.change.startswith(f"{settings}: weights and optimizer in bfloat16")
+    assert together.needed == small.needed
+    assert together.saves == plan.needed - together.needed
+    assert together.fits
+    assert small.fits
+    assert not any(s.fits for s in alone)
+
+
+def test_what_costs_only_time_is_combined_before_what_loses_digits_or_asks_for_gpus(llama):
+    (together, *_) = planned(llama, gpus=1).suggestions
+    assert together.change == "--method lora (rank 8) and --micro-tokens 1024"
+    asked = {"gpus": 1, "method": {"name": "lora"}}
+    assert together.needed == planned(llama, micro_tokens=1024, **asked).needed
+    assert not planned(llama, **asked).fits
+
+
+def test_nothing_is_combined_where_one_change_is_enough(llama):
+    changes = [s.change for s in planned(llama).suggestions if s.fits]
+    assert changes
+    assert not [change for change in changes if " and --" in change]
+
+
+def test_gpus_are_doubled_until_it_fits(llama):
+    asked = {"gpu_memory": 30 * GB, "precision": "bfloat16", "micro_tokens": 256}
+    plan = planned(llama, gpus=2, **asked)
+    (more,) = [s for s in plan.suggestions if s.change == "--gpus 8"]
+    assert more.needed == planned(llama, gpus=8, **asked).needed
+    assert more.fits
+    assert not planned(llama, gpus=4, **asked).fits
+
+
+def test_gpus_are_added_where_nothing_else_is_enough(llama):
+    asked = {"method": {"name": "lora"}, "gpu_memory": 22 * GB, "precision": "bfloat16"}
+    together, *alone = planned(llama, gpus=2, sharding="full", **asked).suggestions
+    assert together.change == "--checkpointing and --gpus 8: about a third more time"
+    more = planned(llama, gpus=8, recompute=True, sharding="full", **asked)
+    assert together.needed == more.needed
+    assert together.fits
+    assert not any(s.fits for s in alone)
+
+
+def test_where_all_together_is_too_little_it_is_said_what_is_needed_then(llama):
+    plan = planned(llama, gpus=1, gpu_memory=16 * GB)
+    (together, *alone) = plan.suggestions
+    assert "--method lora (rank 8)" in together.change
+    assert "--precision bfloat16" in together.change
+    assert not any(s.fits for s in plan.suggestions)
+    assert together.needed < min(s.needed for s in alone)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(paper_table(plan))
+    (line,) = [each for each in console.export_text().splitlines() if "nothing is enough" in each]
+    assert f"alone or together: {size_text(together.needed)} are needed" in line
 
 
 def test_what_a_config_asks_for_is_what_has_to_fit(llama):

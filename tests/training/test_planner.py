@@ -275,6 +275,66 @@ def test_a_shorter_limit_saves_what_the_plan_of_it_says(config_of, monkeypatch):
     assert f"drops {12 - changed.num_kept} of 12 rows" in shorter.change
 
 
+def short_of_memory(monkeypatch, plan, *, of=1_500_000):
+    """Let the machine have so many bytes."""
+    monkeypatch.setattr("biddable.training.estimate.memory_in_use", lambda device: 1_500_000)
+    monkeypatch.setattr("biddable.training.estimate.free_memory", lambda device: of - 1_500_000)
+    return plan().estimate
+
+
+def of_formulas(estimate, needed=None):
+    """Leave out the program, whose size is what is in use."""
+    return (needed or estimate.memory.needed) - estimate.memory.program
+
+
+@pytest.mark.parametrize("method", ["full", {"name": "freeze", "num_frozen_layers": 1}])
+def test_an_adapter_takes_what_the_plan_of_it_says(config_of, monkeypatch, method):
+    training = {"epochs": 1, "batch_size": 12, "activation_cache_gb": 0.0}
+    config = config_of(method=method, training=training)
+    told = short_of_memory(monkeypatch, lambda: plan_run(config, measure=False))
+    (adapted,) = [s for s in told.suggestions if s.change.startswith("method: lora (rank 8): ")]
+    lora = plan_run(config_of(method="lora", training=training), measure=False).estimate
+    assert of_formulas(told, adapted.needed) == of_formulas(lora)
+
+
+def test_where_no_change_is_enough_several_are_told_as_one(config_of, monkeypatch):
+    training = {"epochs": 1, "batch_size": 12, "micro_batch_size": 12}
+    config = config_of(training=training)
+
+    def plan():
+        return plan_run(config, measure=False)
+
+    alone = short_of_memory(monkeypatch, plan).suggestions
+    least = min(s.needed for s in alone if " and " not in s.change)
+    told = short_of_memory(monkeypatch, plan, of=least)
+    together, *others = told.suggestions
+    assert together.fits
+    assert not any(s.fits for s in others)
+    settings, _, effects = together.change.partition(": gradients and optimizer states")
+    settings, _, num_rows = settings.rpartition(": ")
+    assert settings == "method: lora (rank 8) and training.micro_batch_size"
+    assert effects.endswith("; the same steps in more forward passes")
+    training["micro_batch_size"] = int(num_rows)
+    changed = config_of(method="lora", training=training)
+    changed = plan_run(changed, measure=False).estimate
+    assert of_formulas(told, together.needed) == of_formulas(changed)
+
+
+def test_rows_are_dropped_only_where_all_else_is_too_little(config_of, monkeypatch):
+    config = config_of(training={"epochs": 1, "batch_size": 12})
+
+    def told(of):
+        plan = short_of_memory(monkeypatch, lambda: plan_run(config, measure=False), of=of)
+        return plan.suggestions[0]
+
+    least = told(1_500_000)
+    assert "data.max_seq_len: " in least.change
+    assert not least.fits
+    enough = told(round(1.1 * least.needed / 0.95))
+    assert "data.max_seq_len: " not in enough.change
+    assert enough.fits
+
+
 def test_recomputed_layers_are_planned_so(config_of):
     training = {"epochs": 1, "batch_size": 12}
     plain = plan_run(config_of(training=training), measure=False).estimate.memory

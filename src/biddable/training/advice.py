@@ -1,124 +1,126 @@
-"""Say what would lower the memory of a run, and by how much by the formulas."""
+"""Say what would lower the memory of a run on this machine, and by how much by the formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
 
 from biddable.data.encoded import EncodedRows
 from biddable.errors import ConfigError
 from biddable.models.lora import apply_lora, lora_layers
-from biddable.training.costs import Memory
-from biddable.training.shadow import without_numbers
+from biddable.training.changes import Change, Changed, Search, Suggestion
+from biddable.training.costs import Memory, MicroBatch
+from biddable.training.shadow import sharing_numbers
 from biddable.training.sizing import Sizing, Surroundings
 
+_Shortest = Callable[[EncodedRows, float], tuple[int, EncodedRows]]
+_Peak = Callable[[Sizing], tuple[MicroBatch, Memory]]
+
 _LORA_RANK = 8
-_WORTH = 0.01  # of the peak; what saves less is not told
 _SHARES_KEPT = (0.99, 0.95, 0.9, 0.75)  # of rows, when the longest are dropped
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """Hold one change.
-
-    Attributes:
-        change: what to write into the config, and what comes with it.
-        saves: bytes at the peak, by the formulas.
-        needed: bytes that are needed then.
-        fits: that is enough by itself.
-    """
-
-    change: str
-    saves: int
-    needed: int
-    fits: bool
-
-
-def suggest(
-    sizing: Sizing, surroundings: Surroundings, *, needed: int, limit: int
-) -> list[Suggestion]:
+def suggest(sizing: Sizing, surroundings: Surroundings, *, limit: int) -> list[Suggestion]:
     """Look for changes that make a run fit.
 
     Args:
         sizing: of the run as it is.
         surroundings: of its peak.
-        needed: bytes at its peak.
         limit: bytes that there are.
 
     Returns:
-        Those that save something, the ones that suffice first, then by what they save.
+        As `Search.suggestions` gives them.
     """
-    found = []
-    for change, memory in _changes(sizing, surroundings, limit):
-        saves = needed - memory.needed
-        if saves > _WORTH * needed:
-            found.append(Suggestion(change, saves, memory.needed, memory.needed <= limit))
-    return sorted(found, key=lambda suggestion: (not suggestion.fits, -suggestion.saves))
+
+    @cache
+    def peak(run: Sizing) -> tuple[MicroBatch, Memory]:
+        return run.peak(run.micro_batches(), surroundings)
+
+    shortest = cache(_shortest)  # the same rows each time, so that they are planned once
+    changes = [
+        Change(cache(_adapted)),  # always of the run as it is
+        Change(_recomputed),
+        Change(_divided),
+        Change(lambda run: _smaller(run, peak, limit=limit)),
+        Change(lambda run: _shorter(run, peak, shortest, limit=limit), cost=1),  # rows are lost
+    ]
+    return Search(sizing, changes, lambda run: peak(run)[1].needed, limit).suggestions()
 
 
-def _changes(
-    sizing: Sizing, surroundings: Surroundings, limit: int
-) -> Iterator[tuple[str, Memory]]:
-    looked_at = sizing.micro_batches()
-    largest, _ = sizing.peak(looked_at, surroundings)
-    if not lora_layers(sizing.model):
-        copy = without_numbers(sizing.model)
-        try:
+def _adapted(run: Sizing) -> Changed[Sizing] | None:
+    if lora_layers(run.model):
+        return None
+    copy = sharing_numbers(run.model)
+    try:
+        with torch.random.fork_rng(devices=[]):
             apply_lora(copy, rank=_LORA_RANK)
-        except ConfigError:  # no linear layers
-            pass
-        else:
-            adapted = sizing.changed(model=copy)
-            yield (
-                f"method: lora (rank {_LORA_RANK}): gradients and optimizer states of the adapter"
-                " alone",
-                adapted.peak(looked_at, surroundings)[1],
-            )
-    if getattr(sizing.model, "supports_gradient_checkpointing", False):
-        yield (
-            "training.gradient_checkpointing: true: layers are computed again for the gradient;"
-            " about a third more time",
-            sizing.peak(looked_at, surroundings, recompute=True)[1],
-        )
-    if sizing.num_processes > 1 and not sizing.is_divided:
-        divided = sizing.changed(sharding="full")
-        yield (
-            "training.sharding: full: weights, gradients and moments divided among the processes",
-            divided.peak(divided.micro_batches(), surroundings)[1],
-        )
-    yield from _smaller(sizing, surroundings, len(largest.numbers), limit)
-    yield from _shorter(sizing, surroundings, limit)
+    except ConfigError:  # no linear layers
+        return None
+    return Changed(
+        run.changed(model=copy),
+        f"method: lora (rank {_LORA_RANK})",
+        "gradients and optimizer states of the adapter alone",
+    )
 
 
-def _smaller(
-    sizing: Sizing, surroundings: Surroundings, num_rows: int, limit: int
-) -> Iterator[tuple[str, Memory]]:
+def _recomputed(run: Sizing) -> Changed[Sizing] | None:
+    if not getattr(run.model, "supports_gradient_checkpointing", False):
+        return None
+    return Changed(
+        run.changed(gradient_checkpointing=True),
+        "training.gradient_checkpointing: true",
+        "layers are computed again for the gradient, about a third more time",
+    )
+
+
+def _divided(run: Sizing) -> Changed[Sizing] | None:
+    if run.num_processes == 1 or run.is_divided:
+        return None
+    return Changed(
+        run.changed(sharding="full"),
+        "training.sharding: full",
+        "weights, gradients and moments divided among the processes",
+    )
+
+
+def _smaller(run: Sizing, peak: _Peak, *, limit: int) -> Changed[Sizing] | None:
     """Halve the rows of a forward pass until it fits."""
+    num_rows, found = len(peak(run)[0].numbers), None
     while num_rows > 1:
         num_rows //= 2
-        changed = sizing.changed(micro_batch_size=num_rows)
-        memory = changed.peak(changed.micro_batches(), surroundings)[1]
-        if memory.needed <= limit or num_rows == 1:
-            yield (
-                f"training.micro_batch_size: {num_rows}: the same steps in more forward passes",
-                memory,
-            )
-            return
+        found = Changed(
+            run.changed(micro_batch_size=num_rows),
+            f"training.micro_batch_size: {num_rows}",
+            "the same steps in more forward passes",
+        )
+        if peak(found.run)[1].needed <= limit:
+            break
+    return found
 
 
 def _shorter(
-    sizing: Sizing, surroundings: Surroundings, limit: int
-) -> Iterator[tuple[str, Memory]]:
+    run: Sizing, peak: _Peak, shortest: _Shortest, *, limit: int
+) -> Changed[Sizing] | None:
     """Drop the longest rows until it fits."""
-    lengths = sorted(sizing.rows.lengths.tolist())
+    num_rows, found = len(run.rows), None
     for share in _SHARES_KEPT:
-        cut = lengths[max(round(share * len(lengths)) - 1, 0)]
-        kept = [n for n, length in enumerate(sizing.rows.lengths.tolist()) if length <= cut]
-        if len(kept) == len(lengths):
+        cut, rows = shortest(run.rows, share)
+        if len(rows) == num_rows:
             continue
-        changed = sizing.changed(rows=EncodedRows.of([sizing.rows[n] for n in kept]))
-        memory = changed.peak(changed.micro_batches(), surroundings)[1]
-        if memory.needed <= limit or share == _SHARES_KEPT[-1]:
-            dropped = len(lengths) - len(kept)
-            yield f"data.max_seq_len: {cut}: drops {dropped:,} of {len(lengths):,} rows", memory
-            return
+        found = Changed(
+            run.changed(rows=rows),
+            f"data.max_seq_len: {cut}",
+            f"drops {num_rows - len(rows):,} of {num_rows:,} rows",
+        )
+        if peak(found.run)[1].needed <= limit:
+            break
+    return found
+
+
+def _shortest(rows: EncodedRows, share: float) -> tuple[int, EncodedRows]:
+    """Give the longest length, in tokens, of the rows that are kept, and those."""
+    cut = int(np.sort(rows.lengths)[max(round(share * len(rows)) - 1, 0)])
+    return cut, rows.take(np.flatnonzero(rows.lengths <= cut))

@@ -14,7 +14,8 @@ from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
 from biddable.models.lean_layers import fast_layers
 from biddable.training.activations import Activations, planned_activations
-from biddable.training.advice import Suggestion, suggest
+from biddable.training.advice import suggest
+from biddable.training.changes import Suggestion
 from biddable.training.costs import Memory, MicroBatch, States, Work, micro_batches_of
 from biddable.training.layout import recomputed_layers, training_noise
 from biddable.training.measuring import Bench, Measured, memory_in_use
@@ -137,7 +138,7 @@ def estimate(
         is_counted=sizing.kept.is_counted,
         pace=pace,
         measured=measured,
-        suggestions=[] if fits else suggest(sizing, around, needed=memory.needed, limit=limit),
+        suggestions=[] if fits else suggest(sizing, around, limit=limit),
     )
 
 

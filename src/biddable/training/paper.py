@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +20,22 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PretrainedConfig,
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError, nearest
 from biddable.models.adapter import num_base_parameters
-from biddable.models.lora import apply_lora, lora_layers
-from biddable.training.advice import Suggestion
+from biddable.models.lora import lora_layers
+from biddable.training.changes import Change, Changed, Search, Suggestion
 from biddable.training.costs import Work
 from biddable.training.method import apply_method
-from biddable.training.shadow import without_numbers
-from biddable.training.spreading import Load, Precision, Spread, Spreading
+from biddable.training.sharding import is_asked_for
+from biddable.training.spreading import Counted, Load, Precision, Spread, Spreading
 
 RESERVED = 2 * 10**9  # of a GPU, for its context, libraries and the network's buffers
 _USABLE = 0.95  # of the rest: what the allocator's gaps leave
 _NEEDED_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 _LORA_RANK = 8
+_MORE_GPUS = (2, 4, 8)  # times as many
+_FEW_TOKENS = 256  # of a pass; fewer keep a GPU waiting
 _SMALLER: dict[Precision, str] = {
     "mixed": "passes in bfloat16",
-    "bfloat16": "weights and optimizer too, which rounds small updates away",
+    "bfloat16": "weights and optimizer in bfloat16 too, which rounds small updates away",
 }
 
 
@@ -81,6 +85,11 @@ class PaperPlan:
     suggestions: list[Suggestion]
 
     @property
+    def needed(self) -> int:
+        """Bytes at the peak of the best way to spread it, of those that are asked for."""
+        return min(spread.memory.peak for spread in self.spreads if spread.is_asked_for)
+
+    @property
     def fits(self) -> bool:
         """Whether some way to spread it does, of those that are asked for."""
         return any(spread.fits for spread in self.spreads if spread.is_asked_for)
@@ -114,38 +123,68 @@ def plan_on_paper(
         ConfigError: the file is no config of a known causal language model, or the method does
             not fit it.
     """
-    model = build_without_numbers(path, load.precision)
-    try:
-        described = apply_method(model, method)
-    except (NotImplementedError, RuntimeError, ImportError) as error:
-        raise ConfigError(
-            f"method: this one works on the weights themselves, which are not here ({error})."
-            " Leave that setting out; what it takes hardly differs."
-        ) from error
-    usable = max(round(_USABLE * (hardware.gpu_memory - RESERVED)), 0)
-    spread = Spreading(load, usable, settings)
-    spreads = spread.over(model, hardware.num_gpus)
-    work = Work.of(model)
-    operations = work.train_token + work.train_place
-    if load.recompute:
-        operations += work.forward_token
-    speed = hardware.gpu_tflops and hardware.gpu_tflops * 1e12 * hardware.num_gpus / operations
-    plan = PaperPlan(
-        architecture=type(model).__name__,
-        method=described,
-        num_parameters=num_base_parameters(model),
-        num_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        hardware=hardware,
-        load=load,
-        usable=usable,
-        spreads=spreads,
-        operations_per_token=operations,
-        tokens_per_s=speed,
-        suggestions=[],
-    )
-    if not plan.fits:
-        plan.suggestions.extend(_suggest(model, plan, spread))
-    return plan
+    run = _Run(_Models(path), method, hardware, load, settings)
+    plan = run.planned()
+    return plan if plan.fits else replace(plan, suggestions=_suggest(run, limit=plan.usable))
+
+
+class _Models:
+    """Build each model that is asked about once."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._found: dict[tuple[str, torch.dtype], tuple[Counted, str]] = {}
+
+    def of(self, method: MethodConfig, precision: Precision) -> tuple[Counted, str]:
+        """Give the model with a method applied, counted, and the method in words."""
+        key = (repr(method), _passing(precision))
+        if key not in self._found:
+            model = build_without_numbers(self.path, precision)
+            try:
+                described = apply_method(model, method)
+            except (NotImplementedError, RuntimeError, ImportError) as error:
+                raise ConfigError(
+                    "method: this one works on the weights themselves, which are not here"
+                    f" ({error}). Leave that setting out; what it takes hardly differs."
+                ) from error
+            self._found[key] = Counted.of(model), described
+        return self._found[key]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """What is asked about, as `plan_on_paper` takes it; changed to see what would help."""
+
+    models: _Models
+    method: MethodConfig
+    hardware: Hardware
+    load: Load
+    settings: TrainingConfig | None
+
+    def planned(self) -> PaperPlan:
+        """Plan it, without suggestions."""
+        hardware, load = self.hardware, self.load
+        counted, described = self.models.of(self.method, load.precision)
+        model = counted.model
+        usable = max(round(_USABLE * (hardware.gpu_memory - RESERVED)), 0)
+        work = Work.of(model)
+        operations = work.train_token + work.train_place
+        if load.recompute:
+            operations += work.forward_token
+        speed = hardware.gpu_tflops and hardware.gpu_tflops * 1e12 * hardware.num_gpus / operations
+        return PaperPlan(
+            architecture=type(model).__name__,
+            method=described,
+            num_parameters=num_base_parameters(model),
+            num_trained=sum(p.numel() for p in model.parameters() if p.requires_grad),
+            hardware=hardware,
+            load=load,
+            usable=usable,
+            spreads=Spreading(load, usable, self.settings).over(counted, hardware.num_gpus),
+            operations_per_token=operations,
+            tokens_per_s=speed,
+            suggestions=[],
+        )
 
 
 def build_without_numbers(
@@ -161,10 +200,11 @@ def build_without_numbers(
         ConfigError: the file is no config of a known causal language model.
     """
     config = read_model_config(path)
-    dtype = torch.float32 if precision == "float32" else torch.bfloat16
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, dtype=_passing(precision)
+            )
     except Exception as error:  # whatever an architecture's code says to sizes that do not fit
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ConfigError(
@@ -212,34 +252,68 @@ def read_model_config(path: str | os.PathLike[str]) -> PretrainedConfig:
     return config
 
 
-def _suggest(model: PreTrainedModel, plan: PaperPlan, spread: Spreading) -> list[Suggestion]:
-    """Look for single changes that lower the peak of the best way to spread it."""
-    load, num_gpus = plan.load, plan.hardware.num_gpus
-    now = spread.peak(model, num_gpus)
-    found = {}
-    if not lora_layers(model):
-        adapted = without_numbers(model)
-        apply_lora(adapted, rank=_LORA_RANK)
-        found[f"--method lora (rank {_LORA_RANK})"] = spread.peak(adapted, num_gpus)
-    if not load.recompute:
-        again = replace(spread, load=replace(load, recompute=True))
-        found["--checkpointing: about a third more time"] = again.peak(model, num_gpus)
-    if load.micro_tokens > 1:
-        fewer = max(load.micro_tokens // 4, 1)
-        smaller = replace(spread, load=replace(load, micro_tokens=fewer))
-        found[f"--micro-tokens {fewer}"] = smaller.peak(model, num_gpus)
-    if load.precision == "float32":
-        half = without_numbers(model).bfloat16()
-        for precision, what in _SMALLER.items():
-            other = replace(spread, load=replace(load, precision=precision))
-            found[f"--precision {precision}: {what}"] = other.peak(half, num_gpus)
-    found[f"--gpus {2 * num_gpus}"] = spread.peak(model, 2 * num_gpus)
-    for way in plan.spreads:
-        if way.name == "FSDP2" and not way.is_asked_for:
-            found["training.sharding: full"] = way.memory.peak
-    suggestions = [
-        Suggestion(change, now - peak, peak, peak <= plan.usable)
-        for change, peak in found.items()
-        if peak < 0.99 * now
-    ]
-    return sorted(suggestions, key=lambda suggestion: (not suggestion.fits, -suggestion.saves))
+def _passing(precision: Precision) -> torch.dtype:
+    """Say what passes are in."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+def _suggest(run: _Run, *, limit: int) -> list[Suggestion]:
+    """Look for changes that lower the peak of the best way to spread it."""
+    needed = cache(lambda changed: changed.planned().needed)
+    counted, _ = run.models.of(run.method, run.load.precision)
+    changes = [] if lora_layers(counted.model) else [Change(_adapted)]
+    changes += [Change(_recomputed), Change(_divided)]
+    if run.load.precision == "float32":
+        changes.append(Change(partial(_smaller, precision="mixed")))
+        changes.append(Change(partial(_smaller, precision="bfloat16"), cost=1))
+    changes.append(Change(_shorter))
+    changes.append(Change(lambda run: _more_gpus(run, needed, limit=limit), cost=2))
+    return Search(run, changes, needed, limit).suggestions()
+
+
+def _adapted(run: _Run) -> Changed[_Run]:
+    method = MethodConfig(name="lora", rank=_LORA_RANK)
+    return Changed(replace(run, method=method), f"--method lora (rank {_LORA_RANK})")
+
+
+def _recomputed(run: _Run) -> Changed[_Run]:
+    load = replace(run.load, recompute=True)
+    return Changed(replace(run, load=load), "--checkpointing", "about a third more time")
+
+
+def _smaller(run: _Run, *, precision: Precision) -> Changed[_Run]:
+    load = replace(run.load, precision=precision)
+    return Changed(replace(run, load=load), f"--precision {precision}", _SMALLER[precision])
+
+
+def _divided(run: _Run) -> Changed[_Run] | None:
+    """Divide the model where the config says that it is whole on each of several GPUs."""
+    if run.settings is None or is_asked_for(run.settings) or run.hardware.num_gpus == 1:
+        return None
+    settings = run.settings.model_copy(update={"sharding": "full"})
+    return Changed(replace(run, settings=settings), "training.sharding: full")
+
+
+def _more_gpus(run: _Run, needed: Callable[[_Run], int], *, limit: int) -> Changed[_Run]:
+    """Double them until it fits; where that is of no use, once."""
+    tried = []
+    for factor in _MORE_GPUS:
+        hardware = replace(run.hardware, num_gpus=factor * run.hardware.num_gpus)
+        setting = f"--gpus {hardware.num_gpus}"
+        tried.append(Changed(replace(run, hardware=hardware), setting))
+        if needed(tried[-1].run) <= limit:
+            return tried[-1]
+    return tried[0]
+
+
+def _shorter(run: _Run) -> Changed[_Run] | None:
+    """Quarter the tokens of a pass until it fits, or they are few."""
+    asked_for = [spread for spread in run.planned().spreads if spread.is_asked_for]
+    most = max(spread.largest_micro_tokens for spread in asked_for)
+    tokens = run.load.micro_tokens // 4
+    while tokens > max(most, _FEW_TOKENS):
+        tokens //= 4
+    if not tokens:
+        return None
+    load = replace(run.load, micro_tokens=tokens)
+    return Changed(replace(run, load=load), f"--micro-tokens {tokens}")

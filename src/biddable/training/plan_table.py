@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from biddable.training.advice import Suggestion
+from biddable.training.changes import Suggestion
 from biddable.training.costs import Memory
 from biddable.training.estimate import Estimate
 from biddable.training.paper import PaperPlan
@@ -85,7 +85,7 @@ def _lengths(plan: Plan) -> RenderableType:
         if over
         else "  no row is over the limit"
     )
-    return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))
+    return Padding(Group(table, Padding(Text(told, style="dim"), (0, 0, 0, 2))), (0, 0, 1, 0))
 
 
 def _training(plan: Plan) -> RenderableType:
@@ -171,7 +171,11 @@ def suggestions_table(suggestions: Sequence[Suggestion]) -> RenderableType:
         sign, style = _SIGNS["ok"] if suggestion.fits else _SIGNS["note"]
         sizes = (size_text(suggestion.saves), size_text(suggestion.needed))
         table.add_row(Text(f"  {sign}", style=style), *sizes, Text(suggestion.change))
-    return Group(table, Text("  ✓ is enough by itself", style="dim"))
+    told = "✓ is enough"
+    if not any(suggestion.fits for suggestion in suggestions):
+        least = size_text(min(suggestion.needed for suggestion in suggestions))
+        told = f"nothing is enough, alone or together: {least} are needed at the least"
+    return Group(table, Text(f"  {told}", style="dim"))
 
 
 def size_text(size: float) -> str:
@@ -246,13 +250,12 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     table.add_row("  the peak is", *(spread.moment for spread in plan.spreads))
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
-    told = "  formulas: docs/plan.md"
+    told = "formulas: docs/plan.md"
     if any(spread.moment == "between steps" for spread in plan.spreads):
         told = (
-            "  between steps each GPU holds the whole model (held-out loss, samples, the end): more"
-            " GPUs\n  hardly lower that peak, smaller passes do not; fewer bytes a weight do\n"
-            + told
+            "between steps each GPU holds the whole model (held-out loss, samples, the end): more"
+            " GPUs hardly lower that peak, smaller passes do not; fewer bytes a weight do\n" + told
         )
     if not all(spread.is_asked_for for spread in plan.spreads):
         told += "; in brackets: not what the config's training.sharding asks for"
-    return Padding(Group(table, Text(told, style="dim")), (0, 0, 1, 0))
+    return Padding(Group(table, Padding(Text(told, style="dim"), (0, 0, 0, 2))), (0, 0, 1, 0))

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 NAME = "biddable_shadow"
 
 # of each attention call of a tree: G branches, S queries, L keys, and rows of the mask, 0 for none
-_Calls = list[tuple[int, int, int, int]]
+_Calls = tuple[tuple[int, int, int, int], ...]
 _tree: ContextVar[tuple[_Calls, bool] | None] = ContextVar("tree", default=None)  # and if on a CPU
 
 
@@ -55,6 +55,7 @@ class Shadow:
             model: a transformers causal LM, with what trains settled on it.
         """
         _register()
+        self._found: dict[tuple[tuple[int, ...], _Calls | None], int] = {}
         self.model = without_numbers(model)
         self._is_on_cpu = model.device.type == "cpu"
         self._changes = ExitStack()  # stays open: the copy is never used otherwise
@@ -71,13 +72,17 @@ class Shadow:
         Args:
             batch: on the CPU.
         """
+        calls = None
+        shape: tuple[int, ...] = tuple(batch.input_ids.shape)
         if isinstance(batch, TreeBatch):
-            token = _tree.set((_calls_of(batch), self._is_on_cpu))
+            calls, shape = _calls_of(batch), (1, *shape)
+        if (shape, calls) not in self._found:
+            token = _tree.set(None if calls is None else (calls, self._is_on_cpu))
             try:
-                return self.kept(1, len(batch.input_ids))
+                self._found[shape, calls] = self.kept(*shape)
             finally:
                 _tree.reset(token)
-        return self.kept(*batch.input_ids.shape)
+        return self._found[shape, calls]
 
     def kept(self, num_rows: int, length: int) -> int:
         """Count what the layers below the head keep for rows of one length, in bytes."""
@@ -95,24 +100,21 @@ class KeptStates:
             does not run without numbers.
     """
 
-    def __init__(self, model: PreTrainedModel, layout: Layout) -> None:
+    def __init__(
+        self, model: PreTrainedModel, layout: Layout, *, like: KeptStates | None = None
+    ) -> None:
         """Make the shadow.
 
         Args:
             model: as it is going to be trained.
             layout: of the rows.
+            like: those of the same model, whose shadow is taken.
         """
         self._model, self._layout = model, layout
         self._is_recomputed = any(
             getattr(m, "gradient_checkpointing", False) for m in model.modules()
         )
-        self._shadow: Shadow | None = None
-        try:
-            shadow = Shadow(model)
-            shadow.kept(1, 2)
-            self._shadow = shadow
-        except Exception as error:  # whatever a model's own code does without numbers
-            _log.info("%s is not counted without numbers: %s", type(model).__name__, error)
+        self._shadow: Shadow | None = _shadow_of(model) if like is None else like._shadow
         self.is_counted = self._shadow is not None
 
     def of(
@@ -121,7 +123,6 @@ class KeptStates:
         numbers: Sequence[int],
         *,
         trunk: int = 0,
-        recompute: bool = False,
     ) -> int:
         """Say what is kept, in bytes.
 
@@ -129,8 +130,6 @@ class KeptStates:
             rows: all examples.
             numbers: of those in the micro-batch.
             trunk: first ids of each that are run in a pass of their own, which is kept meanwhile.
-            recompute: as if layers were computed again for the gradient; they are anyway if the
-                model is set so.
         """
         batches = [self._layout.batch(rows, numbers, trunk=trunk)]
         if trunk:
@@ -143,9 +142,19 @@ class KeptStates:
             itemsize = self._model.dtype.itemsize
             size = kept_per_token(self._model.config, itemsize=itemsize, num_layers=num_layers)
             kept = num_tokens * size
-        if recompute or self._is_recomputed:
+        if self._is_recomputed:
             return recomputed(kept, num_tokens, model=self._model)
         return kept
+
+
+def _shadow_of(model: PreTrainedModel) -> Shadow | None:
+    try:
+        shadow = Shadow(model)
+        shadow.kept(1, 2)
+    except Exception as error:  # whatever a model's own code does without numbers
+        _log.info("%s is not counted without numbers: %s", type(model).__name__, error)
+        return None
+    return shadow
 
 
 def without_numbers(model: PreTrainedModel) -> PreTrainedModel:
@@ -160,6 +169,14 @@ def without_numbers(model: PreTrainedModel) -> PreTrainedModel:
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
     for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
+
+
+def sharing_numbers(model: PreTrainedModel) -> PreTrainedModel:
+    """Copy a model whose weights stay where they are; what trains can be settled anew on it."""
+    memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
+    for weight in model.parameters():
+        memo[id(weight)] = nn.Parameter(weight.data, requires_grad=weight.requires_grad)
     return copy.deepcopy(model, memo)
 
 
@@ -247,7 +264,7 @@ def _calls_of(tree: TreeBatch) -> _Calls:
         rows = 1 if bool((starts == starts[0]).all()) else size
         has_mask = bool(starts.any()) or num_queries != call.keys.shape[1]
         found.append((size, num_queries, call.keys.shape[1], rows if has_mask else 0))
-    return found
+    return tuple(found)
 
 
 @lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -48,7 +49,6 @@ class Sizing:
         num_processes: that share the steps; everything is of one of them.
         is_divided: among them.
         states: of the model.
-        kept: its activations.
     """
 
     def __init__(
@@ -78,8 +78,14 @@ class Sizing:
         if self.is_divided:
             parts = Division.of(model, in_bytes=True)
             self.states = self.states.divided(parts, num_processes)
-        with recomputed_layers(model, settings):
-            self.kept = KeptStates(model, layout)
+        self._like: KeptStates | None = None
+        self._counted: dict[tuple[Any, ...], list[list[MicroBatch]]] = {}
+
+    @cached_property
+    def kept(self) -> KeptStates:
+        """The activations of the model."""
+        with recomputed_layers(self.model, self.settings):
+            return KeptStates(self.model, self.layout, like=self._like)
 
     def changed(
         self,
@@ -89,14 +95,18 @@ class Sizing:
         **settings: Any,
     ) -> Sizing:
         """Give the same run with one thing changed, be it a setting of its training."""
-        return Sizing(
+        made = Sizing(
             model or self.model,
             rows or self.rows,
             settings=self.settings.model_copy(update=settings),
             seed=self.seed,
-            layout=self.layout,
+            layout=Layout.choose(model, self.settings) if model else self.layout,
             num_processes=self.num_processes,
         )
+        made._counted = self._counted
+        if model is None:
+            made._like = self.kept
+        return made
 
     def steps(self) -> BatchPlan:
         """Plan the run."""
@@ -104,10 +114,14 @@ class Sizing:
 
     def micro_batches(self) -> list[list[MicroBatch]]:
         """Count the micro-batches of the first steps, on each process that takes a part in one."""
-        steps: Sequence[Step] = self.steps()[:_STEPS_LOOKED_AT]
-        if self.num_processes > 1:
-            steps = [part for step in steps for part in self._parts(step)]
-        return micro_batches_of(self.rows, steps, is_tree=self.layout.is_tree)
+        settings = self.settings.model_copy(update={"gradient_checkpointing": False})
+        key = (self.rows, self.layout, repr(settings))  # of runs that differ elsewhere, too
+        if key not in self._counted:
+            steps: Sequence[Step] = self.steps()[:_STEPS_LOOKED_AT]
+            if self.num_processes > 1:
+                steps = [part for step in steps for part in self._parts(step)]
+            self._counted[key] = micro_batches_of(self.rows, steps, is_tree=self.layout.is_tree)
+        return self._counted[key]
 
     def _parts(self, step: Step) -> list[Step]:
         groups = shares(step.micro_batches, self.rows.lengths, self.num_processes)
@@ -115,18 +129,13 @@ class Sizing:
         return [replace(step, micro_batches=tuple(own), trunk=trunk) for own in groups if own]
 
     def peak(
-        self,
-        looked_at: Sequence[Sequence[MicroBatch]],
-        surroundings: Surroundings,
-        *,
-        recompute: bool = False,
+        self, looked_at: Sequence[Sequence[MicroBatch]], surroundings: Surroundings
     ) -> tuple[MicroBatch, Memory]:
         """Find the largest peak.
 
         Args:
             looked_at: what `micro_batches` gave.
             surroundings: added.
-            recompute: as if layers were computed again for the gradient.
 
         Returns:
             The micro-batch, and the memory at its peak.
@@ -134,7 +143,7 @@ class Sizing:
         found = []
         for batch in _candidates(looked_at):
             logits = self.states.logits(batch.num_places)
-            kept = self.kept.of(self.rows, batch.numbers, trunk=batch.trunk, recompute=recompute)
+            kept = self.kept.of(self.rows, batch.numbers, trunk=batch.trunk)
             memory = self.states.peak(
                 batch,
                 activations=round(surroundings.factor * (kept + logits)) - logits,

@@ -57,6 +57,25 @@ class Spread:
     largest_micro_tokens: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Counted:
+    """Hold a model, and what a pass keeps in it, which takes long enough to be counted once.
+
+    Attributes:
+        model: without numbers, what trains settled on it.
+        kept: bytes that layers keep for the gradient, of passes of 256 and of 512 tokens.
+    """
+
+    model: PreTrainedModel
+    kept: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Counted:
+        """Count a model."""
+        shadow = Shadow(model)
+        return cls(model, tuple(shadow.kept(1, tokens) for tokens in _PROBES))
+
+
 @dataclass(frozen=True, slots=True)
 class Spreading:
     """Size each way to spread a model over GPUs.
@@ -71,14 +90,14 @@ class Spreading:
     usable: int
     settings: TrainingConfig | None
 
-    def over(self, model: PreTrainedModel, num_gpus: int) -> list[Spread]:
+    def over(self, counted: Counted, num_gpus: int) -> list[Spread]:
         """Size the ways for so many GPUs.
 
         Args:
-            model: without numbers, what trains settled on it.
+            counted: the model.
             num_gpus: 1 or more.
         """
-        parts = _Parts(model, self.load)
+        parts = _Parts(counted, self.load)
         ways: dict[str, Callable[[int], Memory]] = {"one GPU": parts.alone}
         asked = {"one GPU"}
         if num_gpus > 1:
@@ -98,15 +117,12 @@ class Spreading:
             found.append(Spread(name, memory, moment, name in asked, fits, largest))
         return found
 
-    def peak(self, model: PreTrainedModel, num_gpus: int) -> int:
-        """Give the peak of the best way that is asked for, in bytes."""
-        return min(s.memory.peak for s in self.over(model, num_gpus) if s.is_asked_for)
-
 
 class _Parts:
     """The parts that formulas are made of, in bytes; see docs/plan.md."""
 
-    def __init__(self, model: PreTrainedModel, load: Load) -> None:
+    def __init__(self, counted: Counted, load: Load) -> None:
+        model = counted.model
         # passes are in `passing` bytes a number, what the optimizer keeps in `kept`
         kept = 2 if load.precision == "bfloat16" else 4
         passing = model.dtype.itemsize
@@ -120,14 +136,11 @@ class _Parts:
         self.division = Division.of(model)
         self.kept_size, self.passing_size = kept, passing
         self.states = States.of(model)
-        shadow = Shadow(model)
-        small, large = (self._kept(shadow, model, tokens, load) for tokens in _PROBES)
+        small, large = (
+            recomputed(kept, tokens, model=model) if load.recompute else kept
+            for kept, tokens in zip(counted.kept, _PROBES, strict=True)
+        )
         self.per_token = (large - small) / (_PROBES[1] - _PROBES[0])
-
-    @staticmethod
-    def _kept(shadow: Shadow, model: PreTrainedModel, tokens: int, load: Load) -> int:
-        kept = shadow.kept(1, tokens)
-        return recomputed(kept, tokens, model=model) if load.recompute else kept
 
     def alone(self, tokens: int) -> Memory:
         """Hold everything on one GPU."""
