@@ -399,6 +399,12 @@ def test_why_not_says_the_first_thing_that_is_wrong() -> None:
     assert why_not(fine | {"correct": False}) == "wrong: named"
 
 
+def test_a_reason_that_the_check_gives_too_is_told_once() -> None:
+    given = sides()
+    html = unescape(render_report(build_comparison(given, suite="s"), sample_rows(given)))
+    assert 'follows: refuses: "I can\'t help with that: it can kill people."</p>' in html
+
+
 def test_a_further_model_is_shown_with_its_answers_and_refusals() -> None:
     given = sides()
     outcomes = [

@@ -193,7 +193,10 @@ def _side(side: Told, told: Mapping[str, object], place: int, limit: int) -> str
 def _judged(told: Mapping[str, object], limit: int) -> str:
     """Say how an output was judged, and why: the check's reason, and that of each behaviour."""
     follows, reasons = told["following"], told.get("reasons")
-    why = [str(reason) for reason in reasons.values()] if isinstance(reasons, Mapping) else []
+    said = [str(reason) for reason in reasons.values()] if isinstance(reasons, Mapping) else []
+    why = [
+        reason for reason in said if reason != told.get("why")
+    ]  # of a check for a refusal, the same
     if follows:
         verdict, kind = f"✓ follows: {told['why']}", "ok"
     elif follows is None and not told["mimicry"]:
