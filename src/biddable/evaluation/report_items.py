@@ -194,9 +194,7 @@ def _judged(told: Mapping[str, object], limit: int) -> str:
     """Say how an output was judged, and why: the check's reason, and that of each behaviour."""
     follows, reasons = told["following"], told.get("reasons")
     said = [str(reason) for reason in reasons.values()] if isinstance(reasons, Mapping) else []
-    why = [
-        reason for reason in said if reason != told.get("why")
-    ]  # of a check for a refusal, the same
+    why = [reason for reason in said if reason != told.get("why")]  # a refusal's may be its check's
     if follows:
         verdict, kind = f"✓ follows: {told['why']}", "ok"
     elif follows is None and not told["mimicry"]:
