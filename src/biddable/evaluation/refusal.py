@@ -163,14 +163,17 @@ def _units_read(answer: str, instruction: str) -> list[Unit]:
     ]
 
 
-def _runs(unit: Unit, *, is_first: bool) -> set[str]:
+def _runs(unit: Unit, *, is_first: bool) -> list[str]:
+    """List runs once each, in an order that no hash decides: sums depend on it."""
     tokens = ["^", *_TOKEN.findall(unit.folded)[:_MOST_TOKENS]]
-    runs = {
+    runs = [
         " ".join(tokens[start : start + size])
         for size in range(1, _LONGEST_RUN + 1)
         for start in range(len(tokens) - size + 1)
-    }
-    return runs | {f"first: {run}" for run in runs} if is_first else runs
+    ]
+    if is_first:
+        runs += [f"first: {run}" for run in runs]
+    return list(dict.fromkeys(runs))
 
 
 @cache
