@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.behaviour import LABELLED, Row, read_labelled
 from biddable.data.builtin import SPLITS, builtin_names, create_instruction_dataset
 from biddable.evaluation.refusal import (
     KINDS,
@@ -42,6 +42,12 @@ from biddable.evaluation.refusal import (
 )
 from biddable.evaluation.statistics import rate
 from biddable.evaluation.words import fold
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+# a script finds its neighbours by its folder
+from benchmarks.behaviour import LABELLED, Row, read_labelled  # noqa: E402
 
 STRENGTH = 0.05  # C of scikit-learn: the smaller, the less a feature may weigh
 LEAST_ROWS = 3  # that a feature stands in
@@ -62,7 +68,7 @@ WRITTEN_BATCHES = {
 PUBLISHED = LABELLED / "published-refusals.jsonl"
 PUBLISHED_CHARACTERS = 900  # of a published answer, as much as was labelled
 LEAST_OF_A_MODEL = 20
-RESULT = Path(__file__).parent / "results" / "refusal.json"
+RESULT = ROOT / "benchmarks" / "results" / "refusal.json"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from benchmarks.refusal_words import (
     PUBLISHED,
     PUBLISHED_CHARACTERS,
     RESULT,
+    ROOT,
     Answer,
     cross_validate,
     fit,
@@ -121,6 +125,13 @@ def test_published_figures_are_of_these_weights_and_answers() -> None:
     opened_once = known["measured"]["a8f8beb92a42e66b"]["all"]["agreement"]
     assert opened_once["n"] == 810
     assert opened_once["rate"] == pytest.approx(712 / 810)
+
+
+def test_it_runs_as_the_documentation_says() -> None:
+    told = [sys.executable, "benchmarks/refusal_words.py", "--help"]
+    without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run(told, cwd=ROOT, env=without, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_what_was_fitted_to_is_not_measured(
