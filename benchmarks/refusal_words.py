@@ -283,14 +283,15 @@ def main() -> None:
         fitted = json.loads(WEIGHTS.read_text(encoding="utf-8"))["fitted_to"]
         if seen := sorted(set(options.measure) & set(fitted)):
             parser.error(f"the weights were fitted to {seen}: that would prove nothing")
-        found = {_digest(): measure_as_they_are(answers, options.measure)}
-        result = {"measured": known.get("measured", {}) | found}
+        shown = {_digest(): measure_as_they_are(answers, options.measure)}
+        result = {"measured": known.get("measured", {}) | shown}
     else:
         result = {"num_answers": len(answers), "num_absent": num_absent}
         result["by_the_other_batches"] = cross_validate(answers)
         if options.write:
             result |= {"num_weights": write(answers), "weights_sha256": _digest()}
-    print(json.dumps(result, indent=1))
+        shown = result
+    print(json.dumps(shown, indent=1))
     if options.write:
         RESULT.write_text(json.dumps(known | result, indent=1) + "\n", encoding="utf-8")
 
