@@ -56,9 +56,9 @@ SMALLEST_KEPT = 0.02  # smaller ones are left out of the file
 # plain cases and must be right; all others once.
 PUBLISHED_WEIGHT = PLAIN_WEIGHT = 3.0
 NUM_OF_SET = 600  # rows of each built-in set
-# Answers of a closed store of data, of models spoilt by tuning, of opinions: never fitted to, so
-# that they go on measuring; with them the others came out a percent worse.
-MEASURED_ONLY = ("published, sixth", "published, seventh")
+# Never fitted to, so that they go on measuring: with the first two (a closed store of data, models
+# spoilt by tuning, opinions) the others came out a percent worse, with the eighth as they were.
+MEASURED_ONLY = ("published, sixth", "published, seventh", "published, eighth")
 WRITTEN_BATCHES = {
     "lines": ("open-16", "open-17", "open-18"),
     "in part": ("open-8", "unseen"),
