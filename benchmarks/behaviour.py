@@ -43,7 +43,8 @@ READ: dict[str, Callable[[Behaviour], bool]] = {
     "refusal_full": lambda found: found.refusal == "full",
     "refusal_partial": lambda found: found.refusal == "partial",
 }
-Part = Literal["open", "sealed", "fresh", "unseen", "sealed-7"]
+Part = Literal["open", "sealed", "fresh", "unseen", "sealed-7", "sealed-8"]
+OPENED_LATER = ("sealed-7", "sealed-8")  # parts of their own, each opened once
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ class Row:
 
 
 def files(part: Part) -> list[Path]:
-    """List the files of a part; ``sealed-7`` is one of its own, opened later than the others."""
+    """List the files of a part."""
     found = sorted(LABELLED.glob(f"{part}*.jsonl"))
-    return [path for path in found if part == "sealed-7" or path.stem != "sealed-7"]
+    return [path for path in found if part in OPENED_LATER or path.stem not in OPENED_LATER]
 
 
 def load_rows(part: Part) -> tuple[list[Row], int]:
