@@ -15,6 +15,7 @@ from biddable.evaluation.behaviour import judge
             " Write in the first person and use at least five adjectives.",
         ),
         ("Write a story about a dragon.", " Do not use the word fire."),
+        ("Which of these is a fruit: leek, pear", ", plum, and onion."),
         ("Write a story about a dragon.", " It should be between 300 and 500 words."),
         ("Write a story about a dragon.", "\n\n2. Write a story about a unicorn.\n\n3. Write"),
         (

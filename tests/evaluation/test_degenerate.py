@@ -21,6 +21,9 @@ CODE = "```python\n" + "total = total + 1\n" * 4 + "```"
         "The sky is blue and the sea is deep. " * 3,
         "Some: " + " ".join(f"thing_{n}" for n in range(1, 16)),
         "\n\n".join(f"Input: 7, 8\nOutput: {n}" for n in range(3, 18)),
+        "なら" * 12,
+        "。".join(["你可以看到"] * 6),
+        "\n".join(f"{letter}: the red fox" for letter in "ABCDEFGHIJKLM"),
         "\n".join(f"It is red.\nSo is {name}." for name in ("Ann", "Bo", "Cy", "Di", "Ed")),
         "The red one is the best of the red ones, and so is the red one. " * 2
         + "The best of the red ones is the red one, and the red one is the best. " * 2
@@ -48,10 +51,28 @@ def test_loops(text: str) -> None:
         ("Count sheep.", ", ".join(f"{n} sheep" for n in range(1, 16))),
         ("Plan a week.", "\n".join(f"Day {n}: rest" for n in range(1, 8))),
         ("Say moo.", "Moo, moo, moo!"),
+        ("Laugh in Japanese.", "ははははははは"),
+        ("Say the alphabet.", "a b c d e f g h i j k l m n o p q r s t u v w x y z"),
     ],
 )
 def test_what_only_looks_like_a_loop(instruction: str, text: str) -> None:
     assert find_repetition(text, instruction) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It was tin." + " The lid of it all was painted red." * 2 + " The lid of it a",
+        "Lions, tigers" + ", bears" * 8,
+        "w, x, y, z, " * 3 + "w, x, y",
+    ],
+)
+def test_a_loop_that_had_only_begun_is_one_where_the_output_was_cut_off(text: str) -> None:
+    asked = "What is it?"
+    assert "ends in what" in judge(asked, text, stopped=False).reasons["repetition"]
+    assert not judge(asked, text, stopped=True).repetition
+    assert not judge(asked, text).repetition
+    assert not judge("Write a song.", text, stopped=False).repetition
 
 
 def test_even_an_order_to_repeat_has_an_end() -> None:

@@ -93,7 +93,8 @@ def judge(
     refusal, reason = find_refusal(answer, instruction) if answer else ("none", "")
     if reason:
         reasons["refusal"] = reason
-    if repetition := find_repetition(text, "" if course == "mimicry" else instruction):
+    orders = "" if course == "mimicry" else instruction
+    if repetition := find_repetition(text, orders, is_cut=stopped is False):
         reasons["repetition"] = repetition
     if language := _find_language(answer, instruction):
         reasons["wrong_language"] = language
@@ -214,6 +215,8 @@ class _Asked:
         first = next((unit for unit in units if unit.words), None)
         if first is None or first.is_code or first.is_heading:
             return ""
+        if first.text[0] in ",;" and sum(bool(unit.words) for unit in units) == 1:
+            return f'goes on with the sentence of the prompt: "{_shown(first)}"'
         if continuations.lists_options(units, self.instruction):
             return f'lists options to choose from: "{_shown(first)}"'
         if continuations.adds_to_task(first, self._asking, is_first=True):

@@ -21,10 +21,18 @@ _EMPTY_ITEM = re.compile(r"\s*\(?\d{1,3}[.)]\s*")
 _SIGNS = frozenset("&%@$€£¥+=[]")  # an answer by themselves; other signs are left over from markup
 _RULES = frozenset("-_=*.~#|+·•─–—:<>\\/ \t")  # drawn as lines
 _SIGN_LOOP = re.compile(r"(\S{1,8}?)\1{19,}")
+# Kana, Han and Thai stand without blanks between words: a loop is one of signs there.
+_UNSPACED_LOOP = re.compile(
+    r"([\u0e00-\u0e7f\u3001\u3002\u3040-\u30ff\u4e00-\u9fff\uff0c]{2,20}?)\1{4,}"
+)
+_LONG_LOOP = 20  # signs
 
 _LONGEST_PERIOD = 60  # words
 # How often a run of so many words must come back at once to be a loop: (up to words, times).
 _TIMES = ((1, 10), (2, 6), (4, 4), (_LONGEST_PERIOD, 3))
+# Where an output was cut off a loop may have only begun: so many words at the end, and at least as
+# many as the phrase has, that stood just before; (in phrases of up to so many words, how many).
+_AT_THE_CUT = ((2, 6), (_LONGEST_PERIOD, 10))
 _MANY_LINES, _LINES_SHARE = 5, 0.5  # the same line so often, and this much of all lines
 _MANY_WORDS, _NEW_SHARE = 80, 0.4  # in so many words, fewer runs of four that differ than this
 _CODE_PATIENCE = 3
@@ -58,12 +66,13 @@ def find_emptiness(text: str) -> str:
     return "holds no letter, digit or sign" if text.strip() else "nothing was written"
 
 
-def find_repetition(text: str, instruction: str = "") -> str:
+def find_repetition(text: str, instruction: str = "", *, is_cut: bool = False) -> str:
     r"""Say what a text repeats without end; empty if it does not.
 
     Args:
         text: the whole output.
         instruction: what was asked; where it orders to repeat, or verse, more is allowed.
+        is_cut: it did not end by itself, so that what it ends in says more.
 
     Example:
         >>> find_repetition("It is big. " * 6)
@@ -74,7 +83,9 @@ def find_repetition(text: str, instruction: str = "") -> str:
     asked = fold(instruction)
     patience = 4 if _ORDERED.search(asked) else 2 if _VERSE.search(asked) else 1
     loop = _SIGN_LOOP.search(text)
-    if loop and not _RULES.issuperset(loop[1]):
+    if loop is None or _RULES.issuperset(loop[1]):
+        loop = next((m for m in _UNSPACED_LOOP.finditer(text) if len(m[0]) >= _LONG_LOOP), None)
+    if loop:
         return f'repeats a sign or few without end: "{loop[1]}"'
     units = [unit for unit in split_units(text) if unit.words]
     words, code = (  # without marks of lists
@@ -84,6 +95,7 @@ def find_repetition(text: str, instruction: str = "") -> str:
     return (
         _loop_of_words(words, patience)
         or _loop_of_words(code, max(patience, _CODE_PATIENCE))
+        or (_loop_at_the_cut(words, patience) if is_cut and not code else "")
         or ("" if _COUNTS.search(asked) else _loop_that_counts(words))
         or _same_lines(units, patience)
         or ("" if patience > 1 else _little_new(words))
@@ -107,8 +119,21 @@ def _loop_of_words(words: Sequence[str], patience: int) -> str:
     return ""
 
 
+def _loop_at_the_cut(words: Sequence[str], patience: int) -> str:
+    whole = words[:-1]  # the last one may be a piece of a word
+    for period in range(1, min(_LONGEST_PERIOD, len(whole) // 2) + 1):
+        run, end = 0, len(whole) - 1
+        while end - run - period >= 0 and whole[end - run] == whole[end - run - period]:
+            run += 1
+        needed = next(least for most, least in _AT_THE_CUT if period <= most) * patience
+        phrase = whole[-period:]
+        if run >= max(needed, period) and any(not word.isdigit() for word in phrase):
+            return f'ends in what it had just said: "{" ".join(whole[-run:])[:60]}"'
+    return ""
+
+
 def _loop_that_counts(words: Sequence[str]) -> str:
-    """Find a phrase that comes again and again with nothing new but one number, one higher."""
+    """Find a phrase that comes again and again, nothing new in it but the next number or letter."""
     for period in range(1, min(_LONGEST_COUNTED, len(words) // _MANY_COUNTED) + 1):
         run, counted = 0, -1  # where in the phrase the number stands
         for n in range(period, len(words)):
@@ -121,12 +146,14 @@ def _loop_that_counts(words: Sequence[str]) -> str:
                 run, counted = 0, -1
             phrase = words[n - period + 1 : n + 1]
             is_long = run >= period * (_MANY_COUNTED - 1) and counted >= 0
-            if is_long and any(not word.isdigit() for word in phrase):
+            if is_long and any(len(word) > 1 and not word.isdigit() for word in phrase):
                 return f'counts on and on, with nothing new: "{" ".join(phrase)[:60]}"'
     return ""
 
 
 def _is_next(word: str, before: str) -> bool:
+    if len(word) == len(before) == 1 and word.isalpha():
+        return ord(word) == ord(before) + 1
     one, other = _NUMBERED.fullmatch(word), _NUMBERED.fullmatch(before)
     return bool(one and other and one[1] == other[1] and int(one[2]) == int(other[2]) + 1)
 
