@@ -12,6 +12,7 @@ from transformers import (
 
 from biddable.errors import DataError
 from biddable.models import running_rows
+from biddable.models.drawing import settled
 from biddable.models.generation import Generation, generate
 from biddable.models.tree_prompts import read_as_tree
 from tests.tiny import tiny_model
@@ -202,3 +203,17 @@ def test_training_mode_is_given_back():
     model = tiny_model().train()
     generate(model, [[1]], stop_ids=[], max_new_tokens=1)
     assert model.training
+
+
+def test_another_may_have_the_last_word_on_each_id():
+    seen = []
+
+    def by(ids):
+        seen.append(ids.clone())
+        return torch.full_like(ids, 7)
+
+    with settled(by):
+        given = generate(tiny_model(), [[1, 2], [3]], stop_ids={5}, max_new_tokens=3)
+    assert [answer.ids for answer in given] == [[7, 7, 7], [7, 7, 7]]
+    alone = generate(tiny_model(), [[1, 2], [3]], stop_ids={5}, max_new_tokens=1)
+    assert [[int(i)] for i in seen[0].tolist()] == [answer.ids for answer in (alone[1], alone[0])]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 _NO_DRAW = 1e-5  # a temperature below takes the likeliest id; float32 would divide by 0 in the end
+
+_settle: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("settle", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,25 @@ def choose(logits: Tensor, drawings: Sequence[Drawing | None]) -> Tensor:
     if drawn:
         rows = torch.tensor([row for row, _ in drawn], device=logits.device)
         chosen[rows] = _draw(logits[rows], [drawing for _, drawing in drawn])
-    return chosen
+    settle = _settle.get()
+    return chosen if settle is None else settle(chosen)
+
+
+@contextmanager
+def settled(by: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Let something else have the last word on the ids that are chosen.
+
+    Processes that run a model together must all go on with the same ids, be their sums rounded
+    as they may.
+
+    Args:
+        by: given the (B,) ids that `choose` found, gives those to go on with.
+    """
+    token = _settle.set(by)
+    try:
+        yield
+    finally:
+        _settle.reset(token)
 
 
 def _draw(logits: Tensor, drawings: Sequence[Drawing]) -> Tensor:

@@ -71,7 +71,7 @@ def generate(
         DataError: a prompt is empty, or already as long as the model allows.
     """
     longest = longest_sequence(model)
-    _check_prompts(prompts, longest)
+    require_readable(prompts, longest)
     draws = enumerate([seed] * len(prompts)) if isinstance(seed, int) else ((0, s) for s in seed)
     drawings = [Drawing.seeded(temperature, top_p=top_p, seed=s, number=n) for n, s in draws]
 
@@ -142,7 +142,16 @@ def longest_sequence(model: PreTrainedModel) -> int:
     return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]], longest: int) -> None:
+def require_readable(prompts: Sequence[Sequence[int]], longest: int) -> None:
+    """Refuse prompts that leave a model no room to answer.
+
+    Args:
+        prompts: ids of each.
+        longest: ids that the model takes at once.
+
+    Raises:
+        DataError: one is empty, or as long as that.
+    """
     for number, prompt in enumerate(prompts, start=1):
         if not 0 < len(prompt) < longest:
             raise DataError(

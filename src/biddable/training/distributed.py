@@ -110,6 +110,10 @@ class World:
         """Give what rank 0 goes on from to all."""
         return snapshot
 
+    def copy_from_main(self, tensor: Tensor) -> Tensor:
+        """Overwrite a tensor by rank 0's, of the same shape, and give it back."""
+        return tensor
+
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""
 
@@ -279,6 +283,12 @@ class Processes(World):
             given = [snapshot]
             dist.broadcast_object_list(given, src=0, device=self._device)
         return given[0]
+
+    def copy_from_main(self, tensor: Tensor) -> Tensor:
+        """Overwrite a tensor by rank 0's, of the same shape, and give it back."""
+        with self._guarded():
+            dist.broadcast(tensor, src=0)
+        return tensor
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""

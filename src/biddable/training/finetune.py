@@ -16,7 +16,13 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, saved_name, template_hash
-from biddable.errors import CheckpointError, RunStopped, TrainingError
+from biddable.errors import (
+    CheckpointError,
+    DataError,
+    RunStopped,
+    TemplateError,
+    TrainingError,
+)
 from biddable.manifest import build_manifest
 from biddable.models.adapter import num_base_parameters
 from biddable.models.freezing import freeze_layers
@@ -181,7 +187,8 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     model, hashed = prepared.loaded.model, template_hash(prepared.template)
     world.open(model.device)
     world.require_same(identify_run(config, model, template_hash=hashed, rows=data.parts))
-    with checkpoints.listening(), suppress(RunStopped, TrainingError, CheckpointError):
+    alike = (RunStopped, TrainingError, CheckpointError, DataError, TemplateError)
+    with checkpoints.listening(), suppress(*alike):
         _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
     world.close()
     return checkpoints.output
@@ -196,7 +203,7 @@ def _train(
     tell: OnEvent | None,
     world: World,
 ) -> TrainingLog:
-    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template)
+    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
     return train(
         prepared.loaded.model,
         data.parts["train"],

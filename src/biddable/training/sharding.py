@@ -31,8 +31,9 @@ from biddable.training.layout import Layout
 from biddable.training.micro_batches import FittingCuts
 from biddable.training.nonfinite import NotFiniteError, require_finite
 from biddable.training.shards import (
-    gathered_weights,
     is_divided,
+    is_in_parts,
+    layer_by_layer,
     leave_whole,
     own_part,
     release_weights,
@@ -156,12 +157,6 @@ class Sharding:
         torch._foreach_mul_(own, factor)
         return norm
 
-    @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Let each process hold the whole of the weights for a while, and run the model alone."""
-        with gathered_weights(self._model):
-            yield
-
     def end(self) -> None:
         """Leave the model whole on each process, to be run and saved like any other."""
         with self.world.together():
@@ -187,6 +182,24 @@ class Sharding:
             made.set_gradient_divide_factor(1.0)  # a step's loss is divided once, by its tokens
             made.set_force_sum_reduction_for_comms(True)  # gloo knows no other
         self.is_on = True
+
+
+@contextmanager
+def running(model: nn.Module, world: World) -> Iterator[None]:
+    """Let a model be run without gradients; one that is divided by all processes in lockstep.
+
+    Args:
+        model: divided or not; see `layer_by_layer`.
+        world: the processes.
+
+    Raises:
+        TrainingError: on all processes, if a divided model could not be run on one of them.
+    """
+    if not is_in_parts(model):
+        yield
+        return
+    with world.together(), layer_by_layer(model):
+        yield
 
 
 def is_asked_for(settings: TrainingConfig) -> bool:

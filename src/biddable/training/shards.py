@@ -23,6 +23,11 @@ def is_divided(tensor: Tensor) -> bool:
     return isinstance(tensor, DTensor)
 
 
+def is_in_parts(model: nn.Module) -> bool:
+    """Say whether each process holds but a part of a model."""
+    return any(map(is_divided, model.parameters()))
+
+
 def own_part(tensor: Tensor) -> Tensor:
     """Give what this process holds of a tensor, the same memory; all of it if it is not divided."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -49,22 +54,14 @@ def divide_like(whole: Tensor, other: Tensor) -> Tensor:
     return distribute_tensor(placed, other.device_mesh, other.placements, src_data_rank=None)
 
 
-def gather_weights(model: nn.Module) -> None:
-    """Let each process hold the whole of a model's weights, so that it can run it alone.
+def leave_whole(model: nn.Module) -> None:
+    """Gather a model's weights for good, to be run and saved like those of any other.
 
     All processes call this together; nothing is done where no part is divided.
     """
     for part in _divided_parts(model):
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
-
-
-def leave_whole(model: nn.Module) -> None:
-    """Gather a model's weights for good, to be run and saved like those of any other.
-
-    All processes call this together; nothing is done where no part is divided.
-    """
-    gather_weights(model)
     if _divided_parts(model):
         for module in model.modules():  # those within the parts, too
             module._state_dict_pre_hooks.clear()  # FSDP2's own: it would divide them again
@@ -77,17 +74,21 @@ def release_weights(model: nn.Module) -> None:
 
 
 @contextmanager
-def gathered_weights(model: nn.Module) -> Iterator[None]:
-    """Gather a model's weights for a while; see `gather_weights`."""
+def layer_by_layer(model: nn.Module) -> Iterator[None]:
+    """Let a model be run without gradients: a layer is gathered as a pass comes to it, and let go.
+
+    What is in no layer, as the embeddings and the head, is gathered for all of it. All processes
+    call this together, and within it run the decoder as often as each other; the head runs as
+    often as each likes. Nothing is done where no part is divided.
+    """
     layers = {*map(id, decoder_layers(model))} if isinstance(model, PreTrainedModel) else set()
-    gather_weights(model)
+    for part in _divided_parts(model):
+        if id(part) not in layers:
+            part.unshard()
     try:
         yield
     finally:
         release_weights(model)
-        for part in _divided_parts(model):
-            # layers are let go of after a pass; the other parts stay until its backward
-            part.set_reshard_after_forward(id(part) in layers, recurse=False)
 
 
 def _divided_parts(model: nn.Module) -> list[FSDPModule]:

@@ -304,7 +304,7 @@ class _Run:
 
     def _measure(self) -> None:
         state = self.state
-        with self.safe.saved_as_before(state), self.sharding.gathered():
+        with self.safe.saved_as_before(state):
             loss, num_loss_tokens = held_out_loss(
                 self.model,
                 self.held_out,
