@@ -19,6 +19,7 @@ from biddable.models.adapter import save_adapter
 from biddable.models.loading import EMBEDDED, no_progress_bars
 from biddable.models.lora import lora_layers
 from biddable.models.token_rows import merge_token_rows
+from biddable.training.gathering import Gather, gather_adapters, write_weights
 from biddable.whole_folder import require_free, written_whole
 
 
@@ -45,6 +46,7 @@ def save_run(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     record: RunRecord,
+    gather: Gather | None = None,
 ) -> Path:
     """Write a run folder in one go.
 
@@ -56,18 +58,24 @@ def save_run(
         model: trained.
         tokenizer: its own.
         record: config, manifest and log.
+        gather: gives the weights of a model that is divided, one by one; they are written so.
 
     Returns:
         The folder.
 
     Raises:
         CheckpointError: it holds something, or the disk refuses; nothing is left behind then.
+        TrainingError: a process that holds a part of the model is lost; likewise.
     """
     path = require_free(folder)
     with written_whole(path) as partial:
         if lora_layers(model):
+            if gather is not None:
+                gather_adapters(model, gather)
             base = str(record.manifest["base_model"])
             save_adapter(model, partial, base_model=_absolute_if_local(base))
+        elif gather is not None:
+            write_weights(model, partial, gather)
         else:
             merge_token_rows(model)
             with no_progress_bars():

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
-from biddable.training.checkpoints import Snapshot
 from biddable.training.identity import find_differences
 from biddable.training.micro_batches import Group
 from biddable.training.nonfinite import NotFiniteError
+
+Value = TypeVar("Value")
 
 _BUCKET = 2**24  # numbers that are summed in one call
 _POLL_S = 0.2
@@ -106,13 +107,17 @@ class World:
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add up gradients over the processes; one that no process has stays None."""
 
-    def from_main(self, snapshot: Snapshot | None) -> Snapshot | None:
-        """Give what rank 0 goes on from to all."""
-        return snapshot
+    def from_main(self, value: Value) -> Value:
+        """Give rank 0's value to all."""
+        return value
 
     def copy_from_main(self, tensor: Tensor) -> Tensor:
         """Overwrite a tensor by rank 0's, of the same shape, and give it back."""
         return tensor
+
+    def hear_main(self, text: str) -> str:
+        """Give what rank 0 says next to all, however long that takes."""
+        return text
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""
@@ -133,6 +138,7 @@ class Processes(World):
         self.rank, self.size = rank, size
         self._store, self._local_rank = store, local_rank
         self._device = torch.device("cpu")
+        self._num_said = 0
 
     def announce(self, told: str) -> None:
         """Let the others go on that wait in `wait_for_turn`."""
@@ -277,10 +283,10 @@ class Processes(World):
             for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(part.view_as(gradient))
 
-    def from_main(self, snapshot: Snapshot | None) -> Snapshot | None:
-        """Give what rank 0 goes on from to all; the others need not see its disk."""
+    def from_main(self, value: Value) -> Value:
+        """Give rank 0's value to all; the others need not see its disk."""
         with self._guarded():
-            given = [snapshot]
+            given = [value]
             dist.broadcast_object_list(given, src=0, device=self._device)
         return given[0]
 
@@ -289,6 +295,19 @@ class Processes(World):
         with self._guarded():
             dist.broadcast(tensor, src=0)
         return tensor
+
+    def hear_main(self, text: str) -> str:
+        """Give what rank 0 says next to all, however long that takes; see `wait_for_turn`."""
+        key, pause_s = f"biddable/said/{self._num_said}", 0.001
+        self._num_said += 1
+        if self.is_main:
+            self._store.set(key, text)
+            return text
+        with self._guarded():
+            while not self._store.check([key]):
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _POLL_S)
+            return str(self._store.get(key).decode())
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""

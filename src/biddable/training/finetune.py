@@ -31,6 +31,7 @@ from biddable.models.readiness import assess, require_ready
 from biddable.training.checkpoint import RunRecord, read_config_of, save_run
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import World, find_world
+from biddable.training.gathering import Gather, gathered_by_main
 from biddable.training.identity import find_differences, identify_config, identify_run
 from biddable.training.lock import locked
 from biddable.training.preparation import (
@@ -43,6 +44,7 @@ from biddable.training.preparation import (
 from biddable.training.progress import ProgressBar
 from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
+from biddable.training.shards import is_in_parts
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
 from biddable.training.venue import Venue
@@ -162,10 +164,13 @@ def _lead(
                 log = _train(
                     config, prepared, data=data, checkpoints=checkpoints, tell=tell, world=world
                 )
-                world.close()
-                pictures = _draw(log, tell)
+                if not is_in_parts(model):
+                    world.close()
                 record = _record_run(config, prepared, data=data, log=log)
-                _save_whole(folder, prepared, replace(record, files=pictures))
+                record = replace(record, files=_draw(log, tell))
+                with gathered_by_main(model, world) as gather:
+                    _save_whole(folder, prepared, record, gather=gather)
+                world.close()
             except (TrainingError, CheckpointError) as error:
                 error.args = (f"{error}{checkpoints.hint()}",)
                 raise
@@ -190,6 +195,8 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     alike = (RunStopped, TrainingError, CheckpointError, DataError, TemplateError)
     with checkpoints.listening(), suppress(*alike):
         _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
+        with gathered_by_main(model, world):  # rank 0 writes
+            pass
     world.close()
     return checkpoints.output
 
@@ -230,10 +237,12 @@ def _record_run(
     return RunRecord(config=settings, manifest=manifest, log=log.records)
 
 
-def _save_whole(folder: Path, prepared: Prepared, record: RunRecord) -> None:
+def _save_whole(
+    folder: Path, prepared: Prepared, record: RunRecord, *, gather: Gather | None
+) -> None:
     """Write the run folder."""
     loaded = prepared.loaded
-    save_run(folder, model=loaded.model, tokenizer=loaded.tokenizer, record=record)
+    save_run(folder, model=loaded.model, tokenizer=loaded.tokenizer, record=record, gather=gather)
 
 
 def _find_cut_off(

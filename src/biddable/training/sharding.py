@@ -34,7 +34,6 @@ from biddable.training.shards import (
     is_divided,
     is_in_parts,
     layer_by_layer,
-    leave_whole,
     own_part,
     release_weights,
 )
@@ -156,11 +155,6 @@ class Sharding:
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0).item()  # as torch has it
         torch._foreach_mul_(own, factor)
         return norm
-
-    def end(self) -> None:
-        """Leave the model whole on each process, to be run and saved like any other."""
-        with self.world.together():
-            leave_whole(self._model)
 
     def _divide(self) -> None:
         model = self._model

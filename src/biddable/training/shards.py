@@ -1,4 +1,4 @@
-"""Take what is divided among processes for whole, and put whole tensors in its place.
+"""Take what is divided among processes as what it is part of, and whole tensors in parts.
 
 A parameter that is divided (training/sharding.py) is a DTensor: each process holds some of its
 rows. Its gradient and what the optimizer keeps of it are divided alike.
@@ -6,7 +6,7 @@ rows. Its gradient and what the optimizer keeps of it are divided alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -33,6 +33,19 @@ def own_part(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Gather a tensor on each process, all of which call this together if it is divided."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def replace_parameters(model: nn.Module, others: Mapping[nn.Parameter, nn.Parameter]) -> None:
+    """Put other parameters in the place of a model's own; modules that share one go on to."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter in others:
+                module._parameters[name] = others[parameter]
+
+
 def empty_like(other: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Make room for a tensor, divided as another one is, if that one has its shape."""
     if isinstance(other, DTensor) and other.shape == shape:
@@ -52,19 +65,6 @@ def divide_like(whole: Tensor, other: Tensor) -> Tensor:
     placed = whole.to(other.device)
     # without a source each process cuts its own: nothing is sent
     return distribute_tensor(placed, other.device_mesh, other.placements, src_data_rank=None)
-
-
-def leave_whole(model: nn.Module) -> None:
-    """Gather a model's weights for good, to be run and saved like those of any other.
-
-    All processes call this together; nothing is done where no part is divided.
-    """
-    for part in _divided_parts(model):
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    if _divided_parts(model):
-        for module in model.modules():  # those within the parts, too
-            module._state_dict_pre_hooks.clear()  # FSDP2's own: it would divide them again
 
 
 def release_weights(model: nn.Module) -> None:

@@ -75,7 +75,8 @@ def train(
             its steps together; by default none of that.
 
     Returns:
-        The log. The model is left in evaluation mode.
+        The log. The model is left in evaluation mode; one that is divided among processes stays
+        so, for none of them need be able to hold it whole (`biddable.training.gathering`).
 
     Raises:
         ConfigError: a setting needs held-out rows, or a GPU, and there are none.
@@ -196,7 +197,6 @@ class _Run:
             self.safe.save_if_due(state)
         self.safe.save_if_due(state, is_last=True)
         self._settle()
-        self.sharding.end()
         state.log.seconds = self.safe.seconds()
         self._tell({"event": "end", "seconds": state.log.seconds})
         return state.log
