@@ -1,5 +1,6 @@
 """Measure and ask a model that two processes divide, and hold that neither gathers it whole."""
 
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
 from biddable.config_training import TrainingConfig
 from biddable.config_watch import WatchConfig
 from biddable.data.templates import get_template
+from biddable.errors import RunStopped
 from biddable.models.loading import LoadedModel
 from biddable.training.distributed import ALONE
 from biddable.training.held_out import held_out_loss
@@ -23,7 +25,7 @@ from tests.training.test_sharding import in_two
 
 LAYERS = 5
 FULL = TrainingConfig(sharding="full")
-COUNTS = (1, 3, 150)  # rows: of one process alone, one pass, several
+COUNTS = (1, 3, 400)  # rows: of one process alone, one pass of each, one process with two
 
 
 @contextmanager
@@ -60,6 +62,20 @@ def measured(model, world):
     return [held_out_loss(model, rows[:count], layout=layout, world=world) for count in COUNTS]
 
 
+def stopped_at(model, world):
+    """Ask one process to stop at its second pass, and give at which both did."""
+    calls, rows = [], random_examples(max(COUNTS), seed=1)
+
+    def ask():
+        calls.append(1)
+        if world.rank == 1 and len(calls) == 2:
+            raise RunStopped("stopped by SIGTERM", exit_code=143)
+
+    with pytest.raises(RunStopped, match="stopped by SIGTERM"):
+        held_out_loss(model, rows, before_batch=ask, world=world)
+    return len(calls)
+
+
 def answers(model, world):
     """Ask prompts that end at different lengths, some read as a tree of their starts."""
     tokenizer = tiny_tokenizer()
@@ -71,15 +87,26 @@ def answers(model, world):
     return [(record["answer"], record["num_tokens"]) for record in asked(0, True)]
 
 
+def require_let_go(model, world):
+    """Divide a model, its numbers those of rank 0, which keeps none of what it has handed out."""
+    if not world.is_main:
+        torch._foreach_zero_([p.data for p in model.parameters()])
+    before = [weakref.ref(p) for p in model.parameters()]
+    Sharding.choose(model, FULL, world)
+    assert not any(ref() is not None for ref in before)
+    assert not any(p.is_meta for p in model.parameters())
+
+
 def worker(rank, port, folder):
     world = open_world(rank, port)
     with pytest.MonkeyPatch.context() as patch:
         in_exact_doubles(patch)
         found = {}
         for kind, model in models():
-            Sharding.choose(model, FULL, world)
+            require_let_go(model, world)
             with gathered_at_once() as most:
                 found[kind] = (measured(model, world), answers(model, world), most[0])
+                assert stopped_at(model, world) == 2
     torch.save(found, Path(folder, f"{rank}.pt"))
     world.close()
 

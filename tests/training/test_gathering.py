@@ -19,7 +19,7 @@ from biddable.errors import CheckpointError, TrainingError
 from biddable.models.freezing import freeze_layers
 from biddable.models.lora import LoRAKind, apply_lora
 from biddable.models.token_rows import train_token_rows
-from biddable.training import gathering
+from biddable.training import gathering, preparation
 from biddable.training.checkpoint import RunRecord, save_run
 from biddable.training.finetune import run_training
 from biddable.training.gathering import gathered_by_main
@@ -196,6 +196,8 @@ def running_worker(rank, port, name, dies, resume):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gathering, "whole", gather_or_die)
+        if rank == 1:
+            patch.delattr(preparation, "load")  # only the first one has the base
         try:
             run_training(config_of(name), resume=resume)
         except TrainingError as error:

@@ -8,10 +8,16 @@ import pytest
 import torch
 
 from biddable.config import parse_config
+from biddable.data.templates import template_hash
 from biddable.errors import ConfigError
 from biddable.models.loading import load
 from biddable.training.finetune import run_training
-from biddable.training.preparation import prepare
+from biddable.training.preparation import (
+    encode_parts,
+    prepare,
+    receive_prepared,
+    without_base,
+)
 from tests.tiny import tiny_model, tiny_tokenizer
 
 CHATML = ["<|im_start|>", "<|im_end|>"]
@@ -140,3 +146,30 @@ def test_rows_that_train_are_not_kept_from_before(base):
         told.append([e["text"] for e in events if e["event"] == "activations"])
     assert told[0] == []
     assert "are run once and kept" in told[1][0]
+
+
+@pytest.mark.parametrize("template", ["chatml", None])
+def test_another_process_has_all_of_a_run_but_its_numbers(base, template):
+    config = config_of(base, {"name": "lora", "rank": 2}, template=template)
+    prepared = prepare(config)
+    given = without_base(prepared)
+    model = prepared.loaded.model
+    assert len(given) < sum(p.nbytes for p in model.parameters())
+    found = receive_prepared(given, config)
+
+    def shown(model):
+        named = model.named_parameters(remove_duplicate=False)
+        return [(name, p.shape, p.dtype, p.requires_grad) for name, p in named]
+
+    received = found.loaded.model
+    assert shown(received) == shown(model)
+    assert all(p.is_meta for p in received.parameters())
+    assert not any(p.is_meta for p in model.parameters())
+    assert len(list(received.parameters())) == len(list(model.parameters()))  # ties are kept
+    buffers = dict(received.named_buffers())
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffers[name], buffer)
+    assert found.loaded.end_ids() == prepared.loaded.end_ids()
+    assert template_hash(found.template) == template_hash(prepared.template)
+    rows, wanted = (encode_parts(made).parts["train"] for made in (found, prepared))
+    assert [rows[n] for n in range(len(rows))] == [wanted[n] for n in range(len(wanted))]

@@ -39,6 +39,7 @@ KINDS = (
     "thin lora",
     "frozen",
     "gpt2",
+    "gpt2 lora",
     "recomputed",
     "best",
     "grouped",
@@ -46,13 +47,13 @@ KINDS = (
 
 
 def model_of(kind):
-    if kind == "gpt2":
-        made = tiny_gpt2(dtype=torch.float64)
-        for module in made.modules():
+    if "gpt2" in kind:
+        model = tiny_gpt2(dtype=torch.float64)
+        for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # each process has noise of its own
-        return made
-    model = tiny_model(dtype=torch.float64, tie="tied" in kind)
+    else:
+        model = tiny_model(dtype=torch.float64, tie="tied" in kind)
     if "lora" in kind:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

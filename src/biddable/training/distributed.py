@@ -29,6 +29,7 @@ from biddable.training.nonfinite import NotFiniteError
 Value = TypeVar("Value")
 
 _BUCKET = 2**24  # numbers that are summed in one call
+_MOST_SAID = 2**22  # bytes that the store is given at a time; it takes 8 MiB
 _POLL_S = 0.2
 _FAILURE = "biddable/failure"  # in the store: what the first process to fail met
 _STOPPED, _FAILED, _NOT_FINITE, _UNSAVED = range(
@@ -43,9 +44,11 @@ class World:
         rank: of this process, from 0.
         size: how many processes there are.
         is_broken: whether one of them is lost, so that nothing more can be done together.
+        device: of this process, as it was opened with.
     """
 
     rank, size = 0, 1
+    device = torch.device("cpu")
     is_broken = False
 
     def __repr__(self) -> str:
@@ -115,9 +118,9 @@ class World:
         """Overwrite a tensor by rank 0's, of the same shape, and give it back."""
         return tensor
 
-    def hear_main(self, text: str) -> str:
+    def hear_main(self, said: bytes = b"") -> bytes:
         """Give what rank 0 says next to all, however long that takes."""
-        return text
+        return said
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""
@@ -137,7 +140,6 @@ class Processes(World):
         """
         self.rank, self.size = rank, size
         self._store, self._local_rank = store, local_rank
-        self._device = torch.device("cpu")
         self._num_said = 0
 
     def announce(self, told: str) -> None:
@@ -159,7 +161,7 @@ class Processes(World):
 
     def open(self, device: torch.device) -> None:
         """Open the process group, of the kind that the model's device takes."""
-        self._device = device
+        self.device = device
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else nccl puts what it makes on the first GPU
@@ -262,7 +264,7 @@ class Processes(World):
 
     def sum(self, *values: float) -> list[float]:
         """Add up numbers over the processes, in float64."""
-        total = torch.tensor(values, dtype=torch.float64, device=self._device)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
         self._reduce(total)
         return [float(value) for value in total]
 
@@ -287,7 +289,7 @@ class Processes(World):
         """Give rank 0's value to all; the others need not see its disk."""
         with self._guarded():
             given = [value]
-            dist.broadcast_object_list(given, src=0, device=self._device)
+            dist.broadcast_object_list(given, src=0, device=self.device)
         return given[0]
 
     def copy_from_main(self, tensor: Tensor) -> Tensor:
@@ -296,18 +298,22 @@ class Processes(World):
             dist.broadcast(tensor, src=0)
         return tensor
 
-    def hear_main(self, text: str) -> str:
+    def hear_main(self, said: bytes = b"") -> bytes:
         """Give what rank 0 says next to all, however long that takes; see `wait_for_turn`."""
         key, pause_s = f"biddable/said/{self._num_said}", 0.001
         self._num_said += 1
-        if self.is_main:
-            self._store.set(key, text)
-            return text
         with self._guarded():
+            if self.is_main:
+                parts = [said[n : n + _MOST_SAID] for n in range(0, len(said), _MOST_SAID)]
+                for number, part in enumerate(parts):
+                    self._store.set(f"{key}/{number}", part)
+                self._store.set(key, str(len(parts)))
+                return said
             while not self._store.check([key]):
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _POLL_S)
-            return str(self._store.get(key).decode())
+            numbers = range(int(self._store.get(key)))
+            return b"".join(self._store.get(f"{key}/{number}") for number in numbers)
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""

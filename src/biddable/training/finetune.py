@@ -25,6 +25,7 @@ from biddable.errors import (
 )
 from biddable.manifest import build_manifest
 from biddable.models.adapter import num_base_parameters
+from biddable.models.devices import choose_device
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
 from biddable.models.readiness import assess, require_ready
@@ -40,11 +41,13 @@ from biddable.training.preparation import (
     checkpoints_of,
     encode_parts,
     prepare,
+    receive_prepared,
+    without_base,
 )
 from biddable.training.progress import ProgressBar
 from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
-from biddable.training.shards import is_in_parts
+from biddable.training.sharding import divides, require_divisible
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
 from biddable.training.venue import Venue
@@ -147,14 +150,18 @@ def _lead(
     folder = require_free(checkpoints.output)
     with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
         then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
-        prepared = prepare(config)
+        is_divided = divides(config.training, world)
+        prepared = prepare(config, device="cpu" if is_divided else None)
         require_ready(prepared.readiness)
+        if is_divided:
+            require_divisible(prepared.loaded.model)
+            world.hear_main(without_base(prepared))
         data = encode_parts(prepared)
         _tell_rows(data, tell)
         _tell_method(prepared, tell)
         model, hashed = prepared.loaded.model, template_hash(prepared.template)
         world.announce("encoded")
-        world.open(model.device)
+        world.open(choose_device() if is_divided else model.device)
         if checkpoints.can_save or then or world.size > 1:
             now = identify_run(config, model, template_hash=hashed, rows=data.parts)
             checkpoints.begin(now, then=then)
@@ -164,7 +171,7 @@ def _lead(
                 log = _train(
                     config, prepared, data=data, checkpoints=checkpoints, tell=tell, world=world
                 )
-                if not is_in_parts(model):
+                if not is_divided:
                     world.close()
                 record = _record_run(config, prepared, data=data, log=log)
                 record = replace(record, files=_draw(log, tell))
@@ -186,12 +193,14 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     """
     if world.wait_for_turn() == _WHOLE:
         return checkpoints.output
-    prepared = prepare(config)
+    is_divided = divides(config.training, world)
+    prepared = receive_prepared(world.hear_main(), config) if is_divided else prepare(config)
     data = encode_parts(prepared)
     world.announce("encoded")
     model, hashed = prepared.loaded.model, template_hash(prepared.template)
-    world.open(model.device)
-    world.require_same(identify_run(config, model, template_hash=hashed, rows=data.parts))
+    world.open(choose_device() if is_divided else model.device)
+    own = None if is_divided else model  # its weights are rank 0's, handed out in parts
+    world.require_same(identify_run(config, own, template_hash=hashed, rows=data.parts))
     alike = (RunStopped, TrainingError, CheckpointError, DataError, TemplateError)
     with checkpoints.listening(), suppress(*alike):
         _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)

@@ -55,19 +55,20 @@ def gathered_by_main(model: nn.Module, world: World) -> Iterator[Gather | None]:
 
     def ask(name: str) -> Tensor:
         with world.together(), torch.no_grad():
-            return whole(tensors[world.hear_main(name)]).cpu()
+            world.hear_main(name.encode())
+            return whole(tensors[name]).cpu()
 
     if not world.is_main:
         with world.together(), torch.no_grad():
-            while asked := world.hear_main(""):
-                whole(tensors[asked])
+            while asked := world.hear_main():
+                whole(tensors[asked.decode()])
         yield None
         return
     try:
         yield ask
     finally:
         if not world.is_broken:
-            world.hear_main("")  # whatever went wrong, the others need not wait
+            world.hear_main()  # whatever went wrong, the others need not wait
 
 
 def gather_adapters(model: nn.Module, gather: Gather) -> None:

@@ -19,6 +19,8 @@ from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.sharding import running
 from biddable.training.shards import is_in_parts
 
+_Sums = tuple[float, int]  # of the loss, and of the learned tokens
+
 
 def held_out_loss(
     model: nn.Module,
@@ -47,56 +49,73 @@ def held_out_loss(
     rows = EncodedRows.of(examples)
     # one "step" over all rows: its micro-batches are sorted and limited in size
     (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
-    cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=tell)
     own = world.share(step.micro_batches, rows.lengths)
 
-    def measure(numbers: Group) -> tuple[float, int]:
-        batch_sum, learned = batch_loss(model, layout.batch(rows, numbers))
-        return float(batch_sum), int(learned)
-
-    def add_up(micro_batches: Sequence[Group]) -> tuple[float, float]:
-        loss_sum, num_loss_tokens = 0.0, 0
-        for numbers in micro_batches:
-            before_batch()
-            batch_sum, learned = measure(numbers)
-            loss_sum += batch_sum
-            num_loss_tokens += learned
-        return loss_sum, num_loss_tokens
-
-    def add_up_together() -> tuple[float, float]:
-        loss_sum, num_loss_tokens, stop = 0.0, 0, None
-        with running(model, world):
-            for number in range(world.most(len(own))):
-                stop = stop or _asked_to_stop(before_batch)
-                if world.most(stop is not None):
-                    break
-                has_rows = number < len(own)
-                batch_sum, learned = measure(own[number] if has_rows else (step.rows[0],))
-                loss_sum += batch_sum if has_rows else 0.0  # others wait for this pass's layers
-                num_loss_tokens += learned if has_rows else 0
-        with world.agreed():
-            if stop is not None:
-                raise stop
-        return loss_sum, num_loss_tokens
+    def measure(numbers: Group) -> _Sums:
+        loss_sum, num_loss_tokens = batch_loss(model, layout.batch(rows, numbers))
+        return float(loss_sum), int(num_loss_tokens)
 
     was_training = model.training
     model.train(False)
     try:
         with torch.no_grad():
             if is_in_parts(model):
-                sums = add_up_together()
+                passes = _Lockstep(world, measure, before_batch)
+                with running(model, world):
+                    sums = passes.over(own, filler=(step.rows[0],))
+                passes.stop_if_asked()
             else:
+                cuts = FittingCuts(rows, is_tree=layout.is_tree, tell=tell)
                 with world.agreed():
-                    sums = cuts.fit(own, add_up)
+                    sums = cuts.fit(own, lambda groups: _over(groups, measure, before_batch))
     finally:
         model.train(was_training)
     loss_sum, count = world.sum(*sums)
     return loss_sum / max(count, 1), int(count)
 
 
-def _asked_to_stop(before_batch: Callable[[], None]) -> RunStopped | None:
-    try:
+def _over(
+    groups: Sequence[Group], measure: Callable[[Group], _Sums], before_batch: Callable[[], None]
+) -> _Sums:
+    loss_sum, num_loss_tokens = 0.0, 0
+    for numbers in groups:
         before_batch()
-    except RunStopped as asked:
-        return asked  # raised after the last pass, for the others are waiting in it
-    return None
+        batch_sum, learned = measure(numbers)
+        loss_sum += batch_sum
+        num_loss_tokens += learned
+    return loss_sum, num_loss_tokens
+
+
+class _Lockstep:
+    """The passes of one process of several that divide a model: as many as the others make."""
+
+    def __init__(
+        self, world: World, measure: Callable[[Group], _Sums], before_batch: Callable[[], None]
+    ) -> None:
+        self._world, self._measure, self._before_batch = world, measure, before_batch
+        self._asked: RunStopped | None = None
+
+    def over(self, groups: Sequence[Group], *, filler: Group) -> _Sums:
+        """Add up the passes; where others have more, run rows that do not count."""
+        loss_sum, num_loss_tokens = 0.0, 0
+        for number in range(self._world.most(len(groups))):
+            if self._world.most(self._is_asked_to_stop()):
+                break
+            has_rows = number < len(groups)
+            batch_sum, learned = self._measure(groups[number] if has_rows else filler)
+            loss_sum += batch_sum if has_rows else 0.0
+            num_loss_tokens += learned if has_rows else 0
+        return loss_sum, num_loss_tokens
+
+    def stop_if_asked(self) -> None:
+        """End it on all processes, if one was asked to stop; not before a pass is whole."""
+        with self._world.agreed():
+            if self._asked is not None:
+                raise self._asked
+
+    def _is_asked_to_stop(self) -> bool:
+        try:
+            self._before_batch()
+        except RunStopped as asked:
+            self._asked = asked
+        return self._asked is not None

@@ -59,13 +59,18 @@ def identify_config(config: RunConfig) -> dict[str, str]:
 
 
 def identify_run(
-    config: RunConfig, model: nn.Module, *, template_hash: str, rows: Mapping[str, EncodedRows]
+    config: RunConfig,
+    model: nn.Module | None,
+    *,
+    template_hash: str,
+    rows: Mapping[str, EncodedRows],
 ) -> dict[str, str]:
     """Give all that a run's numbers depend on, as short texts; bulk as its hash.
 
     Args:
         config: the run.
-        model: before its first step, with what trains settled on it.
+        model: before its first step, with what trains settled on it; None: another process has
+            it, and tells what it is.
         template_hash: of the chat template.
         rows: the encoded rows of each part.
     """
@@ -74,7 +79,7 @@ def identify_run(
         arrays = (encoded.offsets, encoded.input_ids, encoded.loss_mask)
         found[f"{part} rows"] = hash_text("".join(_hash_all(arrays)))
         encoded.forget()
-    return {**found, "base": hash_model(model)}
+    return found if model is None else {**found, "base": hash_model(model)}
 
 
 def hash_model(model: nn.Module) -> str:

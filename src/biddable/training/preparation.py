@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
@@ -36,6 +37,7 @@ from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.method import new_tokens, settle_method
+from biddable.training.shadow import without_numbers
 
 _FIRST_ROWS = 1_000
 
@@ -122,25 +124,25 @@ def checkpoints_of(config: RunConfig) -> Checkpoints:
     return Checkpoints(Path(config.output), config.checkpoints)
 
 
-def prepare(config: RunConfig) -> Prepared:
+def prepare(config: RunConfig, *, device: torch.device | str | None = None) -> Prepared:
     """Do all of a run that comes before its rows are encoded; nothing is refused for the base yet.
 
     Args:
         config: the run.
+        device: where the base is to be; None for a GPU where torch sees one, else the CPU.
 
     Raises:
         BiddableError: the rows, the model, the template or the method is not usable.
     """
-    read = cache(partial(_read_rows, config))
-    sources = _hash_rows(config) if config.data.cache else None
+    read, sources = _rows_of(config)
     what = [config.model, str(config.template), *new_tokens(config.method)]
     looked_at = sources and [*sources, *what]
     if looked_at is None or not were_read(looked_at):
         _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
         if looked_at is not None:
             note_read(looked_at)
-    loaded = load(config.model)
-    options = {"control_text": config.data.control_text, "history": config.data.history}
+    loaded = load(config.model, device=device)
+    options = _template_options(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the start of adapters and of new rows
         method = settle_method(loaded, config.method, template=config.template, options=options)
@@ -159,6 +161,37 @@ def prepare(config: RunConfig) -> Prepared:
         shuffle_seed=config.data.shuffle_seed,
         output=config.output,
     )
+
+
+def without_base(prepared: Prepared) -> bytes:
+    """Give what was prepared for processes that do not load the base; see `receive_prepared`.
+
+    The weights are left out: all of a model but the numbers of its parameters is a few megabytes.
+    """
+    model = without_numbers(prepared.loaded.model, with_buffers=True)
+    loaded = replace(prepared.loaded, model=model)
+    left = {field.name: getattr(prepared, field.name) for field in fields(prepared)}
+    left |= {"loaded": loaded, "template": prepared.template.name}
+    del left["read"], left["sources"]  # each process has rows of its own
+    return pickle.dumps(left)
+
+
+def receive_prepared(given: bytes, config: RunConfig) -> Prepared:
+    """Take what another process of the same run has prepared; its model has no numbers.
+
+    Args:
+        given: by `without_base`, over the run's own network; never read from a file.
+        config: the run.
+
+    Raises:
+        ConfigError: a file of rows is not there.
+        TemplateError: the template's file is not there.
+    """
+    left: dict[str, Any] = pickle.loads(given)
+    read, sources = _rows_of(config)
+    tokenizer = left["loaded"].tokenizer
+    left["template"] = get_template(left["template"], tokenizer, **_template_options(config))
+    return Prepared(read=read, sources=sources, **left)
 
 
 def encode_parts(prepared: Prepared) -> EncodedParts:
@@ -199,6 +232,15 @@ def encode_parts(prepared: Prepared) -> EncodedParts:
             examples, reports[part] = encode_all(rows, template, tokenizer, **options)
             parts[part] = EncodedRows.of(examples)
     return EncodedParts(parts, reports, known or about(), frozenset(from_cache))
+
+
+def _rows_of(config: RunConfig) -> tuple[Callable[[], Rows], list[str] | None]:
+    """Give what reads a run's rows, at its first call, and what settles them, if that is kept."""
+    return cache(partial(_read_rows, config)), _hash_rows(config) if config.data.cache else None
+
+
+def _template_options(config: RunConfig) -> dict[str, Any]:
+    return {"control_text": config.data.control_text, "history": config.data.history}
 
 
 def _look_at_rows(config: RunConfig, rows: Rows) -> None:

@@ -31,11 +31,14 @@ from biddable.training.layout import Layout
 from biddable.training.micro_batches import FittingCuts
 from biddable.training.nonfinite import NotFiniteError, require_finite
 from biddable.training.shards import (
+    divide_like,
+    emptied,
     is_divided,
     is_in_parts,
     layer_by_layer,
     own_part,
     release_weights,
+    replace_parameters,
 )
 
 _KEY = "training.sharding: full"
@@ -61,12 +64,14 @@ class Sharding:
         """Divide a model if the settings ask for it and there are several processes.
 
         Args:
-            model: as it will be trained; its parameters are replaced by divided ones.
+            model: as it will be trained; its parameters are replaced by divided ones. Rank 0's
+                are handed out, from any device; those of the others may be without numbers.
             settings: of the run.
             world: opened.
 
         Raises:
             ConfigError: the model cannot be divided.
+            TrainingError: one of the processes is lost.
         """
         if not is_asked_for(settings):
             return cls(model, world)
@@ -74,7 +79,8 @@ class Sharding:
             return cls(model, world, note=f"{_KEY}: one process, so nothing is divided")
         require_divisible(model)
         made = cls(model, world)
-        made._divide()
+        with world.together():
+            made._divide()
         made.note = (
             f"{_KEY}: weights, gradients and moments are divided among {world.size} processes;"
             " starts that rows of a step share are run in each pass, no activations are kept on the"
@@ -165,7 +171,13 @@ class Sharding:
         above = {id(p) for head in heads for p in head.parameters()}
         # a head's weight that is the embeddings' own would have to be in two groups
         shared = {p for p in decoder.parameters() if id(p) in above}
-        mesh = init_device_mesh(next(model.parameters()).device.type, (self.world.size,))
+        given = dict(model.named_parameters())
+        device = self.world.device
+        empty = {p: emptied(p, device if p in shared else "meta") for p in given.values()}
+        replace_parameters(model, empty)
+        shared = {empty.pop(p) for p in shared}
+        del empty  # or all that it was made from would stay
+        mesh = init_device_mesh(device.type, (self.world.size,))
         parts = [fully_shard(layer, mesh=mesh) for layer in decoder_layers(model)]
         for part in (decoder, *heads):
             if any(p not in shared for p in part.parameters()):
@@ -175,7 +187,23 @@ class Sharding:
         for made in parts:
             made.set_gradient_divide_factor(1.0)  # a step's loss is divided once, by its tokens
             made.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+        self._hand_out(given)
         self.is_on = True
+
+    @torch.no_grad()
+    def _hand_out(self, given: dict[str, nn.Parameter]) -> None:
+        """Give each process its part of rank 0's weights, one whole weight after the other."""
+        device = self.world.device
+        self._model._apply(
+            lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device)
+        )
+        for name, parameter in self._model.named_parameters():
+            own = given.pop(name)
+            sent = own.detach().to(device).contiguous() if self.world.is_main else None
+            if sent is None:
+                sent = torch.empty(own.shape, dtype=own.dtype, device=device)
+            self.world.copy_from_main(sent)
+            own_part(parameter).copy_(own_part(divide_like(sent, parameter)))
 
 
 @contextmanager
@@ -199,6 +227,11 @@ def running(model: nn.Module, world: World) -> Iterator[None]:
 def is_asked_for(settings: TrainingConfig) -> bool:
     """Say whether several processes are to divide the model."""
     return settings.sharding == "full"
+
+
+def divides(settings: TrainingConfig, world: World) -> bool:
+    """Say whether a run's model is divided."""
+    return is_asked_for(settings) and world.size > 1
 
 
 def require_divisible(model: nn.Module) -> None:

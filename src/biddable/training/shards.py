@@ -46,6 +46,12 @@ def replace_parameters(model: nn.Module, others: Mapping[nn.Parameter, nn.Parame
                 module._parameters[name] = others[parameter]
 
 
+def emptied(parameter: nn.Parameter, device: torch.device | str) -> nn.Parameter:
+    """Make a parameter like another one; on the meta device it takes no memory."""
+    made = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+    return nn.Parameter(made, requires_grad=parameter.requires_grad)
+
+
 def empty_like(other: Tensor | None, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Make room for a tensor, divided as another one is, if that one has its shape."""
     if isinstance(other, DTensor) and other.shape == shape:

@@ -45,7 +45,7 @@ from biddable.training.run_state import (
     trained_parameters,
 )
 from biddable.training.safekeeping import Safekeeping
-from biddable.training.sharding import Sharding
+from biddable.training.sharding import Sharding, running
 from biddable.training.venue import NOWHERE, Venue
 
 OnEvent = Callable[[Event], None]
@@ -127,9 +127,10 @@ class _Run:
         self.model, self.examples, self.held_out = model, examples, held_out
         self.on_event, self.samples = on_event, venue.samples
         self.world, self.seed = venue.world, seed
-        self.layout = Layout.choose(model, settings)
-        self.passes = Passes(model, examples, settings=settings, layout=self.layout)
         self.sharding = Sharding.choose(model, settings, venue.world)
+        with running(model, venue.world):
+            self.layout = Layout.choose(model, settings)
+        self.passes = Passes(model, examples, settings=settings, layout=self.layout)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
         self.state = RunState(TrainingLog(learning_rate=rate, learning_rate_reason=reason))
