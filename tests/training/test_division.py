@@ -33,15 +33,16 @@ def test_what_head_and_embeddings_share_is_whole_and_frozen_layers_do_not_train(
     assert found.gathered_trained == 4 * LAYER
 
 
-def test_the_peak_of_a_share_is_in_a_pass_or_between_two_when_all_is_whole():
+def test_no_more_than_what_a_pass_gathers_is_whole_at_the_peak_of_a_share():
     model = tiny_model(num_layers=5)
     whole, parts = States.of(model), Division.of(model, in_bytes=True)
     share = whole.divided(parts, 2)
     kept = parts.kept(2) + whole.weights - parts.weights  # buffers are not divided
     later = MicroBatch((0,), 1, 1, 1, num_places=0, has_gradients=True)
-    between = share.peak(later, activations=0, program=7)
-    assert (between.weights, between.gradients) == (kept + parts.weights, parts.kept(2))
-    assert between.optimizer == 2 * parts.kept(2)
+    late = share.peak(later, activations=0, program=7)
+    assert late.weights == kept + parts.gathered < kept + parts.weights
+    assert late.gradients == parts.kept(2) + parts.gathered_trained
+    assert late.optimizer == 2 * parts.kept(2)
     in_a_pass = share.peak(later, activations=10**9, program=7)
     assert in_a_pass.weights == kept + parts.gathered
     assert in_a_pass.peak < whole.peak(later, activations=10**9, program=7).peak

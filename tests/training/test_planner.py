@@ -17,7 +17,7 @@ from biddable.errors import ConfigError
 from biddable.training.finetune import run_training
 from biddable.training.layout import Layout
 from biddable.training.measuring import Bench, peak_during
-from biddable.training.plan_table import plan_table
+from biddable.training.plan_table import plan_table, size_text
 from biddable.training.planner import plan_run
 from biddable.training.preparation import encode_parts, prepare
 from biddable.training.shadow import KeptStates
@@ -393,7 +393,11 @@ def test_the_plan_of_several_processes_is_of_one_of_them(config_of):
     quarter = alone.estimate.memory.optimizer / 4
     assert divided.estimate.memory.optimizer == pytest.approx(quarter, rel=1e-4)
     assert (divided.estimate.num_processes, divided.estimate.is_divided) == (4, True)
-    assert "4, which divide the model; the memory is of one of them" in shown(divided)
+    assert divided.estimate.host == whole.estimate.memory.weights
+    told = " ".join(shown(divided).split())
+    assert "4, which divide the model; the memory is of one of them" in told
+    assert f"in the CPU's memory first, {size_text(divided.estimate.host)}" in told
+    assert whole.estimate.host == 0
     assert "4, which hold the whole model each" in shown(whole)
 
 

@@ -224,7 +224,6 @@ class States:
         itemsize: bytes of a number of the model.
         logits_at_once: most logits of a part of a batch.
         gathered_trained: gradients that are whole for a while, where a model is divided.
-        gathered_between: weights that are gathered between steps, beyond those of a pass.
         is_divided: the model is, among processes.
     """
 
@@ -235,7 +234,6 @@ class States:
     itemsize: int
     logits_at_once: int
     gathered_trained: int = 0
-    gathered_between: int = 0
     is_divided: bool = False
 
     @classmethod
@@ -269,7 +267,6 @@ class States:
             weights=buffers + division.kept(num_processes) + division.gathered,
             trained=division.kept_trained(num_processes),
             gathered_trained=division.gathered_trained,
-            gathered_between=division.weights - division.gathered,
             is_divided=True,
         )
 
@@ -292,8 +289,7 @@ class States:
         """Find the peak of a step whose micro-batches are at most like one.
 
         As the gradient is computed, activations go and gradients come, so that those of the first
-        micro-batch of a step hardly meet; later ones find the gradients there. A divided model is
-        whole on each process between some steps: for the held-out loss, for samples, at the end.
+        micro-batch of a step hardly meet; later ones find the gradients there.
 
         Args:
             batch: the micro-batch.
@@ -320,8 +316,7 @@ class States:
             logits=0,
             cache=cache,
         )
-        whole = replace(late, weights=self.weights + self.gathered_between, gradients=self.trained)
-        return max(early, late, whole, key=lambda memory: memory.peak)
+        return max(early, late, key=lambda memory: memory.peak)
 
 
 def kept_per_token(config: Any, *, itemsize: int = 4, num_layers: int | None = None) -> int:

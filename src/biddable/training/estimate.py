@@ -58,6 +58,8 @@ class Estimate:
         num_rows: in it.
         num_processes: that share the steps; memory is of each.
         is_divided: among them are weights, gradients and moments.
+        host: bytes of the whole base, which rank 0 of processes that divide it has in the CPU's
+            memory before they do; 0 where it is not divided.
         is_counted: activations are counted; else they are by a formula for Llama-type models.
         pace: None where nothing was measured, or where several processes share the steps.
         measured: the passes behind it.
@@ -72,6 +74,7 @@ class Estimate:
     num_rows: int
     num_processes: int
     is_divided: bool
+    host: int
     is_counted: bool
     pace: Pace | None
     measured: Measured | None
@@ -135,6 +138,7 @@ def estimate(
         num_rows=len(largest.numbers),
         num_processes=sizing.num_processes,
         is_divided=sizing.is_divided,
+        host=States.of(model).weights if sizing.is_divided else 0,
         is_counted=sizing.kept.is_counted,
         pace=pace,
         measured=measured,

@@ -124,6 +124,9 @@ def _cost(estimate: Estimate) -> RenderableType:
     if estimate.num_processes > 1:
         how = "divide the model" if estimate.is_divided else "hold the whole model each"
         told = Text(f"{estimate.num_processes}, which {how}; the memory is of one of them")
+        if estimate.is_divided:
+            host = size_text(estimate.host)
+            told.append(f"; rank 0 has the whole base in the CPU's memory first, {host}")
         lines = {"processes": told, **lines}
     largest = f"{estimate.num_tokens:,} tokens of {estimate.num_rows:,} rows"
     how = "counted" if estimate.is_counted else "by the formula of a Llama-type model"
@@ -247,15 +250,13 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     for name in (*_PARTS, "peak"):
         sizes = [size_text(getattr(spread.memory, name)) for spread in plan.spreads]
         table.add_row(f"  {name}", *sizes, style="bold" if name == "peak" else "")
-    table.add_row("  the peak is", *(spread.moment for spread in plan.spreads))
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
     told = "formulas: docs/plan.md"
-    if any(spread.moment == "between steps" for spread in plan.spreads):
-        told = (
-            "between steps each GPU holds the whole model (held-out loss, samples, the end): more"
-            " GPUs hardly lower that peak, smaller passes do not; fewer bytes a weight do\n" + told
-        )
+    if any(hosts := [spread.host for spread in plan.spreads]):
+        sizes = [size_text(host) if host else "-" for host in hosts]
+        table.add_row("  rank 0's CPU memory", *sizes)
+        told = "rank 0 loads the base into the CPU's memory and hands each GPU its part\n" + told
     if not all(spread.is_asked_for for spread in plan.spreads):
         told += "; in brackets: not what the config's training.sharding asks for"
     return Padding(Group(table, Padding(Text(told, style="dim"), (0, 0, 0, 2))), (0, 0, 1, 0))

@@ -14,7 +14,6 @@ from biddable.training.division import Division
 from biddable.training.shadow import Shadow
 from biddable.training.sharding import is_asked_for
 
-Moment = Literal["in a pass", "between steps"]
 Precision = Literal["float32", "mixed", "bfloat16"]
 
 _PROBES = (256, 512)  # tokens
@@ -43,7 +42,8 @@ class Spread:
     Attributes:
         name: ``one GPU``, ``DDP`` or ``FSDP2``.
         memory: at its peak.
-        moment: of the peak; between steps, each GPU holds the whole model.
+        host: bytes of the CPU's memory that rank 0 takes at the start, to hand the weights out; 0
+            where each GPU has all of them.
         is_asked_for: by the config's training.sharding; True for all ways where there is none.
         fits: within the usable part of the GPU.
         largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
@@ -51,7 +51,7 @@ class Spread:
 
     name: str
     memory: Memory
-    moment: Moment
+    host: int
     is_asked_for: bool
     fits: bool
     largest_micro_tokens: int
@@ -111,10 +111,9 @@ class Spreading:
         for name, size in ways.items():
             memory = size(self.load.micro_tokens)
             largest = _largest(size, self.usable)
-            # only a model that was divided comes together again, and then nothing is computed
-            moment: Moment = "in a pass" if memory.activations else "between steps"
+            host = parts.weights if name == "FSDP2" else 0
             fits = memory.peak <= self.usable
-            found.append(Spread(name, memory, moment, name in asked, fits, largest))
+            found.append(Spread(name, memory, host, name in asked, fits, largest))
         return found
 
 
@@ -166,10 +165,10 @@ class _Parts:
         )
 
     def sharded(self, tokens: int, num_gpus: int) -> Memory:
-        """Hold a share of everything, and what is gathered: for a layer, or all between steps."""
+        """Hold a share of everything, and what is gathered for a layer."""
         parts, kept, passing = self.division, self.kept_size, self.passing_size
         weights, trained = kept * parts.kept(num_gpus), kept * parts.kept_trained(num_gpus)
-        in_a_pass = Memory(
+        return Memory(
             program=0,
             weights=weights + passing * parts.gathered,
             gradients=trained + passing * parts.gathered_trained,
@@ -177,14 +176,6 @@ class _Parts:
             activations=round(self.per_token * tokens),
             logits=replace(self.states, is_divided=True).logits(tokens),
         )
-        between = replace(
-            in_a_pass,
-            weights=weights + passing * parts.weights,
-            gradients=trained,
-            activations=0,
-            logits=0,
-        )
-        return max(in_a_pass, between, key=lambda memory: memory.peak)
 
 
 def _largest(size: Callable[[int], Memory], usable: int) -> int:
