@@ -107,6 +107,14 @@ def test_a_group_on_gpus_is_opened_on_the_one_that_the_model_lies_on(monkeypatch
     assert done == ["cuda:1", "nccl"]
 
 
+def test_what_rank_0_says_is_heard_in_order_whatever_its_length():
+    store = torch.distributed.HashStore()
+    first, second = (Processes(store, rank=r, size=2, local_rank=r) for r in (0, 1))
+    said = [bytes(range(256)) * 40_000, b"", b"model.norm.weight"]  # the first in three parts
+    assert [first.hear_main(text) for text in said] == said
+    assert [second.hear_main() for _ in said] == said
+
+
 def write_run(folder):
     tiny_model().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")

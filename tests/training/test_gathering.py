@@ -140,6 +140,16 @@ def refused(world, folder, patch):
     return ""
 
 
+@pytest.fixture
+def one_thread():
+    """Let PiSSA's start be made in as many threads as by the processes: its bits depend on that."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_a_folder_of_gathered_parts_is_that_of_the_whole_model(tmp_path):
     both = in_two(saving_worker, tmp_path)
     for kind in KINDS:
@@ -163,6 +173,23 @@ def test_a_folder_of_gathered_parts_is_that_of_the_whole_model(tmp_path):
     assert both[1]["refused"] == ""
     assert not list(tmp_path.glob("*.partial"))
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_conversion_that_reaches_over_layers_is_given_all(tmp_path, monkeypatch):
+    model = tiny_model()
+    state, asked = model.state_dict(), []
+
+    def convert(model, given):
+        asked.append(len(given))
+        end = "" if len(given) == len(state) else ".part"
+        return {name + end: tensor for name, tensor in given.items()}
+
+    monkeypatch.setattr(gathering, "revert_weight_conversion", convert)
+    gathering.write_weights(model, tmp_path, state.__getitem__)
+    found = load_file(tmp_path / "model.safetensors")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    assert asked[-1] == len(state)
 
 
 def config_of(name):

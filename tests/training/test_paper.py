@@ -84,7 +84,11 @@ def test_mixed_precision_keeps_float32_weights_and_passes_in_half(llama):
     plan = planned(llama, precision="mixed")
     assert memory_of(plan, "DDP").weights == (4 + 2) * NUM_PARAMETERS
     sharded = memory_of(plan, "FSDP2")
-    assert sharded.weights == NUM_PARAMETERS // 2 + 2 * (2 * LAYER + OUTSIDE)
+    gathered = 2 * LAYER + OUTSIDE
+    assert sharded.weights == NUM_PARAMETERS // 2 + 4 * gathered + 2 * NUM_PARAMETERS
+    again = memory_of(planned(llama, precision="mixed", recompute=True), "FSDP2")
+    assert again.weights == NUM_PARAMETERS // 2 + (4 + 2) * gathered
+    assert sharded.gradients == NUM_PARAMETERS // 2 + 4 * OUTSIDE
     assert sharded.optimizer == NUM_PARAMETERS
     assert 0.5 < sharded.activations / memory_of(planned(llama), "FSDP2").activations < 0.6
     assert memory_of(planned(llama, precision="bfloat16"), "DDP").weights == 2 * NUM_PARAMETERS

@@ -105,12 +105,11 @@ def write_weights(model: PreTrainedModel, folder: Path, gather: Gather) -> None:
         if name not in (model._keys_to_ignore_on_save or ()) and not name.endswith(f".{ROWS}")
     }
     named = remove_tied_weights_from_state_dict(named, model)
+    saved = revert_weight_conversion(model, dict(named))
     files = split_torch_state_dict_into_shards(
-        revert_weight_conversion(model, dict(named)),
-        filename_pattern=_WEIGHTS,
-        max_shard_size=_FILE_BYTES,
+        saved, filename_pattern=_WEIGHTS, max_shard_size=_FILE_BYTES
     )
-    ready = _Converted(model, named, _merged(model, gather))
+    ready = _Converted(model, named, saved, gather=_merged(model, gather))
     for name, keys in files.filename_to_tensors.items():
         save_file({key: ready.take(key) for key in keys}, folder / name, metadata={"format": "pt"})
     if files.is_sharded:
@@ -127,13 +126,21 @@ class _Converted:
     several; transformers converts any of them back if it is given all of a layer.
     """
 
-    def __init__(self, model: PreTrainedModel, named: Mapping[str, Tensor], gather: Gather) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        named: Mapping[str, Tensor],
+        saved: Mapping[str, Tensor],
+        *,
+        gather: Gather,
+    ) -> None:
         """Find out which weights come of which.
 
         Args:
             model: whose they are.
             named: the tensors that it holds, without numbers.
-            gather: gives one of them.
+            saved: those that are made of them, likewise.
+            gather: gives one of those that it holds.
         """
         self._model, self._gather = model, gather
         self._sources: dict[str, list[str]] = {}
@@ -141,6 +148,8 @@ class _Converted:
             group = list(names)
             made = revert_weight_conversion(model, {name: named[name] for name in group})
             self._sources |= dict.fromkeys(made, group)
+        if self._sources.keys() != saved.keys():  # a conversion that reaches over layers
+            self._sources = {key: list(named) for key in saved}
         self._made: dict[str, Tensor] = {}
 
     def take(self, key: str) -> Tensor:

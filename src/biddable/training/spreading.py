@@ -134,6 +134,7 @@ class _Parts:
         self.passing_weights = passing * sum(size for size, _ in numbers)
         self.division = Division.of(model)
         self.kept_size, self.passing_size = kept, passing
+        self.recomputes = load.recompute
         self.states = States.of(model)
         small, large = (
             recomputed(kept, tokens, model=model) if load.recompute else kept
@@ -168,10 +169,12 @@ class _Parts:
         """Hold a share of everything, and what is gathered for a layer."""
         parts, kept, passing = self.division, self.kept_size, self.passing_size
         weights, trained = kept * parts.kept(num_gpus), kept * parts.kept_trained(num_gpus)
+        # what autocast makes of a weight is kept for the gradient, and divided among nobody
+        cast = parts.gathered if self.recomputes else parts.weights
         return Memory(
             program=0,
-            weights=weights + passing * parts.gathered,
-            gradients=trained + passing * parts.gathered_trained,
+            weights=weights + kept * parts.gathered + (passing * cast if self.is_mixed else 0),
+            gradients=trained + kept * parts.gathered_trained,
             optimizer=OPTIMIZER_STATES * trained,
             activations=round(self.per_token * tokens),
             logits=replace(self.states, is_divided=True).logits(tokens),
