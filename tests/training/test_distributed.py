@@ -13,6 +13,7 @@ import torch
 from torch import multiprocessing
 
 from biddable.config_training import TrainingConfig
+from biddable.errors import ConfigError, TrainingError
 from biddable.models.lora import apply_lora
 from biddable.training.distributed import Processes, find_world
 from biddable.training.trainer import train
@@ -190,3 +191,21 @@ def test_a_run_that_was_cut_off_is_saved_and_goes_on(tmp_path, number, line, bef
     found, wanted = steps_of("two"), steps_of("one")
     assert [step for step, _ in found] == [step for step, _ in wanted]
     assert [v for _, v in found] == pytest.approx([v for _, v in wanted], rel=1e-3)
+
+
+def test_processes_that_torchrun_starts_again_are_refused(monkeypatch):
+    names = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(ConfigError, match="--max-restarts 0"):
+        find_world()
+
+
+def test_who_waits_for_rank_0_hears_that_a_process_has_failed():
+    store = torch.distributed.HashStore()
+    store.set("biddable/failure", "rank 0 of 2: no room")
+    world = Processes(store, rank=1, size=2, local_rank=1)
+    with pytest.raises(TrainingError, match=r"^rank 0 of 2: no room"), world.together():
+        world.hear_main()
+    assert world.is_broken

@@ -11,13 +11,16 @@ from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup
 from biddable.config_training import TrainingConfig
 from biddable.config_watch import WatchConfig
 from biddable.data.templates import get_template
-from biddable.errors import RunStopped
+from biddable.errors import RunStopped, TrainingError
+from biddable.models import attention
 from biddable.models.loading import LoadedModel
 from biddable.training.distributed import ALONE
 from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout
 from biddable.training.samples import SampleAnswers
 from biddable.training.sharding import Sharding
+from biddable.training.trainer import train
+from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model, tiny_tokenizer
 from tests.training.rows import random_examples
 from tests.training.test_distributed import open_world
@@ -122,3 +125,23 @@ def test_losses_and_answers_of_a_divided_model_are_made_layer_by_layer(tmp_path,
             assert [loss for loss, _ in losses] == pytest.approx([w for w, _ in wanted], rel=1e-10)
             assert told == asked
             assert most <= 3  # the embeddings and what stands by them, the head, and a layer
+
+
+def spoiled_worker(rank, port, folder):
+    world = open_world(rank, port)
+
+    def run_out(*_, **__):
+        raise torch.OutOfMemoryError("nothing is left")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1:
+            patch.setattr(attention, "build_tree", run_out)
+        with pytest.raises(TrainingError) as raised:
+            train(tiny_model(), random_examples(4), settings=FULL, venue=Venue(world=world))
+    torch.save(str(raised.value), Path(folder, f"{rank}.pt"))
+
+
+def test_memory_that_runs_out_on_one_process_as_the_layout_is_tried_ends_both(tmp_path):
+    first, second = in_two(spoiled_worker, tmp_path)
+    assert "rank 1 of 2: nothing is left" in second
+    assert first.count("rank ") == second.count("rank ") == 1

@@ -50,6 +50,13 @@ def trained(*, samples):
     return model, log
 
 
+def test_a_prompt_that_is_too_long_is_refused_before_any_step():
+    model = tiny_model()
+    model.config.max_position_embeddings = 16
+    with pytest.raises(DataError, match="the model takes 1 to 15"):
+        sampler(model, prompts=("one two three " * 9,))
+
+
 def test_the_result_is_the_same_bits_with_and_without():
     (with_them, log), (without, plain) = trained(samples=True), trained(samples=False)
     assert [r["step"] for r in log.records if r["event"] == "sample"] == [0, 0, 3, 3, 6, 6]

@@ -116,7 +116,11 @@ def in_two(worker, folder, *arguments):
     """Run a function in two processes, and give what each left."""
     given = (free_port(), str(folder), *arguments)
     running = multiprocessing.spawn(worker, given, nprocs=2, join=False)
-    assert running.join(timeout=TIMEOUT_S) or running.join(timeout=TIMEOUT_S)
+    try:
+        assert running.join(timeout=TIMEOUT_S) or running.join(timeout=TIMEOUT_S)
+    finally:
+        for process in running.processes:  # those that wait for each other
+            process.kill()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -2,6 +2,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from biddable.training.stopping import StopSignals
 
 
@@ -18,6 +20,23 @@ def test_the_first_signal_is_noted_and_the_next_is_the_systems_own(capfd):
     stopped = signals.stopped(step=1_000, num_steps=2_000)
     assert str(stopped) == "stopped by Ctrl-C, and saved at step 1,000 of 2,000."
     assert stopped.exit_code == 130
+
+
+def test_of_torchruns_processes_one_that_ends_by_an_error_can_still_say_so(monkeypatch):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        for sets in (False, True):
+            if sets:
+                monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+            with pytest.raises(KeyError), StopSignals():
+                raise KeyError
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert len(heard) == 1  # the first time at once; then one passes
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(heard) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_signal_that_is_ignored_stays_so():

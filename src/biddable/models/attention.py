@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
@@ -182,6 +183,10 @@ def why_not_exact(model: nn.Module) -> str | None:
 
     Returns:
         Why not, in words; None if they are.
+
+    Raises:
+        MemoryError: memory ran out on one of the processes that divide the model, for which the
+            others would wait; likewise torch's `OutOfMemoryError`.
     """
     if not isinstance(model, PreTrainedModel):
         return f"{type(model).__name__} is no transformers model"
@@ -202,6 +207,9 @@ def why_not_exact(model: nn.Module) -> str | None:
                     logits = model(**tree.to(model.device).inputs(), use_cache=False).logits[0]
                 parts.append((tree.origins, logits))
     except Exception as error:  # whatever a model's own code does with what it does not expect
+        ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if ran_out and any(isinstance(p, DTensor) for p in model.parameters()):
+            raise
         return f"{type(model).__name__} does not take them ({type(error).__name__})"
     finally:
         model.train(was_training)

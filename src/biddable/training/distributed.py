@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
 from biddable.training.identity import find_differences
-from biddable.training.micro_batches import Group
+from biddable.training.micro_batches import Group, shares
 from biddable.training.nonfinite import NotFiniteError
 
 Value = TypeVar("Value")
@@ -241,8 +241,10 @@ class Processes(World):
         try:
             yield
         except Exception as error:
+            told = str(error).partition("\n")[0]
+            if not (self.is_broken and isinstance(error, TrainingError)):  # told with its rank
+                told = f"rank {self.rank} of {self.size}: {told}"
             self.is_broken = True
-            told = f"rank {self.rank} of {self.size}: {str(error).partition(chr(10))[0]}"
             with suppress(RuntimeError):  # the first to come is the cause; others lost their peers
                 told = self._store.compare_set(_FAILURE, "", told).decode()
             raise TrainingError(
@@ -310,6 +312,8 @@ class Processes(World):
                 self._store.set(key, str(len(parts)))
                 return said
             while not self._store.check([key]):
+                if self._store.check([_FAILURE]):
+                    raise RuntimeError(self._store.get(_FAILURE).decode())
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _POLL_S)
             numbers = range(int(self._store.get(key)))
@@ -356,36 +360,14 @@ def find_world() -> World:
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1 or "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         return ALONE
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+        raise ConfigError(
+            "torchrun has started the processes once more, and what the first ones said to each"
+            " other is still there. Use --max-restarts 0, and begin anew with --resume."
+        )
     store, rank, size = next(rendezvous("env://"))
     local_rank = int(os.environ.get("LOCAL_RANK", rank))
     return Processes(store, rank=rank, size=size, local_rank=local_rank)
-
-
-def shares(
-    groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64], num_processes: int
-) -> list[list[Group]]:
-    """Cut micro-batches, row after row, into one part of about equal tokens for each process.
-
-    Rows keep their order, for neighbours have their start in common. A part may be empty.
-
-    Args:
-        groups: rows of each micro-batch.
-        lengths: of all rows, in tokens.
-        num_processes: 1 or more.
-
-    Example:
-        >>> shares([(0, 1), (2,)], [4, 2, 3], 2)
-        [[(0,)], [(1,), (2,)]]
-    """
-    rows = [row for group in groups for row in group]
-    counts = np.array([lengths[row] for row in rows], np.int64)
-    middles = counts.cumsum() - counts / 2
-    ranks = dict(zip(rows, num_processes * middles // max(counts.sum(), 1), strict=True))
-    found = []
-    for rank in range(num_processes):
-        own = [tuple(row for row in group if ranks[row] == rank) for group in groups]
-        found.append([group for group in own if group])
-    return found
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:

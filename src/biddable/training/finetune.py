@@ -16,13 +16,7 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, saved_name, template_hash
-from biddable.errors import (
-    CheckpointError,
-    DataError,
-    RunStopped,
-    TemplateError,
-    TrainingError,
-)
+from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.adapter import num_base_parameters
 from biddable.models.devices import choose_device
@@ -159,23 +153,24 @@ def _lead(
         data = encode_parts(prepared)
         _tell_rows(data, tell)
         _tell_method(prepared, tell)
-        model, hashed = prepared.loaded.model, template_hash(prepared.template)
-        world.announce("encoded")
-        world.open(choose_device() if is_divided else model.device)
+        model, hashed, now = prepared.loaded.model, template_hash(prepared.template), None
         if checkpoints.can_save or then or world.size > 1:
             now = identify_run(config, model, template_hash=hashed, rows=data.parts)
+        samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
+        world.announce("encoded")
+        world.open(choose_device() if is_divided else model.device)
+        if now is not None:
             checkpoints.begin(now, then=then)
             world.require_same(now)
         with checkpoints.listening():
             try:
-                log = _train(
-                    config, prepared, data=data, checkpoints=checkpoints, tell=tell, world=world
-                )
+                venue = Venue(checkpoints, samples, world)
+                log = _train(config, prepared, data=data, venue=venue, tell=tell)
                 if not is_divided:
                     world.close()
-                record = _record_run(config, prepared, data=data, log=log)
-                record = replace(record, files=_draw(log, tell))
                 with gathered_by_main(model, world) as gather:
+                    record = _record_run(config, prepared, data=data, log=log)
+                    record = replace(record, files=_draw(log, tell))
                     _save_whole(folder, prepared, record, gather=gather)
                 world.close()
             except (TrainingError, CheckpointError) as error:
@@ -201,9 +196,9 @@ def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Pat
     world.open(choose_device() if is_divided else model.device)
     own = None if is_divided else model  # its weights are rank 0's, handed out in parts
     world.require_same(identify_run(config, own, template_hash=hashed, rows=data.parts))
-    alike = (RunStopped, TrainingError, CheckpointError, DataError, TemplateError)
-    with checkpoints.listening(), suppress(*alike):
-        _train(config, prepared, data=data, checkpoints=checkpoints, tell=None, world=world)
+    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
+    with checkpoints.listening(), suppress(RunStopped, TrainingError, CheckpointError):
+        _train(config, prepared, data=data, venue=Venue(checkpoints, samples, world))
         with gathered_by_main(model, world):  # rank 0 writes
             pass
     world.close()
@@ -215,11 +210,9 @@ def _train(
     prepared: Prepared,
     *,
     data: EncodedParts,
-    checkpoints: Checkpoints,
-    tell: OnEvent | None,
-    world: World,
+    venue: Venue,
+    tell: OnEvent | None = None,
 ) -> TrainingLog:
-    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
     return train(
         prepared.loaded.model,
         data.parts["train"],
@@ -227,7 +220,7 @@ def _train(
         held_out=data.parts["held_out"],
         seed=prepared.seed,
         on_event=tell,
-        venue=Venue(checkpoints, samples, world),
+        venue=venue,
     )
 
 

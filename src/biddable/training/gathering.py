@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
+from biddable.errors import TrainingError
 from biddable.models.adapter import num_base_parameters
 from biddable.models.loading import no_progress_bars
 from biddable.models.token_rows import IDS, ROWS
@@ -67,7 +68,7 @@ def gathered_by_main(model: nn.Module, world: World) -> Iterator[Gather | None]:
     try:
         yield ask
     finally:
-        if not world.is_broken:
+        with suppress(TrainingError):
             world.hear_main()  # whatever went wrong, the others need not wait
 
 

@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from biddable.data.batching import Batch, Step, collate
@@ -211,3 +213,30 @@ def activation_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
 def _devices() -> list[int]:
     """Name the GPU whose generator dropout draws from; none where no GPU is used."""
     return [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+
+
+def shares(
+    groups: Sequence[Group], lengths: Sequence[int] | NDArray[np.int64], num_processes: int
+) -> list[list[Group]]:
+    """Cut micro-batches, row after row, into one part of about equal tokens for each process.
+
+    Rows keep their order, for neighbours have their start in common. A part may be empty.
+
+    Args:
+        groups: rows of each micro-batch.
+        lengths: of all rows, in tokens.
+        num_processes: 1 or more.
+
+    Example:
+        >>> shares([(0, 1), (2,)], [4, 2, 3], 2)
+        [[(0,)], [(1,), (2,)]]
+    """
+    rows = [row for group in groups for row in group]
+    counts = np.array([lengths[row] for row in rows], np.int64)
+    middles = counts.cumsum() - counts / 2
+    ranks = dict(zip(rows, num_processes * middles // max(counts.sum(), 1), strict=True))
+    found = []
+    for rank in range(num_processes):
+        own = [tuple(row for row in group if ranks[row] == rank) for group in groups]
+        found.append([group for group in own if group])
+    return found

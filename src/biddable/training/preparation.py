@@ -166,9 +166,9 @@ def prepare(config: RunConfig, *, device: torch.device | str | None = None) -> P
 def without_base(prepared: Prepared) -> bytes:
     """Give what was prepared for processes that do not load the base; see `receive_prepared`.
 
-    The weights are left out: all of a model but the numbers of its parameters is a few megabytes.
+    All numbers of the model are left out; `Sharding` hands them out. The rest is a few megabytes.
     """
-    model = without_numbers(prepared.loaded.model, with_buffers=True)
+    model = without_numbers(prepared.loaded.model)
     loaded = replace(prepared.loaded, model=model)
     left = {field.name: getattr(prepared, field.name) for field in fields(prepared)}
     left |= {"loaded": loaded, "template": prepared.template.name}

@@ -157,13 +157,8 @@ def _shadow_of(model: PreTrainedModel) -> Shadow | None:
     return shadow
 
 
-def without_numbers(model: PreTrainedModel, *, with_buffers: bool = False) -> PreTrainedModel:
-    """Copy a model to the meta device without copying its weights; ties between them stay.
-
-    Args:
-        model: any.
-        with_buffers: copy those with their numbers, for no file of weights holds them.
-    """
+def without_numbers(model: PreTrainedModel) -> PreTrainedModel:
+    """Copy a model to the meta device without copying its weights; ties between them stay."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         if is_small(parameter):
@@ -172,7 +167,7 @@ def without_numbers(model: PreTrainedModel, *, with_buffers: bool = False) -> Pr
         else:
             empty = torch.empty_like(parameter, device="meta")
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-    for buffer in () if with_buffers else model.buffers():
+    for buffer in model.buffers():
         memo[id(buffer)] = torch.empty_like(buffer, device="meta")
     return copy.deepcopy(model, memo)
 

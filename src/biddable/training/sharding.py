@@ -192,11 +192,13 @@ class Sharding:
 
     @torch.no_grad()
     def _hand_out(self, given: dict[str, nn.Parameter]) -> None:
-        """Give each process its part of rank 0's weights, one whole weight after the other."""
+        """Give each process rank 0's buffers, and its part of each weight, one after the other."""
         device = self.world.device
         self._model._apply(
             lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device)
         )
+        for buffer in self._model.buffers():
+            self.world.copy_from_main(buffer)
         for name, parameter in self._model.named_parameters():
             own = given.pop(name)
             sent = own.detach().to(device).contiguous() if self.world.is_main else None

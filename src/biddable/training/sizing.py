@@ -13,9 +13,9 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import BatchPlan, Step
 from biddable.data.encoded import EncodedRows
 from biddable.training.costs import Memory, MicroBatch, States, micro_batches_of
-from biddable.training.distributed import shares
 from biddable.training.division import Division
 from biddable.training.layout import Layout, planned_steps, recomputed_layers
+from biddable.training.micro_batches import shares
 from biddable.training.shadow import KeptStates
 from biddable.training.sharding import is_asked_for
 

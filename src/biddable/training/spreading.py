@@ -111,7 +111,7 @@ class Spreading:
         for name, size in ways.items():
             memory = size(self.load.micro_tokens)
             largest = _largest(size, self.usable)
-            host = parts.weights if name == "FSDP2" else 0
+            host = parts.loaded if name == "FSDP2" else 0
             fits = memory.peak <= self.usable
             found.append(Spread(name, memory, host, name in asked, fits, largest))
         return found
@@ -129,6 +129,7 @@ class _Parts:
         numbers = [(p.numel(), p.requires_grad) for p in model.parameters()]
         trained = sum(size for size, trains in numbers if trains)
         self.weights = kept * sum(size for size, _ in numbers)
+        self.loaded = 4 * sum(size for size, _ in numbers)  # a base is loaded in float32
         self.gradients = kept * trained
         self.optimizer = OPTIMIZER_STATES * kept * trained
         self.passing_weights = passing * sum(size for size, _ in numbers)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from biddable.errors import RunStopped
 # Ctrl-C, the end that schedulers announce, and a terminal that is closed
 _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "SIGHUP"}
 _NOTICE = "biddable: saving, then stopping; once more ends at once, and loses what is not saved\n"
+_RUN_ID = "TORCHELASTIC_RUN_ID"  # torchrun sets it for its processes
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it, and would not be asked again
 
 
@@ -47,9 +49,14 @@ class StopSignals:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the signals back to whoever had them."""
+        """Give the signals back to whoever had them.
+
+        An error that ends one of torchrun's processes ends the others, too, and torchrun sends the
+        rest SIGTERM: the first one passes, or they could not say what happened.
+        """
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            is_due = error is not None and number == signal.SIGTERM and _RUN_ID in os.environ
+            signal.signal(number, _passing_once(handler) if is_due else handler)
         self._before.clear()
 
     def stopped(self, *, step: int, num_steps: int) -> RunStopped:
@@ -74,3 +81,10 @@ class StopSignals:
             os.write(
                 2, notice.encode()
             )  # print is not safe here: it might be in the middle of a line
+
+
+def _passing_once(handler: Any) -> Callable[[int, FrameType | None], None]:
+    def put_back(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, handler)
+
+    return put_back

@@ -129,7 +129,8 @@ class _Run:
         self.world, self.seed = venue.world, seed
         self.sharding = Sharding.choose(model, settings, venue.world)
         with running(model, venue.world):
-            self.layout = Layout.choose(model, settings)
+            # one for all: it settles the steps
+            self.layout = venue.world.from_main(Layout.choose(model, settings))
         self.passes = Passes(model, examples, settings=settings, layout=self.layout)
         self.steps = planned_steps(examples, settings=settings, seed=seed, layout=self.layout)
         rate, reason = peak_learning_rate(model, settings)
