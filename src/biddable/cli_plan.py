@@ -14,6 +14,7 @@ from biddable.cli_progress import told_stages
 if TYPE_CHECKING:
     from biddable.config_training import MethodConfig, TrainingConfig
 
+_GPU_MEMORY, _MICRO_TOKENS = "80GB", 4096
 _UNITS = {"M": 10**6, "G": 10**9, "T": 10**12, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
@@ -60,11 +61,11 @@ def plan(
     dry_run: DryRun = False,
     model_config: ModelConfig = None,
     gpus: Gpus = 1,
-    gpu_memory: GpuMemory = "80GB",
+    gpu_memory: GpuMemory = _GPU_MEMORY,
     gpu_tflops: GpuTflops = None,
     method: Method = None,
     rank: Rank = None,
-    micro_tokens: MicroTokens = 4096,
+    micro_tokens: MicroTokens = _MICRO_TOKENS,
     precision: Precision = "float32",
     checkpointing: Checkpointing = False,
     as_json: AsJson = False,
@@ -95,15 +96,23 @@ def plan(
         raise typer.BadParameter("name a file, or give --model-config.", param_hint="CONFIG")
     if dry_run and processes > 1:
         raise typer.BadParameter("the dry run is of one process.", param_hint="--processes")
-    if method or rank:
-        raise typer.BadParameter(
-            "it is for --model-config; write it into the config.",
-            param_hint="--method" if method else "--rank",
-        )
+    asked_on_paper = {"--method": method, "--rank": rank, "--gpus": gpus > 1}
+    asked_on_paper |= {"--gpu-memory": gpu_memory != _GPU_MEMORY, "--gpu-tflops": gpu_tflops}
+    asked_on_paper |= {"--micro-tokens": micro_tokens != _MICRO_TOKENS}
+    asked_on_paper |= {"--precision": precision != "float32", "--checkpointing": checkpointing}
+    _require_none(asked_on_paper)
     if dry_run:
         _rehearse(config, as_json=as_json)
     else:
         _plan_here(config, measure=measure, processes=processes, as_json=as_json)
+
+
+def _require_none(asked_on_paper: dict[str, Any]) -> None:
+    if given := [name for name, value in asked_on_paper.items() if value]:
+        raise typer.BadParameter(
+            "it is for --model-config; for a run, write it into the config, or give --processes.",
+            param_hint=given[0],
+        )
 
 
 def parse_size(text: str) -> int:

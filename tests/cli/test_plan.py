@@ -123,6 +123,8 @@ def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> Non
         (["run.yaml", "--processes", "2", "--dry-run"], 2, "the dry run is of one process"),
         (["run.yaml", "--processes", "0"], 2, "greater than or equal to 1"),
         (["run.yaml", "--method", "lora"], 2, "write it into the config"),
+        (["run.yaml", "--gpus", 8], 2, "--gpus"),
+        (["run.yaml", "--gpu-memory", "1GB"], 2, "--gpu-memory"),
         (["run.yaml", "--model-config", "llama.json", "--rank", "4"], 2, "leave one of the two"),
     ],
 )

@@ -27,6 +27,8 @@ from biddable.evaluation.words import fold, has_phrase, num_words, words_of
 
 _MIN_REASON_WORDS = 6
 _MIN_COPIED_WORDS = 4
+_LEAD_IN = re.compile(r"^.*\b(?:are|is|were|include)\s+", re.IGNORECASE)
+_AFTER_LIST = re.compile(r"\s+(?:are|is|were)\b.*$", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*+•–·]|\(?\d{1,3}[.):]|\(?[a-z][.)])\s+", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 _NO_NUMBER = "gives no number of its own"
@@ -185,16 +187,23 @@ def _set(check: Check, output: str) -> tuple[str, str]:
     lines = _full_lines(output)
     if len(lines) > 1 and lines[0].endswith(":"):
         lines = lines[1:]
+    wanted = sorted(fold(item).strip() for item in check["items"])
     if len(lines) == 1:
         lines = re.split(r"[,;]\s*(?:and\s+)?|\s+and\s+", lines[0].rpartition(": ")[2])
+        if fold(lines[0]).strip() not in wanted:  # "The primes are two"
+            lines[0] = _LEAD_IN.sub("", lines[0])
+        if fold(lines[-1]).strip() not in wanted:  # "five are the primes"
+            lines[-1] = _AFTER_LIST.sub("", lines[-1])
     found = sorted(
         fold(_BULLET.sub("", line).strip().rstrip(".,;").strip("\"'`")) for line in lines
     )
-    wanted = sorted(fold(item).strip() for item in check["items"])
     if found == wanted:
         return "", f"names the {len(wanted)} items and nothing else"
     lacking = [item for item in wanted if item not in found]
-    return f"is another set; lacks {', '.join(lacking) or 'nothing, but has more'}", ""
+    besides = [item for item in found if item not in wanted]
+    told = [f"lacks {', '.join(lacking)}"] if lacking else []
+    told += [f"has {', '.join(besides)} besides"] if besides else []
+    return f"is another set; {'; '.join(told) or 'has one twice'}", ""
 
 
 def _pattern(check: Check, output: str) -> tuple[str, str]:

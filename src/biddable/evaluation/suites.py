@@ -15,7 +15,7 @@ from biddable.data.builtin import builtin_names, builtin_path, create_instructio
 from biddable.data.conversation import Message
 from biddable.data.files import Row
 from biddable.data.readers import conversations_from_rows, read_rows
-from biddable.errors import EvaluationError, join_problems, nearest
+from biddable.errors import DataError, EvaluationError, join_problems, nearest
 from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
 from biddable.evaluation.suite_files import BENCHMARKS, KINDS, read_benchmark, split_kind
@@ -60,7 +60,11 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
         rows = [(line, {k: v for k, v in row.items() if k != "check"}) for line, row in rows]
     if any("check" in row for _, row in rows):
         return samples_from_rows(rows, path=str(path))
-    conversations = conversations_from_rows(rows, path=str(path))
+    try:
+        conversations = conversations_from_rows(rows, path=str(path))
+    except DataError as error:
+        kinds = ", ".join(f"{kind}:{path.name}" for kind in BENCHMARKS)
+        raise DataError(f"{error} A published benchmark is named with its kind: {kinds}.") from None
     if any(conversation.text is not None for conversation in conversations):
         raise EvaluationError(
             f"{path}: rows of plain text ask nothing; name a file of instructions."

@@ -35,7 +35,9 @@ _MORE_GPUS = (2, 4, 8)  # times as many
 _FEW_TOKENS = 256  # of a pass; fewer keep a GPU waiting
 _SMALLER: dict[Precision, str] = {
     "mixed": "passes in bfloat16",
-    "bfloat16": "weights and optimizer in bfloat16 too, which rounds small updates away",
+    "bfloat16": (
+        "weights and optimizer in bfloat16 too, which rounds small updates away; train does not"
+    ),
 }
 
 
