@@ -93,7 +93,7 @@ def answers(model, world):
 def require_let_go(model, world):
     """Divide a model, its numbers those of rank 0, which keeps none of what it has handed out."""
     if not world.is_main:
-        torch._foreach_zero_([p.data for p in model.parameters()])
+        torch._foreach_zero_([t.data for t in (*model.parameters(), *model.buffers())])
     before = [weakref.ref(p) for p in model.parameters()]
     Sharding.choose(model, FULL, world)
     assert not any(ref() is not None for ref in before)

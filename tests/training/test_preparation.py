@@ -168,7 +168,8 @@ def test_another_process_has_all_of_a_run_but_its_numbers(base, template):
     assert len(list(received.parameters())) == len(list(model.parameters()))  # ties are kept
     buffers = dict(received.named_buffers())
     for name, buffer in model.named_buffers():
-        assert torch.equal(buffers[name], buffer)
+        assert buffers[name].is_meta
+        assert (buffers[name].shape, buffers[name].dtype) == (buffer.shape, buffer.dtype)
     assert found.loaded.end_ids() == prepared.loaded.end_ids()
     assert template_hash(found.template) == template_hash(prepared.template)
     rows, wanted = (encode_parts(made).parts["train"] for made in (found, prepared))
