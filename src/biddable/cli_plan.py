@@ -96,7 +96,7 @@ def plan(
         raise typer.BadParameter("name a file, or give --model-config.", param_hint="CONFIG")
     if dry_run and processes > 1:
         raise typer.BadParameter("the dry run is of one process.", param_hint="--processes")
-    asked_on_paper = {"--method": method, "--rank": rank, "--gpus": gpus > 1}
+    asked_on_paper: dict[str, Any] = {"--method": method, "--rank": rank, "--gpus": gpus > 1}
     asked_on_paper |= {"--gpu-memory": gpu_memory != _GPU_MEMORY, "--gpu-tflops": gpu_tflops}
     asked_on_paper |= {"--micro-tokens": micro_tokens != _MICRO_TOKENS}
     asked_on_paper |= {"--precision": precision != "float32", "--checkpointing": checkpointing}
