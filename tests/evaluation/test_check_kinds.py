@@ -86,6 +86,7 @@ def test_passes(check: dict[str, Any], output: str) -> None:
         (PRIMES, "two and three", "is another set; lacks five"),
         (PRIMES, "two, three, five, five", "is another set; has one twice"),
         (PRIMES, "The primes are two, three and seven.", "lacks five; has seven besides"),
+        (PRIMES, "Two, three and five are not the primes.", "lacks five"),
         (PRIMES, "two, three, five, seven", "is another set; has seven besides"),
         (CODE, "It is ABC-1234.", "does not fit the pattern"),
         (HAIKU, POEM.replace("old ", ""), "line 1 has 4 syllables, not 5"),

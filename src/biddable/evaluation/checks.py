@@ -28,7 +28,7 @@ from biddable.evaluation.words import fold, has_phrase, num_words, words_of
 _MIN_REASON_WORDS = 6
 _MIN_COPIED_WORDS = 4
 _LEAD_IN = re.compile(r"^.*\b(?:are|is|were|include)\s+", re.IGNORECASE)
-_AFTER_LIST = re.compile(r"\s+(?:are|is|were)\b.*$", re.IGNORECASE)
+_AFTER_LIST = re.compile(r"\s+(?:are|is|were)\b(?!.*\b(?:no|not|none)\b).*$", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*+•–·]|\(?\d{1,3}[.):]|\(?[a-z][.)])\s+", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*)\n```", re.DOTALL)
 _NO_NUMBER = "gives no number of its own"
