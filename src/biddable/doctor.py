@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from biddable import __version__
 from biddable.errors import how_to_install
-from biddable.models.products import has_kernel, linear
+from biddable.models.products import has_kernel, is_best, onednn_linear
 from biddable.models.smollm2 import cache_root
 from biddable.training.memory import free_memory
 from biddable.training.plan_table import size_text
@@ -204,10 +204,11 @@ def _onednn(size: int) -> Finding:
         return Finding("oneDNN", "not for this processor; torch's own products are used", "note")
     left, right = torch.ones(size, size), torch.ones(size, size)
     with torch.no_grad():
-        ours = _speed_of(partial(linear, left, right), size)
+        onednns = _speed_of(partial(onednn_linear, left, right), size)
         torchs = _speed_of(partial(F.linear, left, right), size)
-    text = f"{ours / 1e9:,.0f} GFLOP/s, {ours / torchs:.1f} times torch's choice; biddable uses it"
-    return Finding("oneDNN", text, value=ours)
+    use = "biddable uses it" if is_best() else "used for generation and for the head"
+    text = f"{onednns / 1e9:,.0f} GFLOP/s, {onednns / torchs:.1f} times torch's choice; {use}"
+    return Finding("oneDNN", text, value=onednns)
 
 
 def _extras() -> Iterator[Finding]:

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import requests
-
 _ENDPOINT = "https://huggingface.co"
 _TIMEOUT_S = 5
 
@@ -58,6 +56,8 @@ def model_card(name: str) -> str | None:
         return Path(cached).read_text(encoding="utf-8")
     if not hub_answers():
         return None
+    import requests
+
     try:
         reply = requests.get(f"{hub_endpoint()}/{name}/raw/main/README.md", timeout=_TIMEOUT_S)
     except requests.RequestException:
@@ -85,6 +85,8 @@ def not_on_hub(name: str) -> str:
 
 @cache
 def _answers(endpoint: str) -> bool:
+    import requests  # not above: 10 MB, and most runs never ask
+
     try:
         requests.head(endpoint, timeout=_TIMEOUT_S)  # any answer will do; proxies are heeded
     except requests.RequestException:

@@ -5,6 +5,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from biddable.data.batching import collate
 from biddable.data.encoding import Example
+from biddable.models import products
 from biddable.models.direct_gradients import direct_gradients, is_kept_by_nothing
 from biddable.models.head import Body
 from biddable.models.loss import accumulate_gradient
@@ -57,6 +58,18 @@ def test_gradients_are_those_of_autograd(model, monkeypatch):
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, atol=1e-12, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
+def test_gradients_are_the_same_by_either_library(is_wide, monkeypatch):
+    model = llama(is_tied=True).float()
+    expected = gradients(model)
+    monkeypatch.setattr(products, "_IS_512_WIDE", is_wide)
+    monkeypatch.setattr(products, "_MANY_COLUMNS", 8)
+    with direct_gradients(model):
+        found = gradients(model)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
 
 
 def test_a_gradient_stays_in_its_memory():

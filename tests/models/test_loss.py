@@ -90,6 +90,15 @@ def test_the_logits_are_never_all_in_memory(monkeypatch):
     assert sizes == [2, 2, 1]
 
 
+def test_the_logits_of_a_pass_are_cut_into_parts_of_about_one_size(monkeypatch):
+    model, sizes = tiny_model(), []
+    model.lm_head.register_forward_hook(lambda module, given, out: sizes.append(out.shape[-2]))
+    monkeypatch.setattr(loss_module, "MAX_LOGITS", 8 * 300)
+    nine = Example(list(range(5, 15)), [True] * 10)
+    accumulate_gradient(model, collate([nine]), num_loss_tokens=9)
+    assert sizes == [5, 4]
+
+
 def test_a_model_that_bends_its_logits_bends_them_here_too():
     config = CohereConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, logit_scale=0.3

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from biddable.models import products
 from biddable.models.products import fits, has_kernel, linear, multiply
 
 
@@ -29,6 +30,21 @@ def test_only_dense_float32_on_a_cpu_is_multiplied_so(monkeypatch):
     assert not fits(torch.ones(2, 2, device="meta"))
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not fits(torch.ones(2, 2))
+
+
+@pytest.mark.skipif(not has_kernel(), reason="this processor has no such kernel")
+@pytest.mark.parametrize(
+    ("is_wide", "num_columns", "by_onednn"),
+    [(True, 4, True), (False, 4, False), (False, products._MANY_COLUMNS, True)],
+)
+def test_onednn_makes_the_products_that_it_is_faster_at(
+    monkeypatch, is_wide, num_columns, by_onednn
+):
+    asked = []
+    monkeypatch.setattr(products, "_IS_512_WIDE", is_wide)
+    monkeypatch.setattr(products, "onednn_linear", lambda *given: asked.append(given))
+    linear(torch.ones(2, 3), torch.ones(num_columns, 3))
+    assert bool(asked) == by_onednn
 
 
 MANY_SHAPES = """

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from biddable.models.products import fits, has_kernel
+from biddable.models.products import fits, has_kernel, onednn_linear
 
 _MOST_BLOCKED = 1 << 30  # bytes of weights that a second copy is made of
 _NUM_ROWS = 64  # of a product that the blocks are made for
@@ -53,9 +53,7 @@ def fast_linears(model: nn.Module) -> Iterator[None]:
 
 
 def _linear(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """Map (..., in) to (..., out)."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
+    return onednn_linear(x, weight, bias)
 
 
 def _is_plain(layer: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from biddable.models.head import replaced_output
-from biddable.models.products import fits, linear, multiply
+from biddable.models.products import fits, is_best, linear, multiply
 from biddable.models.remade import keep, kept, recipe_of
 
 # Numbers of a gradient that are made apart and then added, in memory that the next has again.
@@ -116,7 +116,7 @@ class _Memory:
         is_new = weight.grad is None
         total = self.start(weight) if is_new else weight.grad
         assert total is not None
-        if not fits(left):
+        if not (is_best() and fits(left)):
             torch.mm(left, right, out=total) if is_new else total.addmm_(left, right)
             return
         for part, rows in zip(

@@ -281,7 +281,9 @@ def _parts(edges: Edges, model: nn.Module) -> Iterator[tuple[Tensor, Edges]]:
     places, rows = edges.parents.unique(return_inverse=True)
     order = rows.argsort(stable=True)
     rows, targets, weights = rows[order], edges.targets[order], edges.weights[order]
-    size = max(logits_at_once(device) // _num_logits(model), 1)
+    most = max(logits_at_once(device) // _num_logits(model), 1)
+    num_parts = max(-(-len(places) // most), 1)
+    size = max(-(-len(places) // num_parts), 1)  # about the same for all
     starts = range(0, len(places), size)
     firsts = torch.searchsorted(rows, torch.tensor(starts, device=rows.device)).tolist()
     lasts = [*firsts[1:], len(rows)]
