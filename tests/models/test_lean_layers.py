@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from biddable.data.batching import collate
 from biddable.data.trees import build_tree
 from biddable.models.head import Body
 from biddable.models.lean_layers import fast_layers, lean_layers, rms_norm, silu_gate
 from biddable.models.lora import apply_lora
-from biddable.models.loss import accumulate_gradient
+from biddable.models.loss import Edges, accumulate_gradient, batch_loss
+from biddable.models.recompute import recomputed_activations
 from biddable.models.remade import recipe_of
 from biddable.training.micro_batches import activation_bytes
 from tests.models.test_attention import EXACT, build, gradients, rows_with_common_starts
@@ -36,6 +38,32 @@ def doubles(*shape: int) -> Tensor:
 def test_the_norm_has_its_derivative(shift: float) -> None:
     inputs = doubles(2, 3, 4), doubles(4)
     assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 1e-3, shift=shift), inputs)
+
+
+@pytest.mark.parametrize("is_tree", [True, False])
+@pytest.mark.parametrize("recomputes", [True, False])
+def test_the_last_mlp_runs_only_where_a_token_is_learned(is_tree: bool, recomputes: bool) -> None:
+    model = build("llama", EXACT["llama"]).double().train()
+    rows = rows_with_common_starts()
+    numbers = range(len(rows))
+    batch = build_tree(rows, numbers) if is_tree else collate([rows[n] for n in numbers])
+    num_learned = len(Edges.of(batch).parents.unique())
+    expected_loss = accumulate_gradient(model, batch, num_loss_tokens=1)
+    expected = gradients(model)
+    sizes: dict[int, set[int]] = {0: set(), -1: set()}
+    with fast_layers(model), recomputed_activations(model, enabled=recomputes):
+        for number, seen in sizes.items():
+            model.model.layers[number].mlp.gate_proj.register_forward_hook(
+                lambda module, given, out, seen=seen: seen.add(out.shape[:-1].numel())
+            )
+        found_loss = accumulate_gradient(model, batch, num_loss_tokens=1)
+        found = gradients(model)
+        held_out, _ = batch_loss(model, batch)
+    assert num_learned < batch.input_ids.numel()
+    assert sizes == {0: {batch.input_ids.numel()}, -1: {num_learned}}
+    torch.testing.assert_close(found_loss, expected_loss, rtol=0, atol=1e-10)
+    torch.testing.assert_close(held_out, expected_loss, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_the_gate_has_its_derivative() -> None:

@@ -4,12 +4,16 @@ transformers writes a norm as six operations and a gated MLP's activation as two
 keeps an array for the backward pass. Here each is one autograd function that keeps its inputs, and
 what comes out is made again by whoever needs it (`remade.py`). A module is replaced only where a
 few numbers show that it computes just that, whatever its class is called.
+
+The last layer's MLP runs only at the places whose next token is learned, for nobody reads the
+others: a token sees others through keys and values, and those of that layer are made before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -18,8 +22,11 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
+from biddable.errors import ConfigError
 from biddable.models.direct_gradients import direct_gradients
+from biddable.models.freezing import decoder_layers
 from biddable.models.head import replaced_output
 from biddable.models.remade import mark_remade
 
@@ -28,6 +35,8 @@ _EPS_NAMES = ("variance_epsilon", "eps")
 _MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 # How far the outputs of a probe may be apart, in parts of the largest number.
 _LIMITS = {torch.float32: 1e-5, torch.float64: 1e-13}
+
+_read_places: ContextVar[Tensor | None] = ContextVar("read_places", default=None)
 
 
 @contextmanager
@@ -50,12 +59,29 @@ def lean_layers(model: nn.Module, *, as_in: nn.Module | None = None) -> Iterator
         model: on a CPU, in float32 or float64; what is elsewhere or of another kind is not changed.
         as_in: the model that it is a copy without numbers of: the same layers are changed.
     """
+    last = _last_layer(as_in or model)
     with ExitStack() as stack:
         for module, original in zip(model.modules(), (as_in or model).modules(), strict=True):
             compute = _norm_of(original) or _mlp_of(original)
+            if compute is _run_mlp and original in last:
+                compute = _run_where_read
             if compute is not None:
                 stack.enter_context(replaced_output(module, partial(compute, module)))
         yield
+
+
+@contextmanager
+def read_at(places: Tensor) -> Iterator[None]:
+    """Say where the states above the last layer are read; gradients are to be taken inside, too.
+
+    Args:
+        places: (K,) of the batch's flat tokens, each once.
+    """
+    token = _read_places.set(places)
+    try:
+        yield
+    finally:
+        _read_places.reset(token)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, shift: float = 0.0) -> Tensor:
@@ -146,6 +172,26 @@ def _mlp_of(module: nn.Module) -> Callable[..., Tensor] | None:
 def _run_mlp(mlp: Any, /, x: Tensor) -> Tensor:
     out: Tensor = mlp.down_proj(silu_gate(mlp.gate_proj(x), mlp.up_proj(x)))
     return out
+
+
+def _run_where_read(mlp: Any, /, x: Tensor) -> Tensor:
+    """Run an MLP at the places that are read; elsewhere it gives zeros."""
+    places = _read_places.get()
+    if places is None:
+        return _run_mlp(mlp, x)
+    flat = x.flatten(0, -2)
+    found = _run_mlp(mlp, flat.index_select(0, places))
+    return torch.zeros_like(flat).index_copy(0, places, found).view(x.shape)
+
+
+def _last_layer(model: nn.Module) -> set[nn.Module]:
+    """Give the modules of a model's last layer; none where it has no list of them."""
+    if not isinstance(model, PreTrainedModel):
+        return set()
+    try:
+        return set(decoder_layers(model)[-1].modules())
+    except ConfigError:
+        return set()
 
 
 def _is_plain(weight: Tensor) -> bool:

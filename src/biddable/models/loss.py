@@ -21,6 +21,7 @@ from biddable.data.trees import TreeBatch
 from biddable.models.attention import TrunkKeys, tree_attention
 from biddable.models.direct_gradients import is_kept_by_nothing
 from biddable.models.head import Body
+from biddable.models.lean_layers import read_at
 
 # Logits in memory at once; those of a longer batch are made, used and forgotten part by part. A
 # GPU is busy with more of them, and has a call's overhead to save.
@@ -117,7 +118,7 @@ def batch_loss(model: nn.Module, batch: Batch | TreeBatch) -> tuple[Tensor, Tens
     """
     body, edges, inputs = Body(model), Edges.of(batch), _inputs(batch, _device(model))
     loss_sum = torch.zeros((), device=_device(model))
-    with _attention(model, batch):
+    with _attention(model, batch), read_at(_places(edges, model)):
         states = body.states(**inputs)
         for places, part in _parts(edges, model):
             loss_sum = loss_sum + edge_loss(body.logits(states[places]), part)
@@ -151,7 +152,8 @@ def accumulate_gradient(
         is the gradient.
     """
     inputs, edges = _inputs(batch, _device(model)), Edges.of(batch)
-    with _attention(model, batch, None if trunk is None else trunk.keys):
+    keys = None if trunk is None else trunk.keys
+    with _attention(model, batch, keys), read_at(_places(edges, model)):
         body = Body(model)
         states = body.states(**inputs)
         parts = _one_part(edges, model) if in_one_part else _parts(edges, model)
@@ -179,10 +181,12 @@ class Trunk:
         """
         self.keys = TrunkKeys()
         self._model, self._tree = model, tree.to(_device(model))
-        with self._attention():
+        edges = Edges.of(tree)
+        self._places = _places(edges, model)
+        with self._attention(), read_at(self._places):
             body = Body(model)
             self._states = body.states(**self._tree.inputs())
-            parts = _parts(Edges.of(tree), model)
+            parts = _parts(edges, model)
             self.loss, self._gradient = _learn(body, self._states, parts, num_loss_tokens)
 
     def backward(self) -> None:
@@ -191,7 +195,7 @@ class Trunk:
         if self._gradient is not None:
             ends.append((self._states, self._gradient))
         if ends:
-            with self._attention():
+            with self._attention(), read_at(self._places):
                 torch.autograd.backward([made for made, _ in ends], [by for _, by in ends])
 
     def _attention(self) -> AbstractContextManager[None]:
@@ -290,6 +294,12 @@ def _parts(edges: Edges, model: nn.Module) -> Iterator[tuple[Tensor, Edges]]:
     for start, first, last in zip(starts, firsts, lasts[: len(starts)], strict=True):
         part = Edges(rows[first:last] - start, targets[first:last], weights[first:last])
         yield places[start : start + size].to(device), part.to(device)
+
+
+def _places(edges: Edges, model: nn.Module) -> Tensor:
+    """List where something is learned, each place once; on the model's device."""
+    places: Tensor = edges.parents.unique()
+    return places.to(_device(model))
 
 
 def _one_part(edges: Edges, model: nn.Module) -> list[tuple[Tensor, Edges]]:
