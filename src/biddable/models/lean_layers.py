@@ -180,8 +180,10 @@ def _run_where_read(mlp: Any, /, x: Tensor) -> Tensor:
     if places is None:
         return _run_mlp(mlp, x)
     flat = x.flatten(0, -2)
-    found = _run_mlp(mlp, flat.index_select(0, places))
-    return torch.zeros_like(flat).index_copy(0, places, found).view(x.shape)
+    out = torch.zeros_like(flat)
+    if len(places):
+        out = out.index_copy(0, places, _run_mlp(mlp, flat.index_select(0, places)))
+    return out.view(x.shape)
 
 
 def _last_layer(model: nn.Module) -> set[nn.Module]:
