@@ -1,7 +1,8 @@
 """Measure how fast and in how much memory SmolLM2-135M is trained, beside TRL's SFTTrainer.
 
     python benchmarks/train.py                     print the figures as JSON
-    python benchmarks/train.py --write             and keep them in benchmarks/results/train.json
+    python benchmarks/train.py --write             and keep them in benchmarks/results/train.json,
+                                                   or train_256.json without AVX-512
     python benchmarks/train.py --only lora cache   some of the parts; the others stay as they were
     python benchmarks/train.py --tune              try TRL's micro-batches
     python benchmarks/train.py --profile lora      tell what the time of our steps goes into
@@ -45,7 +46,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from benchmarks import train_sides  # noqa: E402
 
-RESULT = ROOT / "benchmarks" / "results" / "train.json"
+RESULTS = ROOT / "benchmarks" / "results"
 NUM_PAIRS = 5
 PARTS = train_sides.PARTS
 Figures = dict[str, Any]
@@ -73,13 +74,15 @@ def main() -> None:
         print(json.dumps({part: tune(part) for part in arguments.only if part in TRL_MICRO_BATCH}))
         return
     found: Figures = {"machine": machine()}
-    if RESULT.exists():
-        found = {**json.loads(RESULT.read_text()), **found}
+    is_wide = found["machine"]["processor"].startswith("AVX512")
+    kept = RESULTS / ("train.json" if is_wide else "train_256.json")
+    if kept.exists():
+        found = {**json.loads(kept.read_text()), **found}
     for part in arguments.only:
         found[part] = compare(part, arguments.pairs)
         print(f"{part}: {json.dumps(found[part])}", file=sys.stderr)
         if arguments.write:
-            RESULT.write_text(json.dumps(found, indent=1) + "\n")
+            kept.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 
@@ -177,9 +180,12 @@ def next_turn(process: subprocess.Popen[str], name: str) -> Figures:
 
 def machine() -> Figures:
     """Say where and with what this was measured."""
+    import torch
+
     names = ("torch", "transformers", "trl", "peft")
     return {
         "platform": platform.platform(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in names},
