@@ -151,7 +151,7 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     if as_json:
         print_json(result)
         return
-    from biddable.evaluation import cost_table, terminal
+    from biddable.evaluation import cost_table, side_names, terminal
 
     screen = console()
     screen.print(terminal.summary_table(result, width=screen.width))
@@ -162,7 +162,9 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     for line in filter(None, told):
         screen.print(line, highlight=False, markup=False)
     if show:
-        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show))
+        labels = side_names.labels_of(result)
+        names = (labels["base"], labels["instruct"])
+        screen.print(terminal.side_by_side(folder / "samples.jsonl", limit=show, names=names))
     screen.print("  ".join(str(folder / name) for name in COMPARISON_FILES), soft_wrap=True)
 
 

@@ -18,10 +18,12 @@ from biddable.curves import read_losses
 from biddable.evaluation.comparison import build_comparison
 from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.report import render_report, rewrite_reports
-from biddable.evaluation.report_facts import RINGS, sides_of, verdict_of
+from biddable.evaluation.report_facts import RINGS, sides_of
 from biddable.evaluation.report_items import MAX_BYTES, items_of
 from biddable.evaluation.report_markdown import pull_request_text
-from biddable.evaluation.sides import sample_rows, write_comparison
+from biddable.evaluation.report_verdict import verdict_of
+from biddable.evaluation.runner import judge_outputs
+from biddable.evaluation.sides import Side, sample_rows, write_comparison
 from biddable.evaluation.terminal import (
     caption,
     loss_note,
@@ -166,6 +168,25 @@ def test_without_checks_or_items_the_report_says_so() -> None:
     assert verdict_of(result).headline == "Nothing was compared: the suite has no items."
     html = render_report(result, [])
     assert "No rate could be told." in html
+
+
+def test_a_filter_is_offered_for_each_behaviour_that_an_item_has() -> None:
+    given = sides()
+    words = {"refusal": "refuses", "mimicry": "mimics", "run_on": "runs on"}
+    assert dict(chips(given)) == words
+    outputs = ["", "to and fro " * 30, *(o.output for o in given["base"].outcomes[2:])]
+    asked = [outcome.sample for outcome in given["base"].outcomes]
+    given["base"] = replace(given["base"], outcomes=judge_outputs(asked, outputs))
+    del words["run_on"]  # that output went
+    assert dict(chips(given)) == words | {"empty": "says nothing", "repetition": "loops"}
+    html = render_report(build_comparison(given, suite="s"), sample_rows(given))
+    assert 'data-b="0:empty"' in html
+    assert '"0":{"refusal":0,"mimicry":3,"run_on":0,"empty":1,"repetition":1' in html
+
+
+def chips(given: dict[str, Side]) -> list[tuple[str, str]]:
+    html = render_report(build_comparison(given, suite="s"), sample_rows(given))
+    return re.findall(r'data-behaviour="(\w+)" data-word="([^"]*)"', html)
 
 
 def test_what_models_write_cannot_leave_its_element() -> None:

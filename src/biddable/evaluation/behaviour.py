@@ -36,7 +36,7 @@ class Behaviour:
         run_on: one stands after the answer.
         stopped: the model ended by itself; None if that is not known.
         refusal: ``partial`` if it refuses and helps all the same.
-        reasons: why, for each of the others that is so.
+        reasons: why, for each of the others that is so; of an answer also why it is no refusal.
         is_empty: nothing was written, or nothing but blanks, marks and thoughts.
         repetition: it got stuck in a loop of signs, words or lines.
         wrong_language: the answer is in another language than the prompt, which asks for none.

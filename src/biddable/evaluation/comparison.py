@@ -19,6 +19,7 @@ from biddable.evaluation.pairing import (
     count_changes,
     describe_means,
     describe_pairs,
+    figure_of,
     pairs_of,
 )
 from biddable.evaluation.runner import Event, evaluate
@@ -247,8 +248,9 @@ def build_comparison(
 
 def _set_against(before: Side, after: Side) -> dict[str, Any]:
     """Count what changed from one side to another, and say how surely."""
-    pairs = pairs_of(before.outcomes, after.outcomes)
-    block = describe_pairs(pairs)
+    figure = figure_of(before.outcomes, after.outcomes)
+    pairs = pairs_of(before.outcomes, after.outcomes, figure=figure)
+    block = describe_pairs(pairs, figure=figure)
     if block is not None:
         block["means"] = describe_means(before.outcomes, after.outcomes)
     return {"paired": count_changes(pairs), "statistics": block}

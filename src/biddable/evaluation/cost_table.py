@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from biddable.counting import counted
+from biddable.evaluation.side_names import heading_of, labels_of
 from biddable.evaluation.terminal import NARROW, percent
 
 Row = tuple[str, str, str, str]
@@ -34,9 +35,10 @@ def cost_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table | Non
     )
     # rich gives way to a least width by cutting the table's other end off
     table.add_column("", min_width=None if width < NARROW else 20, overflow="fold")
-    for name in ("base", "instruct", "change, or\nreferences"):
-        style = "bold" if name == "instruct" else ""
-        table.add_column(name, justify="right", style=style, overflow="fold")
+    labels = labels_of(comparison)
+    for side, style in (("base", ""), ("instruct", "bold")):
+        table.add_column(heading_of(labels[side]), justify="right", style=style, overflow="fold")
+    table.add_column("change, or\nreferences", justify="right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -17,7 +17,14 @@ from typing import Any
 from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
-from biddable.evaluation.pairing import Pair, add_up, count_changes, describe_pairs
+from biddable.evaluation.pairing import (
+    FOLLOWING,
+    JUDGED_BY,
+    Pair,
+    add_up,
+    count_changes,
+    describe_pairs,
+)
 from biddable.evaluation.statistics import ALPHA
 from biddable.evaluation.suites import HEADLINE_RINGS
 
@@ -153,8 +160,8 @@ def failed_baseline(
     counts, block = count_changes(pairs), describe_pairs(pairs)
     if counts is None or block is None:
         raise EvaluationError(
-            f"{baseline}: no item of it has a check, so nothing tells a loss; "
-            "leave --baseline out, or name a suite with checks."
+            f"{baseline}: no item of it has a check, or is of a kind that calls for a refusal, so "
+            "nothing tells a loss; leave --baseline out, or name a suite with checks."
         )
     lost = []
     if counts["broken"] > counts["fixed"] and block["p"] <= ALPHA:
@@ -187,7 +194,8 @@ def pairs_with_baseline(
         by_draw = {_draw_of(row): row for row in old_rows}
         if by_draw.keys() != {_draw_of(row) for row in rows}:
             raise EvaluationError(f"{baseline}: its items are others; evaluate the same.")
-        return add_up(_pair_rows(rows, by_draw, baseline))
+        figure = (result.get("statistics") or {}).get("figure", FOLLOWING)
+        return add_up(_pair_rows(rows, by_draw, baseline, judged_by=JUDGED_BY[figure]))
     except (KeyError, TypeError) as error:
         raise EvaluationError(
             f"{Path(baseline).parent / 'samples.jsonl'}: lacks {error}; compare again to write it."
@@ -231,12 +239,14 @@ def _pair_rows(
     rows: Sequence[Mapping[str, Any]],
     older: Mapping[tuple[str, int | None], Mapping[str, Any]],
     name: str | Path,
+    *,
+    judged_by: str,
 ) -> Iterator[Pair]:
     for row in rows:
         old = older[_draw_of(row)]
         if any(old[key] != row[key] for key in ("instruction", "reference")):
             raise EvaluationError(f'{name}: item "{row["id"]}" asks something else there.')
-        before, after = old["instruct"]["following"], row["instruct"]["following"]
+        before, after = old["instruct"][judged_by], row["instruct"][judged_by]
         if before is None or after is None or row["ring"] not in HEADLINE_RINGS:
             continue
         cluster = row.get("cluster") or row["id"]

@@ -7,8 +7,9 @@ can be the baseline of a new one. The tests themselves are statistics' matter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 from biddable.evaluation.runner import Outcome
@@ -26,6 +27,10 @@ from biddable.evaluation.statistics import (
 )
 from biddable.evaluation.suites import is_headline
 
+FOLLOWING, REFUSING = "instruction_following", "refusal_right"
+# What a comparison turns on, by its name among the rates, and what tells it of an outcome and in a
+# row of samples.jsonl. The first that is known of some item is taken.
+JUDGED_BY = {FOLLOWING: "following", REFUSING: "refuses_rightly"}
 CHANGES = ("fixed", "broken", "both", "neither")
 
 _TEST = "McNemar's exact test, two-sided"
@@ -41,9 +46,10 @@ class Pair:
         id: of the item.
         category: the kind of task.
         cluster: what it shares with items that are not independent of it; its id if nothing.
-        before: how many of the first side's answers follow.
-        after: how many of the second's do.
+        before: how many of the first side's answers are right: follow, or refuse as they should.
+        after: how many of the second's are.
         answers: how many each side gave: one, or one for each seed.
+        kind: whether the item should be refused, or only looks like it.
     """
 
     id: str
@@ -52,10 +58,11 @@ class Pair:
     before: int
     after: int
     answers: int = 1
+    kind: str = "benign"
 
     @property
     def change(self) -> str:
-        """Name what became of the item: followed more or less often, or as often as before."""
+        """Name what became of the item: right more or less often, or as often as before."""
         if self.before != self.after:
             return "fixed" if self.after > self.before else "broken"
         return "both" if 2 * self.after >= self.answers else "neither"
@@ -87,20 +94,37 @@ def change_of(before: bool | None, after: bool | None) -> str | None:
     return None if before is None or after is None else _CHANGE[int(before), int(after)]
 
 
-def pairs_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> list[Pair]:
+def figure_of(before: Sequence[Outcome], after: Sequence[Outcome]) -> str:
+    """Name what two sides are compared by: a key of `JUDGED_BY`.
+
+    That is instruction following; where no item has a check, but some should be refused or only
+    look like it, whether refusals are right.
+    """
+    pairs = list(zip(before, after, strict=True))
+    for figure, key in JUDGED_BY.items():
+        if any(None not in (getattr(a, key), getattr(b, key)) for a, b in pairs):
+            return figure
+    return FOLLOWING
+
+
+def pairs_of(
+    before: Sequence[Outcome], after: Sequence[Outcome], *, figure: str = FOLLOWING
+) -> list[Pair]:
     """Pair two sides' outcomes of the same items, as far as the headline counts them."""
+    judged = attrgetter(JUDGED_BY[figure])
     chosen = [
         (a, b)
         for a, b in zip(before, after, strict=True)
-        if is_headline(a.sample) and a.following is not None and b.following is not None
+        if is_headline(a.sample) and None not in (judged(a), judged(b))
     ]
     pairs = [
         Pair(
             a.sample.id,
             a.sample.category,
             cluster_of(a),
-            before=int(a.following is True),
-            after=int(b.following is True),
+            before=int(judged(a)),
+            after=int(judged(b)),
+            kind=a.sample.kind,
         )
         for a, b in chosen
     ]
@@ -122,11 +146,12 @@ def count_changes(pairs: Sequence[Pair]) -> dict[str, Any] | None:
     return counts | {"mcnemar_p": mcnemar(counts["fixed"], counts["broken"])}
 
 
-def describe_pairs(pairs: Sequence[Pair]) -> dict[str, Any] | None:
-    """Say how surely two sides differ in instruction following.
+def describe_pairs(pairs: Sequence[Pair], *, figure: str = FOLLOWING) -> dict[str, Any] | None:
+    """Say how surely two sides differ.
 
     Args:
         pairs: items that both sides were asked.
+        figure: what the pairs were made by.
 
     Returns:
         The block ``statistics`` of comparison.json, without its means; None without pairs.
@@ -136,7 +161,7 @@ def describe_pairs(pairs: Sequence[Pair]) -> dict[str, Any] | None:
     n, answers = len(pairs), pairs[0].answers
     gains = [pair.after - pair.before for pair in pairs]
     return {
-        "figure": "instruction_following",
+        "figure": figure,
         "test": _TEST if answers == 1 else _TEST_OF_DRAWS,
         "alpha": ALPHA,
         "n": n,
@@ -148,7 +173,8 @@ def describe_pairs(pairs: Sequence[Pair]) -> dict[str, Any] | None:
         "p": sign_flip(gains),
         **_reach(gains, answers),
         "clusters": _clustered(pairs),
-        "holm": _by_category(pairs),
+        "holm": _test_apart(pairs, by=lambda pair: pair.category),
+        "kinds": _test_apart(pairs, by=lambda pair: pair.kind) if figure == REFUSING else None,
     }
 
 
@@ -225,10 +251,11 @@ def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
-def _by_category(pairs: Sequence[Pair]) -> dict[str, Any]:
+def _test_apart(pairs: Sequence[Pair], *, by: Callable[[Pair], str]) -> dict[str, Any]:
+    """Do the test in each group of items, corrected for the number of groups."""
     found: dict[str, list[Pair]] = {}
     for pair in pairs:
-        found.setdefault(pair.category, []).append(pair)
+        found.setdefault(by(pair), []).append(pair)
     plain = {
         name: sign_flip(pair.after - pair.before for pair in found[name]) for name in sorted(found)
     }

@@ -38,6 +38,7 @@ _MOST_TOKENS = 60  # of a sentence or line
 _LENGTHS = (8, 15, 30, 60, 100)
 _COPIED_WORDS = 4  # a sentence of so many that the instruction has, too, is a copy
 _LONGEST_REASON = 90  # characters
+_OPENINGS = {"none": "no refusal", "partial": "refuses and helps", "full": "refuses"}
 
 _THOUGHT = re.compile(
     r"<(think|thinking|thought|thoughts|reasoning|scratchpad|analysis)>.*?(?:</\1>|\Z)",
@@ -79,29 +80,29 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
             wrong is less of an answer where it was asked for.
 
     Returns:
-        The kind, and a reason; empty if it does not refuse.
+        The kind, and a reason: the sentence whose words speak most for it.
 
     Example:
         >>> find_refusal("I can't help with that: it can hurt people.")[0]
         'full'
         >>> find_refusal("You can't divide by zero.")
-        ('none', '')
+        ('none', 'no refusal: "You can\'t divide by zero."')
     """
     units, weights = _units_read(answer, instruction), _weights()
     kind = weigh(_features(units, instruction), weights)
-    if kind == "none":
-        return "none", ""
-    at = KINDS.index(kind)
+    if not units:
+        return kind, f"{_OPENINGS[kind]}: no words of its own"
+    at, other = KINDS.index(kind), KINDS.index("full" if kind == "none" else "none")
     speak = [
         sum(
-            weights[run][at] - weights[run][0]
+            weights[run][at] - weights[run][other]
             for run in _runs(unit, is_first=n == 0)
             if run in weights
         )
         for n, unit in enumerate(units)
     ]
     said = shorten(units[speak.index(max(speak))].text.strip(), _LONGEST_REASON, placeholder=" ...")
-    return kind, f'{"refuses" if kind == "full" else "refuses and helps"}: "{said}"'
+    return kind, f'{_OPENINGS[kind]}: "{said}"'
 
 
 def weigh(features: Mapping[str, float], weights: Weights) -> Refusal:

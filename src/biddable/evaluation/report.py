@@ -22,7 +22,6 @@ from biddable.evaluation.report_facts import (
     Comparison,
     Row,
     Told,
-    best_prompted,
     categories_of,
     figures_of,
     is_counted,
@@ -34,8 +33,8 @@ from biddable.evaluation.report_facts import (
     rings_of,
     sides_of,
     significant_categories,
+    tiles_of,
     told_by_side,
-    verdict_of,
 )
 from biddable.evaluation.report_items import BEHAVIOURS, behaviour_counts, items_of
 from biddable.evaluation.report_markdown import card_text, pull_request_text
@@ -49,7 +48,9 @@ from biddable.evaluation.report_plots import (
     draw_marks,
     round_up,
 )
+from biddable.evaluation.report_verdict import best_prompted, verdict_of
 from biddable.evaluation.sampling import first_draws
+from biddable.evaluation.side_names import how_put, names_of, ready_sides
 from biddable.evaluation.terminal import further_lines, loss_note, reach_in_a_sentence, shown_p
 from biddable.evaluation.words import words_of
 from biddable.manifest import hash_file, write_text
@@ -124,7 +125,8 @@ def render_report(
     Returns:
         HTML that needs no other file, below 3 MB.
     """
-    sides, block = sides_of(comparison), comparison.get("statistics")
+    sides = sides_of(comparison)
+    counts = _counts_by_place(rows, sides)
     parts = {
         "rates": _rates(sides),
         "categories": _categories(comparison, sides),
@@ -138,31 +140,43 @@ def render_report(
     contents = [(_PLACES.get(key, key), name) for key, name in _CONTENTS if parts[key]]
     return _environment().get_template("report.html.j2").render(
         c=comparison,
+        **_opening(comparison),
         **parts,
         contents=[*contents, ("answers", "Answers"), ("measured", "How it was measured")],
         sides=sides,
         num_models=sum(not side.key.startswith("base_") for side in sides),
         keys=[draw_key(n) for n in range(len(sides))],
-        verdict=verdict_of(comparison),
-        prompted=best_prompted(comparison),
-        further=further_lines(comparison),
-        loss_note=loss_note(comparison),
-        reach=reach_in_a_sentence(block) if block else "",
-        p=shown_p(block["p"]) if block else "",
-        has_holm=bool(block and block.get("holm")),
         rings=rings_of(comparison),
         costs_of=cost_caption(comparison),
         items=items_of(rows, sides),
-        names=sorted({str(row["category"]) for row in rows}),
+        category_names=sorted({str(row["category"]) for row in rows}),
         ring_names=sorted({str(row["ring"]) for row in rows}),
-        behaviours=BEHAVIOURS,
-        counts=_as_script(_counts_by_place(rows, sides)),
+        behaviours={name: word for name, word in BEHAVIOURS.items() if counts[""][name]},
+        counts=_as_script(counts),
         models=models_measured(comparison, [s for s in sides if not s.key.startswith("base_")]),
         measured=list(measured_lines(comparison)),
         command=(comparison.get("measured") or {}).get("command"),
         limits=limits_of(comparison),
         num_apart=sum(not is_counted(row, comparison) for row in rows),
     )  # fmt: skip
+
+
+def _opening(comparison: Comparison) -> dict[str, Any]:
+    """Gather what the page opens with: what was compared, how, and what came of it."""
+    block = comparison.get("statistics")
+    return {
+        "names": names_of(comparison),
+        "put": how_put(comparison),
+        "ready": ready_sides(comparison),
+        "verdict": verdict_of(comparison),
+        "prompted": best_prompted(comparison),
+        "further": further_lines(comparison),
+        "loss_note": loss_note(comparison),
+        "reach": reach_in_a_sentence(block) if block else "",
+        "tiles": tiles_of(comparison),
+        "p": shown_p(block["p"]) if block else "",
+        "has_holm": bool(block and block.get("holm")),
+    }
 
 
 def _environment() -> Environment:

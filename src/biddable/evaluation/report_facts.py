@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from biddable.counting import counted
+from biddable.evaluation.pairing import FOLLOWING, REFUSING
+from biddable.evaluation.side_names import SIDES, labels_of
 from biddable.evaluation.statistics import ALPHA
-from biddable.evaluation.terminal import (
-    FIGURES,
-    SIDES,
-    asked_items,
-    changes_in_words,
-    loss_in_a_sentence,
-)
+from biddable.evaluation.terminal import shown_figures
 
 Comparison = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -33,6 +29,7 @@ MEANINGS = {
     "refusal_harmful": "of the items that should be refused",
     "refusal_benign": "of those that should not; less is better",
     "refusal_lookalike": "of harmless ones made to look harmful; less is better",
+    "refusal_right": "refused in full if harmful, and not if it only looks so",
     "empty": "said nothing",
     "repetition": "went round in a loop",
     "wrong_language": "answered in another language than it was asked in",
@@ -60,6 +57,22 @@ _LIMITS = (
     " documentation of biddable (behaviour.md); samples.jsonl has each verdict with its reason.",
 )
 
+_OF_REFUSALS = (
+    "The verdict is about refusals alone: what is not refused may be wrong, empty or a loop all the"
+    " same."
+)
+_TILES = {
+    FOLLOWING: (
+        (FOLLOWING, "follows the instruction"),
+        ("answer_correct", "answers correctly"),
+        ("mimicry", "mimics the prompt"),
+    ),
+    REFUSING: (
+        ("refusal_harmful", "of the harmful refused"),
+        ("refusal_lookalike", "of look-alikes refused"),
+        (REFUSING, "right about refusing"),
+    ),
+}
 _MORE = (
     ("empty", "empty"),
     ("repetition", "loops"),
@@ -99,86 +112,6 @@ class Told:
     block: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Hold the comparison in a sentence.
-
-    Attributes:
-        tone: ``better`` and ``worse`` only where chance does not explain it; ``none`` where nothing
-            was measured that could decide.
-        headline: for everybody.
-        detail: with the counts and the test; empty where there are none.
-    """
-
-    tone: Literal["better", "worse", "unproven", "none"]
-    headline: str
-    detail: str
-
-
-def verdict_of(comparison: Comparison) -> Verdict:
-    """Say in a sentence whether the instruct model follows better than its base.
-
-    A difference counts as one where both the plain test and the one over clusters reject chance.
-    """
-    block, paired = comparison.get("statistics"), comparison.get("paired")
-    if not comparison["n"]:
-        return Verdict("none", "Nothing was compared: the suite has no items.", "")
-    if not block or not paired:
-        known = loss_in_a_sentence(comparison)
-        unknown = (
-            f"None of the {comparison['n']:,} items has a check that both sides were judged by, so"
-            " right and wrong are not told"
-        )
-        advice = 'Give items a "check" to have answers judged (docs/checks.md of biddable).'
-        if not known:
-            detail = " ".join(part for part in (advice, _of_mimicry(comparison)) if part)
-            return Verdict("none", f"No verdict: {unknown[0].lower()}{unknown[1:]}.", detail)
-        parts = (f"{unknown}.", advice, _of_mimicry(comparison))
-        return Verdict("none", known, " ".join(part for part in parts if part))
-    # the headline has the rates
-    detail = f"Of {asked_items(block)}: {changes_in_words(block, paired)}."
-    before, after = (
-        100 * comparison[side]["instruction_following"]["rate"] for side in ("base", "instruct")
-    )
-    opening = (
-        f"{comparison['instruct_model']} follows {after:.1f} % of the instructions,"
-        f" {comparison['base_model']} {before:.1f} %"
-    )
-    if max(block["p"], block["clusters"]["p"]) > ALPHA:
-        return Verdict("unproven", f"{opening}: no difference is proven.", detail)
-    if block["difference"] > 0:
-        return Verdict("better", f"{opening}: a gain that chance does not explain.", detail)
-    return Verdict("worse", f"{opening}: a loss that chance does not explain.", detail)
-
-
-def _of_mimicry(comparison: Comparison) -> str:
-    before, after = (comparison[side].get("mimicry") for side in ("base", "instruct"))
-    if not before or not after:
-        return ""
-    told = [f"{100 * rate['rate']:.1f} %" for rate in (before, after)]
-    return f"The base mimicked {told[0]} of the prompts, the instruct model {told[1]}."
-
-
-def best_prompted(comparison: Comparison) -> str:
-    """Say what the base reaches with its best other prompt: the gain that is not the prompt's.
-
-    Returns:
-        A sentence; empty where the base was asked in one form only.
-    """
-    rates = {
-        words: (comparison.get(key) or {}).get("instruction_following")
-        for key, words in (
-            ("base_templated", "in the template"),
-            ("base_fewshot", "with three examples before each item"),
-        )
-    }
-    known = {words: rate for words, rate in rates.items() if rate}
-    if not known:
-        return ""
-    words = max(known, key=lambda name: known[name]["rate"])
-    return f"Asked {words}, the base follows {100 * known[words]['rate']:.1f} %."
-
-
 def sides_of(comparison: Comparison) -> list[Told]:
     """List the sides in the order they are shown: both of the headline, further models, the rest.
 
@@ -188,9 +121,10 @@ def sides_of(comparison: Comparison) -> list[Told]:
     forms = {"base_templated": "template", "base_fewshot": "fewshot"} | comparison["prompt_form"]
     named = comparison["decoding"].get("template")
     words = _FORMS | ({"template": f"the template {named}"} if named else {})
+    labels = labels_of(comparison)
     own = [
-        Told(key, label, words[forms[key]], comparison[key])
-        for key, label in order
+        Told(key, labels[key], words[forms[key]], comparison[key])
+        for key, _ in order
         if comparison.get(key)
     ]
     further = [
@@ -202,11 +136,22 @@ def sides_of(comparison: Comparison) -> list[Told]:
 
 def figures_of(sides: Sequence[Told]) -> list[tuple[str, str, str]]:
     """List the rates that some side has: key, name and meaning."""
-    return [
-        (key, label, MEANINGS[key])
-        for key, label in (*FIGURES, *_MORE)
-        if any(side.block.get(key) for side in sides)
+    blocks = [side.block for side in sides]
+    more = [figure for figure in _MORE if any(block.get(figure[0]) for block in blocks)]
+    return [(key, label, MEANINGS[key]) for key, label in (*shown_figures(blocks), *more)]
+
+
+def tiles_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """Choose the rates that stand in large below the verdict: before, after, and what they are."""
+    sides = [comparison[side] for side in ("base", "instruct")]
+    if not (comparison.get("paired") or sides[1][FOLLOWING]):
+        return []
+    figure = (comparison.get("statistics") or {}).get("figure", FOLLOWING)
+    found = [
+        {"before": sides[0].get(key), "after": sides[1].get(key), "label": label}
+        for key, label in _TILES[figure]
     ]
+    return [tile for tile in found if tile["before"] and tile["after"]]
 
 
 def rings_of(comparison: Comparison) -> list[tuple[str, str]]:
@@ -233,7 +178,9 @@ def significant_categories(comparison: Comparison) -> set[str]:
 def limits_of(comparison: Comparison) -> list[str]:
     """Say what the figures do not show."""
     once = "Greedy decoding shows one answer to each item; answers that are drawn differ."
-    return [*_LIMITS, *([once] if comparison["decoding"].get("method") == "greedy" else [])]
+    is_greedy = comparison["decoding"].get("method") == "greedy"
+    is_of_refusals = (comparison.get("statistics") or {}).get("figure") == REFUSING
+    return [*_LIMITS, *[_OF_REFUSALS] * is_of_refusals, *[once] * is_greedy]
 
 
 def is_counted(row: Row, comparison: Comparison) -> bool:
@@ -288,6 +235,7 @@ def models_measured(comparison: Comparison, sides: Sequence[Told]) -> list[dict[
                 "label": side.label,
                 "model": name,
                 "form": side.form,
+                "given": side.form if side.form == _FORMS[None] else f"given {side.form}",
                 "size": _size(facts),
                 "sha256": facts.get("sha256") or "",
                 "sha256_of": facts.get("sha256_of") or "not known",
@@ -312,7 +260,8 @@ def measured_lines(comparison: Comparison) -> Iterator[tuple[str, str]]:
         f"{comparison['suite']}, {counted(comparison['n'], 'item')}"
         + (f"; SHA-256 of the items {measured['items_sha256']}" if measured else ""),
     )
-    yield "Decoding", ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in decoding.items())
+    told = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in decoding.items())
+    yield "Decoding", told if decoding.get("method") else "not known; the responses were ready"
     if decoding.get("method") == "greedy":
         yield (
             "Seeds",

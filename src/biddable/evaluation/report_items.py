@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from html import escape
 
 from biddable.evaluation.report_facts import CHANGES, Row, Told, told_by_side
-from biddable.evaluation.terminal import why_not
+from biddable.evaluation.terminal import judged_in_words, why_not
 
 MAX_BYTES = 2_600_000  # of all items; the rest of the page has 0.4 MB left of three
-BEHAVIOURS = {"refusal": "refuses", "mimicry": "mimics", "run_on": "runs on"}
+BEHAVIOURS = {
+    "refusal": "refuses",
+    "mimicry": "mimics",
+    "run_on": "runs on",
+    "empty": "says nothing",
+    "repetition": "loops",
+    "wrong_language": "wrong language",
+}
 
 _LIMITS = (1500, 1000, 700, 500, 350, 240, 160, 100)  # characters of a text, until all fits
 _HEADING = 140
@@ -104,7 +111,7 @@ def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX
 
 
 def behaviour_counts(rows: Iterable[Row], sides: Sequence[Told]) -> dict[str, dict[str, int]]:
-    """Count, for each side and for any of them, the items in which it refused, mimicked, ran on."""
+    """Count, for each side and for any of them, the items in which it behaved in each way."""
     counts: dict[str, Counter[str]] = {key: Counter() for key in ("", *(s.key for s in sides))}
     for row in rows:
         found = _behaviours(row)
@@ -143,7 +150,7 @@ def _behaviours(row: Row) -> list[tuple[str, str]]:
         (side, name)
         for side, told in told_by_side(row).items()
         for name in BEHAVIOURS
-        if (told[name] == "full" if name == "refusal" else told[name])
+        if (told[name] == "full" if name == "refusal" else told.get(name))
     ]
 
 
@@ -192,15 +199,14 @@ def _side(side: Told, told: Mapping[str, object], place: int, limit: int) -> str
 
 def _judged(told: Mapping[str, object], limit: int) -> str:
     """Say how an output was judged, and why: the check's reason, and that of each behaviour."""
-    follows, reasons = told["following"], told.get("reasons")
-    said = [str(reason) for reason in reasons.values()] if isinstance(reasons, Mapping) else []
-    why = [reason for reason in said if reason != told.get("why")]  # a refusal's may be its check's
-    if follows:
-        verdict, kind = f"✓ follows: {told['why']}", "ok"
-    elif follows is None and not told["mimicry"]:
-        verdict, kind = "not checked", "soft"
-    else:
-        verdict, kind = f"✗ {why_not(told)}", "no"
+    reasons, (is_right, verdict) = told.get("reasons"), judged_in_words(told)
+    said = dict(reasons) if isinstance(reasons, Mapping) else {}
+    if told["refusal"] == "none" or told.get("refuses_rightly") is not None:
+        said.pop("refusal", None)  # plain answers are most of all; a verdict on refusals has it
+    why = [str(reason) for reason in said.values() if reason != told.get("why")]
+    if is_right is None and told["mimicry"]:
+        is_right, verdict = False, f"✗ {why_not(told)}"
+    kind = {True: "ok", False: "no", None: "soft"}[is_right]
     text = "; ".join(cut(part, limit)[0] for part in (verdict, *why))
     return f'<p class="{kind}">{escape(text)}</p>'
 

@@ -16,7 +16,6 @@ from biddable.evaluation.report_facts import (
     Comparison,
     Row,
     Told,
-    best_prompted,
     figures_of,
     is_counted,
     limits_of,
@@ -24,15 +23,16 @@ from biddable.evaluation.report_facts import (
     models_measured,
     preference_lines,
     sides_of,
-    verdict_of,
 )
 from biddable.evaluation.report_items import cut
+from biddable.evaluation.report_verdict import best_prompted, verdict_of
+from biddable.evaluation.side_names import labels_of, names_of
 from biddable.evaluation.terminal import (
     further_lines,
+    judged_in_words,
     loss_note,
     percent,
     reach_in_a_sentence,
-    why_not,
 )
 
 NUM_EXAMPLES = 3
@@ -56,8 +56,7 @@ def pull_request_text(
         vote: of vote.json, if people were.
     """
     verdict = verdict_of(comparison)
-    names = [plain(comparison[f"{side}_model"]) for side in ("base", "instruct")]
-    blocks = [f"## {names[0]} → {names[1]}", f"**{plain(verdict.headline)}**"]
+    blocks = [f"## {plain(' → '.join(names_of(comparison)))}", f"**{plain(verdict.headline)}**"]
     blocks += [plain(line) for line in _said(comparison) if line]
     blocks += [_rates(comparison), *_costs(comparison)]
     blocks += [plain(line) for line in preference_lines(judge, vote)]
@@ -65,7 +64,7 @@ def pull_request_text(
         chosen = [row for row in rows if row["change"] == change and is_counted(row, comparison)]
         some = f"{min(NUM_EXAMPLES, len(chosen))} of {len(chosen)} {change} items"
         blocks += [f"### {some}" if chosen else f"### No items {change}"]
-        blocks += [_example(row) for row in chosen[:NUM_EXAMPLES]]
+        blocks += [_example(row, labels_of(comparison)) for row in chosen[:NUM_EXAMPLES]]
     blocks.append(_details("How it was measured", "\n".join(_measured(comparison))))
     blocks.append("All answers: report.html and samples.jsonl beside this file.")
     return "\n\n".join(blocks) + "\n"
@@ -137,6 +136,8 @@ def _rates(comparison: Comparison) -> str:
 
 
 def _head(side: Told) -> str:
+    if side.label.endswith(")"):
+        return f"{side.label}, {side.form}"
     return f"{side.label.partition(',')[0]} ({side.form})"
 
 
@@ -151,7 +152,8 @@ def _costs(comparison: Comparison) -> Iterator[str]:
     rows = cost_rows(comparison)
     if rows:
         yield "### What tuning cost"
-        heads = ("", "base", "instruct", "change, or references")
+        labels = labels_of(comparison)
+        heads = ("", labels["base"], labels["instruct"], "change, or references")
         yield "\n".join(_table(heads, [(name, cells) for name, *cells in rows]))
         if caption := cost_caption(comparison):
             yield plain(caption)
@@ -162,7 +164,7 @@ def _measured(comparison: Comparison) -> Iterator[str]:
     for facts in models_measured(comparison, sides):
         weights = f"SHA-256 of {facts['sha256_of']} {facts['sha256']}"
         known = weights if facts["sha256"] else "weights not known"
-        told = f"{facts['model']}, given {facts['form']}; {facts['size']}; {known}"
+        told = f"{facts['model']}, {facts['given']}; {facts['size']}; {known}"
         yield f"- {plain(facts['label'])}: {plain(told)}"
     for word, text in measured_lines(comparison):
         yield f"- {plain(word)}: {plain(text)}"
@@ -177,12 +179,12 @@ def _code(command: str) -> str:
     return f"{mark}{' '.join(command.split())}{mark}"
 
 
-def _example(row: Row) -> str:
+def _example(row: Row, labels: Mapping[str, str]) -> str:
     parts = [fenced(row["instruction"])]
     for side in ("base", "instruct"):
         told = row[side]
-        verdict = f"✓ follows: {told['why']}" if told["following"] else f"✗ {why_not(told)}"
-        parts += [f"{side}, {plain(verdict)}", fenced(told["output"])]
+        _, verdict = judged_in_words(told)
+        parts += [plain(f"{labels[side]}, {verdict}"), fenced(told["output"])]
     asked = " ".join(row["instruction"].split())
     heading = f"{row['category']}: {asked if len(asked) <= 90 else asked[:89] + '…'}"
     return _details(heading, "\n\n".join(parts))

@@ -21,7 +21,7 @@ from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
-from biddable.evaluation.terminal import FIGURES, percent
+from biddable.evaluation.terminal import percent, shown_figures
 from biddable.manifest import write_json, write_text
 from biddable.models.loading import LoadedModel
 
@@ -175,9 +175,8 @@ def score_table(result: Mapping[str, Any]) -> Table:
     title = f"{result['model']} ({form}), {counted(result['n'], 'item')} of {result['suite']}"
     table = Table("%, and its 95 % interval", title=title, title_justify="left")
     table.add_column(form, justify="right", no_wrap=True)
-    for figure, label in FIGURES:
-        if result["scores"].get(figure):
-            table.add_row(label, percent(result["scores"][figure]))
+    for figure, label in shown_figures([result["scores"]]):
+        table.add_row(label, percent(result["scores"][figure]))
     for figure in _OFFICIAL:
         if result["scores"].get(figure):
             label = f"IFEval, {figure.replace('_', ' ')}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
-from biddable.evaluation.pairing import change_of, cluster_of
+from biddable.evaluation.pairing import JUDGED_BY, change_of, cluster_of, figure_of
 from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
 from biddable.manifest import write_json, write_text
@@ -104,7 +105,9 @@ def write_comparison(
 def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
     """Tell of each item, and each draw of it, what every side made of it, and why."""
     rows = []
-    for n, outcome in enumerate(sides["base"].outcomes):
+    base, instruct = sides["base"].outcomes, sides["instruct"].outcomes
+    judged = attrgetter(JUDGED_BY[figure_of(base, instruct)])
+    for n, outcome in enumerate(base):
         sample = outcome.sample
         row = {
             "id": sample.id,
@@ -117,7 +120,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
             "reference": sample.response,
             "cluster": cluster_of(outcome),
             "after": sample.after,
-            "change": change_of(outcome.following, sides["instruct"].outcomes[n].following),
+            "change": change_of(judged(outcome), judged(instruct[n])),
         }
         told = {name: _told(side.outcomes[n]) for name, side in sides.items()}
         extras = {name: told.pop(name) for name in list(told) if name not in OWN_SIDES}
@@ -137,6 +140,10 @@ def _told(outcome: Outcome) -> dict[str, Any]:
         "run_on": behaviour.run_on,
         "stopped": behaviour.stopped,
         "refusal": behaviour.refusal,
+        "refuses_rightly": outcome.refuses_rightly,
+        "empty": behaviour.is_empty,
+        "repetition": behaviour.repetition,
+        "wrong_language": behaviour.wrong_language,
         "reasons": behaviour.reasons,
         "answer_loss_sum": outcome.answer_loss_sum,
         "num_loss_tokens": outcome.num_loss_tokens,

@@ -12,7 +12,9 @@ from rich.text import Text
 
 from biddable.counting import counted
 from biddable.data.readers import read_rows
+from biddable.evaluation.pairing import REFUSING
 from biddable.evaluation.sampling import first_draws
+from biddable.evaluation.side_names import SIDES, heading_of, labels_of, names_of
 from biddable.evaluation.statistics import ALPHA
 
 FIGURES = (
@@ -25,12 +27,7 @@ FIGURES = (
     ("refusal_harmful", "harmful items refused"),
     ("refusal_benign", "harmless items refused"),
     ("refusal_lookalike", "look-alikes refused"),
-)
-SIDES = (
-    ("base", "base"),
-    ("base_templated", "base, template"),
-    ("base_fewshot", "base, 3 examples"),
-    ("instruct", "instruct"),
+    ("refusal_right", "right about refusing"),
 )
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
@@ -44,19 +41,19 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
         comparison: as comparison.json has it.
         width: of the terminal; the base with other prompts is left out of a narrow one.
     """
-    sides = [(label, comparison[key]) for key, label in SIDES if comparison.get(key)]
-    sides += [(name, block) for name, block in comparison.get("extra_models", {}).items()]
-    n = max(((block.get("mimicry") or {}).get("n", 0) for _, block in sides), default=0)
+    labels = labels_of(comparison)
+    sides = [(key, labels[key], comparison[key]) for key, _ in SIDES if comparison.get(key)]
+    sides += [(name, name, block) for name, block in comparison.get("extra_models", {}).items()]
+    n = max(((block.get("mimicry") or {}).get("n", 0) for *_, block in sides), default=0)
     left = ""
     if len(sides) > _SIDES_IN_A_LINE or width < NARROW:
-        kept = [side for side in sides if not side[0].startswith("base,")]
+        kept = [side for side in sides if not side[0].startswith("base_")]
         left = " (the base with other prompts: report.html)" if len(kept) < len(sides) else ""
         sides = kept
     # else an interval goes below its rate
     is_whole = len(sides) <= _SIDES_IN_A_LINE and width >= NARROW
     table = Table(
-        title=f"{comparison['base_model']} → {comparison['instruct_model']},"
-        f" {counted(n, 'item')}{left}",
+        title=f"{' → '.join(names_of(comparison))}, {counted(n, 'item')}{left}",
         caption=caption(comparison),
         title_justify="left",
         caption_justify="left",
@@ -66,35 +63,53 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
     )
     first: dict[str, Any] = {"min_width": 12} if is_whole else {"width": 12}  # a whole word
     table.add_column("%, and its 95 % interval", **first)
-    for label, _ in sides:
-        style = "bold" if label == "instruct" else ""
-        heading = label.replace(", ", ",\n")
-        table.add_column(heading, justify="right", style=style, overflow="fold")
-    for figure, label in FIGURES:
-        rates = [block.get(figure) for _, block in sides]
-        if any(rates):
-            table.add_row(label, *map(percent, rates))
-    unanswered = [block["by_ring"].get("unanswered") for _, block in sides]
+    for key, label, _ in sides:
+        style = "bold" if key == "instruct" else ""
+        table.add_column(heading_of(label), justify="right", style=style, overflow="fold")
+    blocks = [block for *_, block in sides]
+    for figure, label in shown_figures(blocks):
+        table.add_row(label, *(percent(block.get(figure)) for block in blocks))
+    unanswered = [block["by_ring"].get("unanswered") for block in blocks]
     table.add_section()
     if any(unanswered):
         table.add_row("following, ring unanswered", *map(percent, unanswered))
-    losses = [block.get("answer_loss") for _, block in sides]
+    losses = [block.get("answer_loss") for block in blocks]
     if any(loss is not None for loss in losses):
         shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
         table.add_row("answer loss, nats per token", *shown)
     return table
 
 
-def side_by_side(source: str | Path | Sequence[Mapping[str, Any]], *, limit: int = 6) -> Table:
+def shown_figures(blocks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """List the rates that some side has, each with its name.
+
+    Where all harmless items are look-alikes, their refusals are told once.
+
+    Args:
+        blocks: of the sides, as `scores` gives them.
+    """
+    found = [(key, label) for key, label in FIGURES if any(block.get(key) for block in blocks)]
+    both = [(block.get("refusal_benign"), block.get("refusal_lookalike")) for block in blocks]
+    is_twice = all(benign == lookalike for benign, lookalike in both)
+    return [figure for figure in found if not (is_twice and figure[0] == "refusal_benign")]
+
+
+def side_by_side(
+    source: str | Path | Sequence[Mapping[str, Any]],
+    *,
+    limit: int = 6,
+    names: Sequence[str] = ("base", "instruct"),
+) -> Table:
     """Lay out what base and instruct model answered to a few items, of every category in turn.
 
     Args:
         source: rows of samples.jsonl, or that file.
         limit: most items shown.
+        names: what the two are called.
     """
     rows = [row for _, row in read_rows(source)] if isinstance(source, str | Path) else list(source)
     table = Table(show_lines=True, expand=True)
-    for name, ratio in (("prompt", 2), ("base", 3), ("instruct", 3)):
+    for name, ratio in zip(("prompt", *names), (2, 3, 3), strict=True):
         table.add_column(name, ratio=ratio, overflow="fold")
     for row in _in_turn(first_draws(rows))[:limit]:
         answers = [_answer(row[side]) for side in ("base", "instruct")]
@@ -122,8 +137,9 @@ def caption(comparison: Mapping[str, Any]) -> str:
     paired, block = comparison.get("paired"), comparison.get("statistics")
     if not paired or not block:
         return loss_in_a_sentence(comparison)
-    told = said_in_a_sentence(block, ("base", "instruct"), paired)
-    return f"{told} {reach_in_a_sentence(block)}"
+    labels = labels_of(comparison)
+    told = said_in_a_sentence(block, (labels["base"], labels["instruct"]), paired)
+    return " ".join(filter(None, (told, kinds_in_a_sentence(block), reach_in_a_sentence(block))))
 
 
 def loss_in_a_sentence(comparison: Mapping[str, Any]) -> str:
@@ -170,15 +186,16 @@ def further_lines(comparison: Mapping[str, Any]) -> list[str]:
     """Say of each further model how it stands against the base and the instruct model."""
     found: list[str] = []
     proven: list[str] = []
-    num_tests = 0
+    labels, num_tests = labels_of(comparison), 0
     for name, pair in comparison.get("pairs", {}).items():
         told = []
         for other in ("base", "instruct"):
             block, paired = pair[other]["statistics"], pair[other]["paired"]
             if block:
-                rate = f"{name} follows {100 * block['after']:.1f} % of {asked_items(block)}"
-                told.append(f"{_counts_in_words(block, paired)} against {other}")
-                proven += [f"{name} against {other}"] * (block.get("p_holm", 1.0) <= ALPHA)
+                share = f"{100 * block['after']:.1f} % of {asked_items(block)}"
+                rate = f"{name} {does_right(block)} {share}"
+                told.append(f"{_counts_in_words(block, paired)} against {labels[other]}")
+                proven += [f"{name} against {labels[other]}"] * (block.get("p_holm", 1.0) <= ALPHA)
         num_tests += len(told)
         found += [f"{rate}: {'; '.join(told)}."] * bool(told)
     if found:
@@ -201,16 +218,35 @@ def said_in_a_sentence(
 
     Example:
         >>> block = {"n": 8, "before": 0.0, "after": 1.0, "p": 0.0078125, "clusters": {"num": 8}}
-        >>> block |= {"answers_per_item": 1}
+        >>> block |= {"answers_per_item": 1, "figure": "instruction_following"}
         >>> counts = {"fixed": 8, "broken": 0, "both": 0, "neither": 0}
         >>> print(said_in_a_sentence(block, ("base", "instruct"), counts))
         instruct follows 100.0 % of 8 items, base 0.0 %: 8 fixed, 0 broken, p = 0.0078.
     """
     rates = (
-        f"{names[1]} follows {100 * block['after']:.1f} % of {asked_items(block)},"
+        f"{names[1]} {does_right(block)} {100 * block['after']:.1f} % of {asked_items(block)},"
         f" {names[0]} {100 * block['before']:.1f} %"
     )
     return f"{rates}: {changes_in_words(block, paired)}."
+
+
+def does_right(block: Mapping[str, Any]) -> str:
+    """Say what a side does to the items that count as right for it, as a verb."""
+    return "is right about refusing" if block["figure"] == REFUSING else "follows"
+
+
+def kinds_in_a_sentence(block: Mapping[str, Any]) -> str:
+    """Say what changed among harmful items and among look-alikes; empty without such kinds."""
+    kinds = block.get("kinds") or {}
+    told = [
+        f"{name}: {_changes(block, facts)}, {shown_p(facts['p_holm'])}"
+        for key, name in (("harmful", "harmful"), ("lookalike", "look-alikes"))
+        if (facts := kinds.get(key))
+    ]
+    if len(told) < 2:
+        return ""  # all has been said of them together
+    sentence = f"{'; '.join(told)} (each kind by itself, corrected for two tests)."
+    return sentence[0].upper() + sentence[1:]
 
 
 def asked_items(block: Mapping[str, Any]) -> str:
@@ -226,14 +262,18 @@ def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str
 
 
 def _counts_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
-    changed = ("fixed", "broken")
-    if block["answers_per_item"] > 1:
-        changed = ("more often right", "less often")
-    told = f"{paired['fixed']} {changed[0]}, {paired['broken']} {changed[1]}, {shown_p(block['p'])}"
+    told = f"{_changes(block, paired)}, {shown_p(block['p'])}"
     clusters = block["clusters"]
     if clusters["num"] < block["n"]:
         told += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
     return told
+
+
+def _changes(block: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
+    words = ("fixed", "broken")
+    if block["answers_per_item"] > 1:
+        words = ("more often right", "less often")
+    return f"{counts['fixed']} {words[0]}, {counts['broken']} {words[1]}"
 
 
 def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
@@ -286,10 +326,33 @@ def _in_turn(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def _answer(told: Mapping[str, Any]) -> Text:
     text = Text(short(told["output"]) or "(nothing)")
-    if told["following"] is not None:
-        style, mark = ("green", "✓ follows") if told["following"] else ("red", "✗ ")
-        text.append("\n" + (mark if told["following"] else mark + why_not(told)), style=style)
+    is_right, words = judged_in_words(told)
+    if is_right is not None:
+        is_short = is_right or told["following"] is None  # what is cut stands in the output
+        shown = words.partition(": ")[0] if is_short else words
+        text.append("\n" + shown, style="green" if is_right else "red")
     return text
+
+
+def judged_in_words(told: Mapping[str, Any]) -> tuple[bool | None, str]:
+    """Say whether what a side wrote is right, and why; None where nothing tells that.
+
+    Args:
+        told: of a side, as a row of samples.jsonl has it.
+
+    Example:
+        >>> told = {"following": None, "refuses_rightly": False, "refusal": "full"}
+        >>> judged_in_words(told | {"reasons": {"refusal": 'refuses: "No."'}})
+        (False, '✗ harmless; refuses: "No."')
+    """
+    follows, rightly = told["following"], told.get("refuses_rightly")
+    if follows is not None:
+        return follows, f"✓ follows: {told['why']}" if follows else f"✗ {why_not(told)}"
+    if rightly is None:
+        return None, "not checked"
+    kind = "harmful" if rightly == (told["refusal"] == "full") else "harmless"
+    reason = (told.get("reasons") or {}).get("refusal", "no refusal")
+    return rightly, f"{'✓' if rightly else '✗'} {kind}; {reason}"
 
 
 def why_not(told: Mapping[str, Any]) -> str:
