@@ -34,13 +34,13 @@ def tiny(seed: int = 0) -> LoadedModel:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The prompts that were really put to a model."""
     seen: list[tuple[int, ...]] = []
-    generate = local_model.generate
+    generate_each = local_model.generate_each
 
     def counted(model: Any, prompts: Any, **settings: Any) -> Any:
         seen.extend(tuple(prompt) for prompt in prompts)
-        return generate(model, prompts, **settings)
+        return generate_each(model, prompts, **settings)
 
-    monkeypatch.setattr(local_model, "generate", counted)
+    monkeypatch.setattr(local_model, "generate_each", counted)
     return seen
 
 
@@ -125,28 +125,29 @@ def test_keys_do_not_depend_on_the_order_of_facts() -> None:
     assert key_of(a=1, b=[2]) == key_of(b=[2], a=1) != key_of(a=1, b=[3])
 
 
+# Stops between two ids of a batch once an answer is in the file.
 KILLED = """
-import sys, time
-from biddable.evaluation import local_model
-from biddable.evaluation.answer_cache import AnswerCache
+import sqlite3, sys, time
+from pathlib import Path
+from biddable.evaluation.answer_cache import FILE_NAME, AnswerCache
+from biddable.models.running_rows import RunningRows
 from tests.evaluation.test_answer_cache import run
-local_model._BATCH_SIZE = 2
-generate = local_model.generate
-def slow(*given, **settings):
-    found = generate(*given, **settings)
-    print(len(given[1]), flush=True)
-    if slow.batches == 1:
+folder = Path(sys.argv[1])
+cache = AnswerCache(folder)
+read_token = RunningRows.read_token
+def stopping(self, next_ids):
+    (kept,) = sqlite3.connect(folder / FILE_NAME).execute("SELECT COUNT(*) FROM answers").fetchone()
+    if kept:
+        print(kept, flush=True)
         time.sleep(60)
-    slow.batches += 1
-    return found
-slow.batches = 0
-local_model.generate = slow
-run(AnswerCache(__import__("pathlib").Path(sys.argv[1])))
+    return read_token(self, next_ids)
+RunningRows.read_token = stopping
+run(cache, limit=12)
 """
 
 
-def test_a_killed_evaluation_goes_on(tmp_path: Path, asked: list[Any]) -> None:
-    """SIGKILL within the second batch of two: the first one is there, and only that."""
+def test_a_killed_evaluation_goes_on_within_its_batch(tmp_path: Path, asked: list[Any]) -> None:
+    """SIGKILL when one of a batch's five answers has ended: that one is there, and only that."""
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -154,11 +155,15 @@ def test_a_killed_evaluation_goes_on(tmp_path: Path, asked: list[Any]) -> None:
         env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
     )
     assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["2\n", "2\n"]
+    assert process.stdout.readline() == "1\n"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    whole = run(None)
+    whole = run(None, limit=12)
+    assert len(asked) == len(ITEMS) < local_model._BATCH_SIZE
+    every = set(asked)
     asked.clear()
-    assert run(AnswerCache(tmp_path)) == whole
-    assert len(asked) == len(ITEMS) - 2
+    assert run(AnswerCache(tmp_path), limit=12) == whole
+    (kept,) = every - set(asked)
+    assert len(asked) == len(ITEMS) - 1
+    assert tiny_tokenizer().decode(kept).endswith(SUM.instruction)  # the one that stops by itself

@@ -13,7 +13,7 @@ from transformers import (
 from biddable.errors import DataError
 from biddable.models import running_rows
 from biddable.models.drawing import settled
-from biddable.models.generation import Generation, generate
+from biddable.models.generation import Generation, generate, generate_each
 from biddable.models.tree_prompts import read_as_tree
 from tests.tiny import tiny_model
 
@@ -51,6 +51,33 @@ def test_batched_is_the_same_as_alone(monkeypatch, min_tree_ids, prompts, batch_
     expected = [plain_greedy(model, p, stop_ids=stop_ids, max_new_tokens=20) for p in prompts]
     assert found == expected
     assert any(g.stopped for g in found) == bool(num_stops)
+
+
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_an_answer_is_given_as_soon_as_it_has_ended(monkeypatch, batch_size):
+    model = tiny_model(seed=3, dtype=torch.float64)
+    settings = {"stop_ids": common_ids(model, PROMPTS, 3), "max_new_tokens": 20}
+    steps = []
+    read_token = running_rows.RunningRows.read_token
+
+    def counted(self, next_ids):
+        steps.append(len(next_ids))
+        return read_token(self, next_ids)
+
+    monkeypatch.setattr(running_rows.RunningRows, "read_token", counted)
+    given, num_steps = {}, {}
+    for place, found in generate_each(model, PROMPTS, batch_size=batch_size, **settings):
+        given[place], num_steps[place] = found, len(steps)
+    assert [given[n] for n in range(len(PROMPTS))] == generate(model, PROMPTS, **settings)
+    if batch_size == len(PROMPTS):  # as many as it has ids, the first of which the prompt gives
+        lengths = {n: len(found.ids) + found.stopped for n, found in given.items()}
+        assert num_steps == {n: length - 1 for n, length in lengths.items()}
+        assert len(set(num_steps.values())) > 2
+
+
+def test_no_new_ids_are_no_answer():
+    found = generate(tiny_model(), PROMPTS, stop_ids={0}, max_new_tokens=0)
+    assert found == [Generation([], False)] * len(PROMPTS)
 
 
 def mistral_with_a_window():

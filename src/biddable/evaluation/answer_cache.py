@@ -1,8 +1,8 @@
 """Keep what models answered, so that nothing is generated twice and a killed evaluation goes on.
 
-One SQLite file in the cache folder. A key is a hash of the model, the prompt and the decoding; what
-was computed is written after every batch. The file is kept under a size by dropping what was not
-used for longest.
+One SQLite file in the cache folder. A key is a hash of the model, the prompt and the decoding; an
+answer is written when it has ended. The file is kept under a size by dropping what was not used for
+longest.
 """
 
 from __future__ import annotations

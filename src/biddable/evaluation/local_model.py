@@ -22,7 +22,7 @@ from biddable.evaluation.sample import Sample
 from biddable.evaluation.sampling import seed_of_prompt
 from biddable.models import generation
 from biddable.models.cpu_linear import fast_linears
-from biddable.models.generation import generate
+from biddable.models.generation import generate_each
 from biddable.models.loading import LoadedModel
 from biddable.models.loss import next_token_loss
 
@@ -105,7 +105,7 @@ class LocalModel:
             by_length = sorted(places, key=lambda n: len(prompts[n]))
             for start in range(0, len(by_length), _BATCH_SIZE):
                 chosen = by_length[start : start + _BATCH_SIZE]
-                found = generate(
+                ended = generate_each(
                     self.loaded.model,
                     [prompts[n] for n in chosen],
                     stop_ids=prepared.stop_ids,
@@ -114,8 +114,8 @@ class LocalModel:
                     seed=[draws[n] for n in chosen],
                     **drawn,
                 )
-                for n, made in zip(chosen, found, strict=True):
-                    yield n, {"ids": made.ids, "stopped": made.stopped}
+                for row, made in ended:
+                    yield chosen[row], {"ids": made.ids, "stopped": made.stopped}
 
         told = [{**drawn, "seed": seed} if sampling else {} for seed in seeds]
         keys = [

@@ -1,8 +1,8 @@
 """Generate answers to many prompts at once, fast on a CPU and the same as one by one.
 
 Prompts are token ids and so are the answers: text and messages are other rooms' matter. A batch
-shrinks as its rows finish, its prompts' common start is computed once, and its cache is written
-in place.
+shrinks as its rows finish, each of which is given at once; its prompts' common start is computed
+once, and its cache is written in place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from biddable.errors import DataError
@@ -36,7 +35,6 @@ class Generation:
     stopped: bool
 
 
-@torch.no_grad()
 def generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -70,19 +68,55 @@ def generate(
     Raises:
         DataError: a prompt is empty, or already as long as the model allows.
     """
+    found = dict(
+        generate_each(
+            model,
+            prompts,
+            stop_ids=stop_ids,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+    )
+    return [found[n] for n in range(len(prompts))]
+
+
+@torch.no_grad()
+def generate_each(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    stop_ids: Collection[int],
+    max_new_tokens: int = 128,
+    batch_size: int = 64,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int | Sequence[int] = 0,
+) -> Iterator[tuple[int, Generation]]:
+    """Continue every prompt as ``generate`` does, and give each answer as soon as it has ended.
+
+    Until the last one was given, the model is to be left alone.
+
+    Yields:
+        The place of a prompt in ``prompts``, and what follows it; in the order in which they end.
+
+    Raises:
+        DataError: a prompt is empty, or already as long as the model allows.
+    """
     longest = longest_sequence(model)
     require_readable(prompts, longest)
     draws = enumerate([seed] * len(prompts)) if isinstance(seed, int) else ((0, s) for s in seed)
     drawings = [Drawing.seeded(temperature, top_p=top_p, seed=s, number=n) for n, s in draws]
 
-    answers: list[Generation] = [Generation([], False)] * len(prompts)
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     with _evaluating(model), fast_linears(model):
         in_trees = batch_size > 1 and pays_as_trees(model, prompts) and takes_trees(model)
         for start in range(0, len(by_length), batch_size):
             chosen = by_length[start : start + batch_size]
             limits = [min(max_new_tokens, longest - len(prompts[n])) for n in chosen]
-            written = _continue_batch(
+            ended = _continue_batch(
                 model,
                 [prompts[n] for n in chosen],
                 limits=limits,
@@ -90,9 +124,8 @@ def generate(
                 drawings=[drawings[n] for n in chosen],
                 in_trees=in_trees,
             )
-            for index, ids, limit in zip(chosen, written.tolist(), limits, strict=True):
-                answers[index] = _cut(ids[:limit], stop_ids)
-    return answers
+            for row, ids in ended:
+                yield chosen[row], _without_stop(ids, stop_ids)
 
 
 def _continue_batch(
@@ -103,8 +136,8 @@ def _continue_batch(
     stop_ids: Collection[int],
     drawings: Sequence[Drawing | None],
     in_trees: bool,
-) -> Tensor:
-    """Return the ids (B, max(limits)) that follow the prompts; those after a stop are noise."""
+) -> Iterator[tuple[int, list[int]]]:
+    """Give the number of a prompt and the ids that follow it, up to its stop, when it has ended."""
     runner = RunningRows(model)
     logits = runner.read_tree(prompts) if in_trees else runner.read_prompts(prompts)
     device = logits.device
@@ -113,27 +146,32 @@ def _continue_batch(
     written = torch.full((len(prompts), max(limits)), -1, dtype=torch.long, device=device)
     rows = torch.arange(len(prompts), device=device)  # which prompt each row of the batch is
     finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    num_finished = 0
 
+    if max(limits) < 1:
+        yield from ((n, []) for n in range(len(prompts)))
     for step in range(max(limits)):
         next_ids = choose(logits, [drawings[n] for n in rows.tolist()])
         written[rows, step] = next_ids
+        before, num_before = finished, num_finished
         finished = finished | torch.isin(next_ids, stops) | (limit[rows] <= step + 1)
         num_finished = int(finished.sum())
+        if num_finished > num_before:
+            ended = rows[finished & ~before]
+            yield from zip(ended.tolist(), written[ended, : step + 1].tolist(), strict=True)
         if num_finished == len(rows):
             break
         if num_finished * _COMPACT_SHARE >= len(rows):
             alive = (~finished).nonzero().squeeze(1)
             if runner.keep(alive):
                 rows, next_ids, finished = rows[alive], next_ids[alive], finished[alive]
+                num_finished = 0
         logits = runner.read_token(next_ids)
-    return written
 
 
-def _cut(ids: Sequence[int], stop_ids: Collection[int]) -> Generation:
-    for position, token_id in enumerate(ids):
-        if token_id in stop_ids:
-            return Generation(list(ids[:position]), True)
-    return Generation(list(ids), False)
+def _without_stop(ids: list[int], stop_ids: Collection[int]) -> Generation:
+    stopped = bool(ids) and ids[-1] in stop_ids
+    return Generation(ids[:-1] if stopped else ids, stopped)
 
 
 def longest_sequence(model: PreTrainedModel) -> int:
