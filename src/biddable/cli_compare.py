@@ -31,7 +31,7 @@ from biddable.cli_options import (
     sampling_of,
     say,
 )
-from biddable.cli_progress import evaluation_stage, told_stages
+from biddable.cli_progress import evaluation_events, told_stages
 from biddable.errors import EvaluationError
 
 COMPARISON_FILES = ("comparison.json", "samples.jsonl", "report.html", "report.md", "card.md")
@@ -130,7 +130,7 @@ def compare(
             result = finished.compare_finished(base, instruct, **given)
         else:
             asked |= {"base_form": prompt_form, "cache": None if no_cache else AnswerCache()}
-            asked |= {"on_event": lambda event: tell(evaluation_stage(event))}
+            asked |= {"on_event": evaluation_events(tell)}
             with held_out.suite_for(instruct, folder, suite) as named:
                 result = comparison.compare(base, instruct, suite=named, **asked, **given)
     _print(result, folder, show=show, as_json=as_json)

@@ -28,7 +28,7 @@ from biddable.cli_options import (
     sampling_of,
     say,
 )
-from biddable.cli_progress import evaluation_stage, told_stages
+from biddable.cli_progress import evaluation_events, told_stages
 
 if TYPE_CHECKING:
     from biddable.evaluation.answer_cache import AnswerCache
@@ -106,7 +106,7 @@ def evaluate(
                 "sampling": sampling,
             }
             asked |= {"max_new_tokens": max_new_tokens, "run_code": run_code}
-            asked |= {"on_event": lambda event: tell(evaluation_stage(event))}
+            asked |= {"on_event": evaluation_events(tell)}
             with held_out.suite_for(str(model), folder, suite) as named:
                 given: dict[str, Any] = {
                     "suite": named,

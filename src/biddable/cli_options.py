@@ -137,9 +137,11 @@ def result_folder(out: str, names: Sequence[str], *, replace: bool) -> Path:
         raise CheckpointError(
             f"{folder}: already holds {there[0]}; choose another --out, or add --replace."
         )
-    there_already = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    places = (folder, *folder.absolute().parents)
+    there_already = next(place for place in places if os.path.lexists(place))
     if not there_already.is_dir():
-        raise CheckpointError(f"{folder}: cannot be made: {there_already} is a file.")
+        what = "is a file" if there_already.exists() else "is a link to nothing"
+        raise CheckpointError(f"{folder}: cannot be made: {there_already} {what}.")
     if not os.access(there_already, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder}: cannot be made: {there_already} may not be written to.")
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +55,23 @@ class _Lines:
             seconds = time.monotonic() - self._began
             if seconds >= self._every_s:
                 say(f"{self._stage}: {seconds:.0f} s so far")
+
+
+def evaluation_events(tell: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+    """Make what an evaluation tells its events to: notes are said for good, stages as they come.
+
+    Args:
+        tell: as `told_stages` gives it.
+    """
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        if "note" in event:
+            # not by say: rich puts what is written here above the line of a terminal's status
+            sys.stderr.write(f"biddable: {event['note']}\n")
+        else:
+            tell(evaluation_stage(event))
+
+    return on_event
 
 
 def evaluation_stage(event: Mapping[str, Any]) -> str:

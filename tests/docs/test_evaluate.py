@@ -61,3 +61,33 @@ def test_the_others_are_few_and_tested_elsewhere() -> None:
     """A stand-in server is in test_url_model, a task of the harness in test_lm_harness."""
     assert sum(HARNESS in c or SERVER in c for c in COMMANDS) == 2
     assert len(COMMANDS) == 9
+
+
+def fields(value: dict[str, Any]) -> set[str]:
+    """Name what a file holds: ``a``, or ``a.b`` for what is in an object that the page opens."""
+    opened = {"sample", "verdict", "behaviour", "decoding", "scores", "measured"}
+    return {
+        f"{key}.{inner}" if key in opened else key
+        for key, held in value.items()
+        for inner in (held if key in opened and held else [""])
+    }
+
+
+@pytest.mark.usefixtures("files")
+def test_the_fields_of_both_files_are_those_of_the_tables() -> None:
+    from biddable.cli import main
+
+    samples, scores = set(), set()
+    for command in (c for c in COMMANDS if "drawn" in c or "ready" in c):
+        assert main(shlex.split(command)) == 0
+        out = Path(command.split()[-1])
+        scores |= fields(json.loads((out / "scores.json").read_text()))
+        for line in (out / "samples.jsonl").read_text().splitlines():
+            samples |= fields(json.loads(line))
+    written = PAGE.partition("## What is written\n")[2].partition("\n## ")[0]
+    told = [
+        set(", ".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)).split(", "))
+        for table in written.split("`scores.json` counts them")
+    ]
+    assert {f"`{name}`" for name in samples} == told[0]
+    assert {f"`{name}`" for name in scores} | {"`lm_eval`"} == told[1]

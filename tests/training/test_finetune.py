@@ -105,9 +105,11 @@ def test_a_whole_run(base, rows, method):
         template.stop_text
     )
     kinds = [event["event"] for event in events]
-    assert kinds[:6] == ["source", "data", "data", "method", "plan", "start"]
+    assert kinds[:7] == ["source", "source", "data", "data", "method", "plan", "start"]
     recognised = f"{rows}: 12 rows, recognised as instruction-response (12 of 12)"
     assert events[0] == {"event": "source", "part": "train", "summary": recognised}
+    cut = f"the last 2 rows of data.train in file order, {rows}:11 to {rows}:12"
+    assert events[1] == {"event": "source", "part": "held_out", "summary": cut}
     assert (folder / "adapter_config.json").exists() == (method == "lora")
 
 

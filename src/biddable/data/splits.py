@@ -8,10 +8,13 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from biddable.counting import counted
 from biddable.data.conversation import Conversation
 from biddable.data.wording import question_of, same_text
 
 T = TypeVar("T")
+
+_MAX_NAMED = 3
 
 
 def split_rows(
@@ -37,6 +40,46 @@ def split_rows(
         random.Random(shuffle_seed).shuffle(shuffled)
     cut = len(shuffled) - (held_out_rows or 0)
     return shuffled[: max(cut, 0)], shuffled[max(cut, 0) :]
+
+
+def cut_in_words(
+    learned: Sequence[Conversation],
+    held_out: Sequence[Conversation],
+    *,
+    shuffle_seed: int | None = None,
+) -> list[str]:
+    """Say which rows were held out, and warn where the rows look sorted.
+
+    Args:
+        learned: as ``split_rows`` gives them.
+        held_out: likewise, not empty.
+        shuffle_seed: as it was given to ``split_rows``.
+
+    Returns:
+        A line, and a warning where no category of the held-out rows is learned.
+
+    Example:
+        >>> rows = [Conversation((), "a.jsonl", n, category="ab"[n > 2]) for n in (1, 2, 3)]
+        >>> for line in cut_in_words(rows[:2], rows[2:]):
+        ...     print(line[:59])
+        the last row of data.train in file order, a.jsonl:3
+        no other row is of category "b": data.train looks sorted, s
+    """
+    if shuffle_seed is not None:
+        return [f"{counted(len(held_out), 'row')}, drawn by data.shuffle_seed {shuffle_seed}"]
+    first, last = held_out[0].source, held_out[-1].source
+    rows = "row" if len(held_out) == 1 else f"{len(held_out):,} rows"
+    place = first if first == last else f"{first} to {last}"
+    told = [f"the last {rows} of data.train in file order, {place}"]
+    own = {row.category for row in held_out}
+    if own.isdisjoint({None, *(row.category for row in learned)}):
+        kinds = ", ".join(f'"{name}"' for name in sorted(map(str, own))[:_MAX_NAMED])
+        told.append(
+            f"no other row is of category {kinds}{', ...' * (len(own) > _MAX_NAMED)}: data.train"
+            " looks sorted, so the held-out loss is of other tasks than are learned; set"
+            " data.shuffle_seed"
+        )
+    return told
 
 
 def split_by_hash(keys: Sequence[str], *, held_out: float) -> list[bool]:

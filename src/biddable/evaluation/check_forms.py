@@ -81,6 +81,21 @@ def judges_whole(check: Check | None) -> bool:
     return check is not None and check["kind"] == "ifeval"
 
 
+def needs_running(check: Check | None) -> bool:
+    """Tell whether an answer can be right by code that has to be run: Python with tests.
+
+    Example:
+        >>> code = {"kind": "python", "reference": "x = 1", "tests": [["x", "1"]]}
+        >>> needs_running({"kind": "all", "checks": [code]}), needs_running({"kind": "refuses"})
+        (True, False)
+    """
+    if check is None:
+        return False
+    return any(map(needs_running, check.get("checks", ()))) or (
+        check["kind"] == "python" and bool(check.get("tests"))
+    )
+
+
 def _json_problem(check: Check) -> str | None:
     if ("value" in check) == ("schema" in check):
         return 'check of kind "json" takes either "value" or "schema".'

@@ -22,7 +22,7 @@ from biddable.evaluation.pairing import (
     figure_of,
     pairs_of,
 )
-from biddable.evaluation.runner import Event, evaluate
+from biddable.evaluation.runner import Event, evaluate, tell_of_code
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
@@ -86,7 +86,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         cache: where answers are kept; None keeps none.
         command: what was typed, to be told in the report; None for a call from Python.
         out: a folder for all that `write_comparison` writes; None writes nothing.
-        on_event: told about each stage.
+        on_event: told about each stage; before them ``{"note"}``, if code should be run and is not.
 
     Returns:
         The comparison, as comparison.json has it.
@@ -94,8 +94,8 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     Raises:
         EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    samples, limits = load_suite(suite), _limits(suite, max_new_tokens, run_code, sampling)
-    kinds, tell = dict(quantize or {}), on_event or (lambda event: None)
+    samples, tell = _items(suite, run_code, on_event), on_event or (lambda event: None)
+    kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
     source, tuned = _open_both(base, instruct, kinds, cache)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
@@ -111,6 +111,14 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
     write_comparison(result, sides, out=out)
     return result
+
+
+def _items(
+    suite: str | Path, run_code: bool, on_event: Callable[[Event], None] | None
+) -> list[Sample]:
+    samples = load_suite(suite)
+    tell_of_code(samples, on_event, run_code=run_code)
+    return samples
 
 
 def _side(

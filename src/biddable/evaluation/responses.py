@@ -75,7 +75,6 @@ class ReadyResponses:
         Raises:
             EvaluationError: no response belongs to an item, or prompts stand there too often.
         """
-        tell("match")
         asked: dict[str, list[int]] = {}
         for n, sample in enumerate(samples):
             asked.setdefault(self._key(sample), []).append(n)
@@ -102,25 +101,25 @@ class ReadyResponses:
         ]
         return found
 
-    def refuse_strangers(self, samples: Sequence[Sample]) -> None:
-        """Refuse responses to prompts that no item of a suite has.
+    def answered(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Give the items that there is a response to.
 
         Args:
-            samples: all items of the suite.
+            samples: all items of a suite.
 
         Raises:
-            EvaluationError: there are such responses; all are named.
+            EvaluationError: there are responses to prompts that no item has; all are named.
         """
         known = {key for sample in samples for key in _keys_of(sample)}
         strange = [(prompt, r[0].line) for prompt, r in self._ready.items() if prompt not in known]
-        if not strange:
-            return
         problems = [
             f'{self.name}:{line}: no item of the suite asks "{prompt[:_SHOWN]}".'
             f"{nearest(prompt[:400], [k[:400] for k in known]) if n < 3 else ''}"
             for n, (prompt, line) in enumerate(strange)
         ]
-        raise EvaluationError(join_problems(problems))
+        if problems:
+            raise EvaluationError(join_problems(problems))
+        return [sample for sample in samples if self._key(sample) in self._ready]
 
     def _key(self, sample: Sample) -> str:
         """Choose under which of its texts a response to an item is looked for."""

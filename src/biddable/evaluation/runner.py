@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from biddable.counting import counted
 from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import Answered, AnswerSource, Asking, PromptForm
 from biddable.evaluation.behaviour import Behaviour, judge
-from biddable.evaluation.check_forms import judges_whole
+from biddable.evaluation.check_forms import judges_whole, needs_running
 from biddable.evaluation.checks import Verdict, run_checks
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sampling import Sampling, each_draw
+from biddable.evaluation.sampling import Sampling, each_draw, items_of
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples
 from biddable.models.loading import LoadedModel
@@ -97,11 +98,10 @@ def evaluate(  # noqa: PLR0913  (what is asked, and how, is one decision)
     """
     if not samples:
         return []
-    facts: Event = {"prompt_form": prompt_form, "num_samples": len(samples)}
 
-    def tell(stage: str) -> None:
+    def tell(stage: str, num_samples: int = len(samples)) -> None:
         if on_event is not None:
-            on_event({"stage": stage, **facts})
+            on_event({"stage": stage, "prompt_form": prompt_form, "num_samples": num_samples})
 
     asking = Asking(
         prompt_form=prompt_form,
@@ -114,14 +114,36 @@ def evaluate(  # noqa: PLR0913  (what is asked, and how, is one decision)
     answers = _answer_in_rounds(as_source(model), samples, asking, tell)
     there = [n for n, answer in enumerate(answers) if answer is not None]
     given = [answer for answer in answers if answer is not None]
-    tell("judge")
+    asked = [samples[n] for n in there]
+    tell("judge", len(set(items_of(asked) or there)))
     return judge_outputs(
-        [samples[n] for n in there],
+        asked,
         [answer.text for answer in given],
         stopped=[answer.stopped for answer in given],
         losses=[answer.loss for answer in given],
         run_code=run_code,
     )
+
+
+def tell_of_code(
+    samples: Sequence[Sample], on_event: Callable[[Event], None] | None, *, run_code: bool
+) -> None:
+    """Say, before any item is asked, how many will count as wrong for want of running code.
+
+    Args:
+        samples: the items that will be judged.
+        on_event: told ``{"note": text}`` if there are any.
+        run_code: as in ``evaluate``.
+    """
+    num_code = sum(needs_running(sample.check) for sample in samples)
+    if on_event is None or run_code or not num_code:
+        return
+    asked = f"{num_code:,} of {counted(len(samples), 'item')} {'asks' if num_code == 1 else 'ask'}"
+    note = (
+        f"{asked} for Python, which is not run: any that differs from the reference by more than"
+        " names counts as wrong. Add --run-code to run it, limited."
+    )
+    on_event({"note": note})
 
 
 def _answer_in_rounds(

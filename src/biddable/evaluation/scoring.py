@@ -16,7 +16,7 @@ from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.responses import ReadyResponses
-from biddable.evaluation.runner import Event, Outcome, evaluate
+from biddable.evaluation.runner import Event, Outcome, evaluate, tell_of_code
 from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
@@ -25,6 +25,12 @@ from biddable.evaluation.terminal import percent, shown_figures
 from biddable.manifest import write_json, write_text
 from biddable.models.loading import LoadedModel
 
+_IF_ANY = (
+    ("refusal_partial", "refusals in part"),
+    ("empty", "empty answers"),
+    ("repetition", "repetition"),
+    ("wrong_language", "wrong language"),
+)
 _OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
@@ -53,7 +59,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
         command: what was typed; None for a call from Python.
         sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
-        on_event: told about each stage.
+        on_event: told about each stage; before them ``{"note"}``, if code should be run and is not.
 
     Returns:
         What scores.json holds; ``scores`` in it is a side's block as in comparison.json.
@@ -66,8 +72,8 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     samples = load_suite(suite)
     source = as_source(model)
     form = choose_form(source, prompt_form, template, sampling=sampling)
-    if isinstance(source, ReadyResponses):
-        source.refuse_strangers(samples)
+    judged = source.answered(samples) if isinstance(source, ReadyResponses) else samples
+    tell_of_code(judged, on_event, run_code=run_code)
     limit = None if source.is_ready else max_new_tokens or answer_limit(suite)
     outcomes = evaluate(
         source,
@@ -177,6 +183,12 @@ def score_table(result: Mapping[str, Any]) -> Table:
     table.add_column(form, justify="right", no_wrap=True)
     for figure, label in shown_figures([result["scores"]]):
         table.add_row(label, percent(result["scores"][figure]))
+    known = [(result["scores"].get(figure), label) for figure, label in _IF_ANY]
+    for rate, label in known:
+        if rate and rate["rate"]:
+            table.add_row(label, percent(rate))
+    if none := [label for rate, label in known if rate and not rate["rate"]]:
+        table.caption, table.caption_justify = f"none: {', '.join(none)}", "left"
     for figure in _OFFICIAL:
         if result["scores"].get(figure):
             label = f"IFEval, {figure.replace('_', ' ')}"

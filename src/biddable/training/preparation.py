@@ -30,7 +30,7 @@ from biddable.data.sources import (
     read_sources,
     stream_sources,
 )
-from biddable.data.splits import split_rows
+from biddable.data.splits import cut_in_words, split_rows
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
 from biddable.models.loading import LoadedModel, load, load_tokenizer
@@ -277,6 +277,9 @@ def _read_rows(config: RunConfig) -> Rows:
     pairs = [(n, row) for n, source in enumerate(sources) for row in source.reading.conversations]
     kept, cut = split_rows(pairs, held_out_rows=data.held_out_rows, shuffle_seed=data.shuffle_seed)
     held_out = [row for _, row in cut]
+    if held_out and kept:
+        told = cut_in_words([r for _, r in kept], held_out, shuffle_seed=data.shuffle_seed)
+        summaries += [("held_out", line) for line in told]
     rows, counts = draw(kept, [source.weight for source in sources], seed=config.seed)
     for source, count in zip(sources, counts, strict=True):
         if source.weight != 1:
