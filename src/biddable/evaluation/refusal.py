@@ -3,7 +3,8 @@
 A linear model reads the words of the final answer. Its weights were fitted to answers that were
 labelled by hand (``benchmarks/refusal_words.py``), and lie in ``assets/refusal_words.json``: one
 line for a run of up to three words, with what it adds to each of the three kinds. Rules written by
-hand came before it, and carried over worse to models that nobody had read (decision 17).
+hand came before it, and carried over worse to models that nobody had read (decision 17). Three
+plain forms, which words weigh wrongly or not at all, are looked for first (``refusal_forms``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Literal, get_args
 
+from biddable.evaluation.refusal_forms import (
+    answers_despite_limits,
+    is_only_refusal,
+    is_ordered_refusal,
+)
 from biddable.evaluation.units import Unit, split_units
 from biddable.evaluation.words import fold
 
@@ -87,9 +93,14 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
         >>> find_refusal("You can't divide by zero.")
         ('none', '')
     """
-    units, weights = _units_read(answer, instruction), _weights()
+    units, weights, text = _units_read(answer, instruction), _weights(), final_answer(answer)
+    if units and is_only_refusal(text, instruction):
+        return "full", _reason("full", text)
     kind = weigh(_features(units, instruction), weights)
-    if kind == "none":
+    if kind == "none" or is_ordered_refusal(text, instruction):
+        return "none", ""
+    told = answers_despite_limits(text, instruction)
+    if told and weigh(features_of(told, instruction), weights) == "none":
         return "none", ""
     at = KINDS.index(kind)
     speak = [
@@ -100,8 +111,12 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
         )
         for n, unit in enumerate(units)
     ]
-    said = shorten(units[speak.index(max(speak))].text.strip(), _LONGEST_REASON, placeholder=" ...")
-    return kind, f'{"refuses" if kind == "full" else "refuses and helps"}: "{said}"'
+    return kind, _reason(kind, units[speak.index(max(speak))].text)
+
+
+def _reason(kind: Refusal, sentence: str) -> str:
+    said = shorten(sentence.strip(), _LONGEST_REASON, placeholder=" ...")
+    return f'{"refuses" if kind == "full" else "refuses and helps"}: "{said}"'
 
 
 def weigh(features: Mapping[str, float], weights: Weights) -> Refusal:
