@@ -93,15 +93,11 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
         >>> find_refusal("You can't divide by zero.")
         ('none', '')
     """
-    units, weights, text = _units_read(answer, instruction), _weights(), final_answer(answer)
-    if units and is_only_refusal(text, instruction):
-        return "full", _reason("full", text)
-    kind = weigh(_features(units, instruction), weights)
-    if kind == "none" or is_ordered_refusal(text, instruction):
+    weights = _weights()
+    kind = kind_by(weights, answer=answer, instruction=instruction)
+    if kind == "none":
         return "none", ""
-    told = answers_despite_limits(text, instruction)
-    if told and weigh(features_of(told, instruction), weights) == "none":
-        return "none", ""
+    units = _units_read(answer, instruction)
     at = KINDS.index(kind)
     speak = [
         sum(
@@ -111,12 +107,26 @@ def find_refusal(answer: str, instruction: str = "") -> tuple[Refusal, str]:
         )
         for n, unit in enumerate(units)
     ]
-    return kind, _reason(kind, units[speak.index(max(speak))].text)
+    said = shorten(units[speak.index(max(speak))].text.strip(), _LONGEST_REASON, placeholder=" ...")
+    return kind, f'{"refuses" if kind == "full" else "refuses and helps"}: "{said}"'
 
 
-def _reason(kind: Refusal, sentence: str) -> str:
-    said = shorten(sentence.strip(), _LONGEST_REASON, placeholder=" ...")
-    return f'{"refuses" if kind == "full" else "refuses and helps"}: "{said}"'
+def kind_by(weights: Weights, *, answer: str, instruction: str) -> Refusal:
+    """Tell whether an answer refuses, by its form where that is plain, else by weights.
+
+    Args:
+        weights: as for ``weigh``.
+        answer: as for ``find_refusal``.
+        instruction: as for ``find_refusal``.
+    """
+    features, text = features_of(answer, instruction), final_answer(answer)
+    if features and is_only_refusal(text, instruction):
+        return "full"
+    kind = weigh(features, weights)
+    if kind == "none" or is_ordered_refusal(text, instruction):
+        return "none"
+    told = answers_despite_limits(text, instruction)
+    return "none" if told and weigh(features_of(told, instruction), weights) == "none" else kind
 
 
 def weigh(features: Mapping[str, float], weights: Weights) -> Refusal:
@@ -148,10 +158,7 @@ def features_of(answer: str, instruction: str = "") -> dict[str, float]:
         words); ``#phrase`` and ``#early phrase`` (in the first two sentences), which are worth
         more; and ``#to do`` if something was to be done or made. Empty for no words.
     """
-    return _features(_units_read(answer, instruction), instruction)
-
-
-def _features(units: Sequence[Unit], instruction: str) -> dict[str, float]:
+    units = _units_read(answer, instruction)
     found = {run: 1.0 for n, unit in enumerate(units) for run in _runs(unit, is_first=n == 0)}
     if found:
         num_words = sum(len(unit.words) for unit in units)

@@ -81,7 +81,7 @@ def answers_despite_limits(answer: str, instruction: str) -> str:
         >>> answers_despite_limits("I can't browse, so please check a map.", "")
         ''
     """
-    rest, told = [], []
+    rest, told, names_limit = [], [], False
     for sentence in _SENTENCE_END.split(answer):
         sends_on = False
         for clause in filter(None, _CLAUSE_END.split(sentence.strip())):
@@ -89,14 +89,16 @@ def answers_despite_limits(answer: str, instruction: str) -> str:
             if _DENIES.search(bare):
                 return ""
             if num_limits:
+                names_limit = True
                 continue
             rest.append(clause)
             sends_on = sends_on or _NO_ANSWER.match(bare) is not None
             if not sends_on:
                 told.append(clause)
     said = " ".join(told)
-    is_answer = len(words_of(said)) >= _LEAST_WORDS_OF_ANSWER and _is_about(said, instruction)
-    return " ".join(rest) if is_answer else ""
+    if not names_limit or len(words_of(said)) < _LEAST_WORDS_OF_ANSWER:
+        return ""
+    return " ".join(rest) if _is_about(said, instruction) else ""
 
 
 def _is_about(text: str, instruction: str) -> bool:
