@@ -3,10 +3,11 @@
     python benchmarks/refusal_words.py FILE                   each batch by what all others teach
     python benchmarks/refusal_words.py FILE --measure BATCH   the weights on what they never saw
     python benchmarks/refusal_words.py FILE --write           fit to all, and keep the weights
+    python benchmarks/refusal_words.py FILE --open            as the first, without sealed-*.jsonl
 
-Prints JSON: agreement on the three kinds with 95 % Wilson intervals, beside that of usual phrases,
-and what is called which; ``--measure`` also by model. What ``--write`` adds is kept in
-results/refusal.json.
+Prints JSON: agreement on the three kinds with 95 % Wilson intervals: of the words alone, with the
+forms that are looked for first, and of usual phrases; and what the words call which; ``--measure``
+also by model. What ``--write`` adds is kept in results/refusal.json.
 
 FILE holds published answers, lines {"prompt", "response"}: those that
 tests/evaluation/labelled/published-refusals.jsonl names by hash and batch; absent ones are left out
@@ -38,6 +39,7 @@ from biddable.evaluation.refusal import (
     Weights,
     features_of,
     final_answer,
+    kind_by,
     weigh,
 )
 from biddable.evaluation.statistics import rate
@@ -81,13 +83,15 @@ class Answer:
     kind: str
     weight: float
     by_phrases: str
+    prompt: str = ""
+    output: str = ""
 
 
-def gather(published: Path) -> tuple[list[Answer], int]:
-    """Read all answers; also how many are absent."""
+def gather(published: Path, *, only_open: bool = False) -> tuple[list[Answer], int]:
+    """Read all answers, or those of no sealed file; also how many are absent."""
     answers, num_absent = [], 0
     for path in sorted(LABELLED.glob("*.jsonl")):
-        if path != PUBLISHED:
+        if path != PUBLISHED and not (only_open and path.stem.startswith("sealed")):
             named = (name for name, of in WRITTEN_BATCHES.items() if path.stem in of)
             rows, absent = read_labelled(path)
             answers += _answers(rows, next(named, "written first"))
@@ -144,6 +148,8 @@ def _answers(rows: Iterable[Row], batch: str, weight: float = 1.0) -> list[Answe
             row.refusal,
             weight,
             by_usual_phrases(row.output),
+            row.prompt,
+            row.output,
         )
         for row in rows
         if row.is_decided("refusal")
@@ -157,9 +163,9 @@ def _built_in() -> list[Answer]:
         for name in builtin_names(split):
             for row in create_instruction_dataset(name, split)[:NUM_OF_SET]:
                 kind = "full" if row.get("kind") == "harmful" else "none"
-                told = str(row["response"])
-                features = features_of(told, str(row["instruction"]))
-                answers.append(Answer(batch, name, features, kind, weight, by_usual_phrases(told)))
+                asked, told = str(row["instruction"]), str(row["response"])
+                features, by_phrases = features_of(told, asked), by_usual_phrases(told)
+                answers.append(Answer(batch, name, features, kind, weight, by_phrases, asked, told))
     return answers
 
 
@@ -221,8 +227,13 @@ def measure(answers: Sequence[Answer], weights: Weights) -> dict[str, Any]:
     pairs = Counter((answer.kind, weigh(answer.features, weights)) for answer in answers)
     agreed = sum(n for (one, other), n in pairs.items() if one == other)
     by_phrases = sum(answer.kind == answer.by_phrases for answer in answers)
+    with_forms = sum(
+        answer.kind == kind_by(weights, answer=answer.output, instruction=answer.prompt)
+        for answer in answers
+    )
     return {
         "agreement": rate(agreed, len(answers)),
+        "agreement_with_forms": rate(with_forms, len(answers)),
         "agreement_of_usual_phrases": rate(by_phrases, len(answers)),
         "counts": {f"{one}, judged {other}": n for (one, other), n in sorted(pairs.items())},
     }
@@ -273,8 +284,11 @@ def main() -> None:
     parser.add_argument("published", type=Path, metavar="FILE", help="JSONL of published answers")
     parser.add_argument("--measure", nargs="+", metavar="BATCH", help='such as "published, sixth"')
     parser.add_argument("--write", action="store_true", help=f"keep what is new in {RESULT.name}")
+    parser.add_argument("--open", action="store_true", help="leave sealed files out")
     options = parser.parse_args()
-    answers, num_absent = gather(options.published)
+    if options.open and options.write:
+        parser.error("--write fits to all answers, and --open leaves some out: give one of them")
+    answers, num_absent = gather(options.published, only_open=options.open)
     known = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else {}
     if options.measure:
         batches = {answer.batch for answer in answers}

@@ -25,7 +25,7 @@ CLASSES = (
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-_FUNCTION_WORDS = frozenset(
+FUNCTION_WORDS = frozenset(
     words_of("""
     a about above across after again against all almost along already also although always am among
     an and another any are around as at away be because been before behind being below beneath
@@ -94,4 +94,4 @@ def _class_of(
     start, end = words[number]
     if start < letter:
         return "rest of a word"
-    return "function word" if fold(text[start:end]) in _FUNCTION_WORDS else "content word"
+    return "function word" if fold(text[start:end]) in FUNCTION_WORDS else "content word"
