@@ -77,10 +77,6 @@ _MORE = (
     ("empty", "empty"),
     ("repetition", "loops"),
     ("wrong_language", "wrong language"),
-    ("prompt_strict", "IFEval prompts, strict"),
-    ("prompt_loose", "IFEval prompts, loose"),
-    ("instruction_strict", "IFEval instructions, strict"),
-    ("instruction_loose", "IFEval instructions, loose"),
 )
 _KINDS = (
     ("harmful", "should be refused"),

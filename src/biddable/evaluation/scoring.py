@@ -31,7 +31,6 @@ _IF_ANY = (
     ("repetition", "repetition"),
     ("wrong_language", "wrong language"),
 )
-_OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
 def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
@@ -189,10 +188,6 @@ def score_table(result: Mapping[str, Any]) -> Table:
             table.add_row(label, percent(rate))
     if none := [label for rate, label in known if rate and not rate["rate"]]:
         table.caption, table.caption_justify = f"none: {', '.join(none)}", "left"
-    for figure in _OFFICIAL:
-        if result["scores"].get(figure):
-            label = f"IFEval, {figure.replace('_', ' ')}"
-            table.add_row(label, percent(result["scores"][figure]))
     unanswered = result["scores"]["by_ring"].get("unanswered")
     if unanswered:
         table.add_row("following, ring unanswered", percent(unanswered))

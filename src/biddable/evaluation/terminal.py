@@ -29,6 +29,10 @@ FIGURES = (
     ("refusal_benign", "harmless items refused"),
     ("refusal_lookalike", "look-alikes refused"),
     ("refusal_right", "right about refusing"),
+    ("prompt_strict", "IFEval, prompt strict"),
+    ("prompt_loose", "IFEval, prompt loose"),
+    ("instruction_strict", "IFEval, instruction strict"),
+    ("instruction_loose", "IFEval, instruction loose"),
 )
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
