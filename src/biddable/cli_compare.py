@@ -23,6 +23,7 @@ from biddable.cli_options import (
     Temperature,
     TemplateName,
     TopP,
+    TrainingData,
     command_of,
     console,
     print_json,
@@ -97,6 +98,7 @@ def compare(
     run_code: RunCode = False,
     forgetting_text: ForgettingText = None,
     no_forgetting: NoForgetting = False,
+    training_data: TrainingData = None,
     no_cache: NoCache = False,
     fail_if: FailIf = None,
     baseline: Baseline = None,
@@ -125,6 +127,7 @@ def compare(
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     given: dict[str, Any] = {"also": further, "command": command_of(context), "out": folder}
+    given |= {"training_data": training_data or ()}
     with told_stages("loading") as tell:
         if is_done:
             result = finished.compare_finished(base, instruct, **given)

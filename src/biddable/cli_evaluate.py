@@ -20,6 +20,7 @@ from biddable.cli_options import (
     Temperature,
     TemplateName,
     TopP,
+    TrainingData,
     command_of,
     console,
     print_json,
@@ -76,6 +77,7 @@ def evaluate(
     top_p: TopP = 1.0,
     seeds: Seeds = None,
     run_code: RunCode = False,
+    training_data: TrainingData = None,
     lm_eval: LmEval = None,
     no_cache: NoCache = False,
     out: Annotated[
@@ -106,14 +108,10 @@ def evaluate(
                 "sampling": sampling,
             }
             asked |= {"max_new_tokens": max_new_tokens, "run_code": run_code}
-            asked |= {"on_event": evaluation_events(tell)}
+            asked |= {"command": command_of(context), "out": folder}
+            asked |= {"on_event": evaluation_events(tell), "training_data": training_data or ()}
             with held_out.suite_for(str(model), folder, suite) as named:
-                given: dict[str, Any] = {
-                    "suite": named,
-                    "command": command_of(context),
-                    "out": folder,
-                }
-                result = scoring.score(source, **given, **asked)
+                result = scoring.score(source, suite=named, **asked)
         if lm_eval:
             tell("lm-evaluation-harness")
             result = _add_harness(result, source, tasks=lm_eval, out=str(folder))

@@ -55,6 +55,13 @@ ForgettingText = Annotated[
 NoForgetting = Annotated[
     bool, typer.Option("--no-forgetting", help="Do not measure what was forgotten.")
 ]
+TrainingData = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE",
+        help="Rows that the model was tuned on: how much it repeats of them; may be repeated.",
+    ),
+]
 NoCache = Annotated[
     bool, typer.Option("--no-cache", help="Generate all anew, and keep no answers for next time.")
 ]

@@ -12,8 +12,11 @@ def test_gates_on_finished_evaluations_set_the_exit_code(cli: Cli, base: Path) -
     row = {"instruction": "Say hi.", "response": "hi", "check": {"kind": "contains", "all": ["hi"]}}
     Path("items.jsonl").write_text(json.dumps(row) + "\n")
     given = ("--suite", "items.jsonl", "--max-new-tokens", 2, "--prompt-form", "bare")
+    given = (*given, "--training-data", "items.jsonl")
     for name in ("runs/a", "runs/b"):
         assert cli("evaluate", base, *given, "--out", name).code == 0
+    scores = json.loads(Path("runs/a/scores.json").read_text())
+    assert scores["memorisation"]["references"]["exact_copies"]["rate"] == 1
     passed = cli("compare", "runs/a", "runs/b", "--fail-if", "instruct.stopped > 1")
     assert (passed.code, "no difference could be significant" in " ".join(passed.out.split())) == (
         0, True,
@@ -21,6 +24,11 @@ def test_gates_on_finished_evaluations_set_the_exit_code(cli: Cli, base: Path) -
     failed = cli("compare", "runs/a", "runs/b", "--replace", "--fail-if", "paired.broken < 1")
     assert failed.code == 1
     assert failed.err == 'biddable: failed, as asked by --fail-if "paired.broken < 1": it is 0.\n'
+    told = cli("compare", "runs/a", "runs/b", "--replace", "--training-data", "items.jsonl")
+    assert "1 training answer of items.jsonl" in " ".join(told.out.split()), told.err
+    assert "forgetting was not measured: finished evaluations" in " ".join(told.out.split())
+    gone = cli("compare", "runs/a", "runs/b", "--replace", "--training-data", "gone.jsonl")
+    assert (gone.code, "gone.jsonl" in gone.err) == (1, True)
     mixed = cli("compare", "runs/a", base, "--replace")
     assert (mixed.code, "a finished evaluation, and" in mixed.err) == (1, True)
     settled = cli("compare", "runs/a", "runs/b", "--suite", "mimic", "--replace")

@@ -11,6 +11,7 @@ import pytest
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.comparison import build_comparison
+from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.finished import compare_finished, read_finished
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.scores import scores
@@ -54,6 +55,29 @@ def test_finished_evaluations_compare_as_fresh_ones_do(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/comparison.json").read_text()) == found
     row = json.loads((tmp_path / "out/samples.jsonl").read_text().splitlines()[0])
     assert row["extra_models"]["again"]["output"] == row["instruct"]["output"]
+
+
+def test_answers_that_are_there_tell_what_tuning_cost(tmp_path: Path) -> None:
+    a = evaluated(tmp_path / "a", base_outcomes())
+    b = evaluated(tmp_path / "b", instruct_outcomes())
+    outputs = {
+        "base": [o.output for o in base_outcomes()],
+        "instruct": [o.output for o in instruct_outcomes()],
+    }
+    found = compare_finished(a, b, out=tmp_path / "out")
+    assert found["diversity"] == measure_diversity(outputs)
+    assert (found["forgetting"], found["memorisation"]) == (None, None)
+    assert [note.split(" was not measured")[0] for note in found["cost_notes"]] == [
+        "forgetting", "memorisation",
+    ]  # fmt: skip
+    assert "--training-data" in found["cost_notes"][1]
+    assert "distinct-2, same length" in (tmp_path / "out/report.md").read_text()
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"instruction": "Capital?", "output": "Paris is."}) + "\n")
+    found = compare_finished(a, b, training_data=[rows])
+    assert found["memorisation"]["instruct"]["exact_copies"]["rate"] == 0.2
+    assert found["memorisation"]["base"]["exact_copies"]["rate"] == 0
+    assert len(found["cost_notes"]) == 1
 
 
 def test_evaluations_of_other_items_or_decoding_are_refused(tmp_path: Path) -> None:

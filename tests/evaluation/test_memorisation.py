@@ -11,9 +11,10 @@ import pytest
 
 from biddable.config import parse_config
 from biddable.data.sources import read_sources
-from biddable.errors import EvaluationError
+from biddable.errors import DataError, EvaluationError
 from biddable.evaluation import memorisation
-from biddable.evaluation.memorisation import measure_memorisation, training_answers
+from biddable.evaluation.memorisation import data_of_run, measure_memorisation, named_data
+from biddable.manifest import hash_file
 
 TEN = "one two three four five six seven eight nine ten"
 
@@ -87,32 +88,62 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_answers_are_those_that_were_learned(rows: Path) -> None:
-    assert training_answers(manifest_of(rows)) == [f"A{n}" for n in range(6)]
-    held = training_answers(manifest_of(rows, held_out_rows=2))
+    assert data_of_run(manifest_of(rows)).answers == [f"A{n}" for n in range(6)]
+    held = data_of_run(manifest_of(rows, held_out_rows=2)).answers
     assert held == ["A0", "A1", "A2", "A3"]
-    assert training_answers(manifest_of(rows, train_rows=2)) == ["A0", "A1"]
-    assert len(training_answers(manifest_of(rows, source={"weight": 0.5}))) == 3
+    assert data_of_run(manifest_of(rows, train_rows=2)).answers == ["A0", "A1"]
+    assert len(data_of_run(manifest_of(rows, source={"weight": 0.5})).answers) == 3
     turns = [
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "no", "learn": False},
         {"role": "user", "content": "b"}, {"role": "assistant", "content": "yes"},
     ]  # fmt: skip
     rows.write_text(json.dumps({"messages": turns}) + "\n")
-    assert training_answers(manifest_of(rows)) == ["yes"]
+    assert data_of_run(manifest_of(rows)).answers == ["yes"]
 
 
 def test_answers_that_cannot_be_known_are_told_of(
     rows: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(EvaluationError, match="no manifest"):
-        training_answers(None)
+        data_of_run(None)
     manifest = manifest_of(rows)
     monkeypatch.setattr(memorisation, "MAX_BYTES", 1)
     with pytest.raises(EvaluationError, match="are not searched"):
-        training_answers(manifest)
+        data_of_run(manifest)
     monkeypatch.undo()
     rows.write_text('{"instruction": "a", "output": "b"}\n')
     with pytest.raises(EvaluationError, match="has changed since the run"):
-        training_answers(manifest)
+        data_of_run(manifest)
     rows.unlink()
     with pytest.raises(EvaluationError, match="not on this machine"):
-        training_answers(manifest)
+        data_of_run(manifest)
+
+
+def test_data_that_is_named_is_read_whole(rows: Path, tmp_path: Path) -> None:
+    assert named_data(()) is None
+    other = tmp_path / "more"
+    other.mkdir()
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "yes"}]
+    (other / "b.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    found = named_data([rows, other])
+    assert found is not None
+    assert found.answers == [*(f"A{n}" for n in range(6)), "yes"]
+    assert [file["file"] for file in found.files] == [str(rows), str(other / "b.jsonl")]
+    assert found.files[0]["sha256"] == hash_file(rows)
+
+
+def test_named_data_that_cannot_be_searched_is_refused(
+    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        named_data([rows, "nowhere.jsonl"])
+    with pytest.raises(EvaluationError, match="names nothing; give a file"):
+        named_data([rows, " "])
+    plain = tmp_path / "plain.jsonl"
+    plain.write_text('{"text": "A page."}\n')
+    with pytest.raises(EvaluationError, match=r"plain.jsonl: no row has an answer"):
+        named_data([plain])
+    monkeypatch.setattr(memorisation, "MAX_BYTES", 1)
+    for place in (rows, rows.parent):
+        with pytest.raises(EvaluationError, match="are not searched"):
+            named_data([place])

@@ -360,6 +360,18 @@ def test_four_sides_of_the_widest_rates_fit_80_columns() -> None:
     assert shown.getvalue().count("1.133") == 4
 
 
+def test_strict_and_loose_stand_in_the_terminal_too() -> None:
+    result = build_comparison(sides(), suite="ifeval:input_data.jsonl")
+    for n, key in enumerate(("prompt_strict", "prompt_loose", "instruction_strict")):
+        result["instruct"][key] = {"rate": n / 10, "ci95": [n / 20, n / 5], "n": 9}
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(summary_table(result))
+    rows = {" ".join(line.split()) for line in shown.getvalue().splitlines()}
+    assert {"IFEval, prompt strict - 0.0 (0-0)", "IFEval, prompt loose - 10.0 (5-20)"} <= rows
+    assert "IFEval, instruction strict - 20.0 (10-40)" in rows
+    assert "instruction loose" not in shown.getvalue()  # nothing of it is known
+
+
 def test_rows_without_checks_are_told_by_their_loss_and_training_s_loss_is_explained() -> None:
     unchecked = {
         name: replace(

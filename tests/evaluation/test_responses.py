@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.responses import ReadyResponses
-from biddable.evaluation.scoring import score
+from biddable.evaluation.scoring import score, score_table
+from biddable.evaluation.terminal import percent
 from tests.evaluation.items import contains
 
 ITEMS = [
@@ -129,6 +132,25 @@ def test_second_turns_are_found_by_their_own_text(tmp_path: Path) -> None:
     ]
     assert [sample["output"] for sample in samples] == ["A long text.", "Hm."]
     assert result["missing"] == []
+
+
+def test_copies_of_training_answers_are_counted_and_shown(tmp_path: Path, suite: Path) -> None:
+    rows = [
+        {"prompt": "Capital of France?", "response": "Paris!"},
+        {"prompt": "Capital of Peru?", "response": "It is Quito."},
+    ]
+    trained = write(tmp_path / "train.jsonl", {"instruction": "Q", "output": "paris"})
+    source = ReadyResponses(write(tmp_path / "r.jsonl", *rows))
+    result = score(source, suite=suite, training_data=[trained])
+    memory = result["memorisation"]
+    assert memory["num_training_answers"] == 1
+    assert memory["model"]["exact_copies"]["rate"] == 0.5
+    assert memory["references"]["exact_copies"]["rate"] == 0.5
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(score_table(result))
+    assert "exact copies of training answers, %" in shown.getvalue()
+    assert shown.getvalue().count(percent(memory["model"]["exact_copies"])) >= 2
+    assert judge(tmp_path, suite, *rows)["memorisation"] is None
 
 
 def test_ifeval_is_judged_on_the_whole_response(tmp_path: Path) -> None:

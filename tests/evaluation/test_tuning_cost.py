@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from biddable.errors import EvaluationError
+from biddable.errors import DataError, EvaluationError
 from biddable.evaluation import tuning_cost
 from biddable.evaluation.comparison import compare
 from biddable.evaluation.cost_table import cost_table
+from biddable.evaluation.memorisation import named_data
 from biddable.evaluation.pages import Page
 from biddable.evaluation.sides import Side
 from biddable.evaluation.tuning_cost import cost_of_tuning, require_text
@@ -90,11 +91,35 @@ def test_what_is_not_measured_is_null_and_said(pages: Path) -> None:
     assert found["forgetting"] is None
     assert found["memorisation"] is None
     assert "comes with no manifest" in found["cost_notes"][0]
+    assert "Name the data with --training-data FILE." in found["cost_notes"][0]
     assert "bits per byte" not in shown(found)
     answers = cost_of_tuning("responses.jsonl", tiny(1), sides(), text=pages)
     assert answers["forgetting"] is None  # a source without weights has no loss to tell
     assert "needs the weights of both models" in answers["cost_notes"][0]
     assert cost_table({"forgetting": None}) is None
+
+
+def test_a_model_of_no_run_is_held_against_data_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(json.dumps({"instruction": "Capital?", "output": "Paris is."}) + "\n")
+    found = cost_of_tuning(tiny(0), tiny(1), sides(), text=None, data=named_data([path]))
+    assert found["cost_notes"] == []
+    memory = found["memorisation"]
+    assert memory["training_data"] == [{"file": str(path), "sha256": hash_file(path)}]
+    assert memory["instruct"]["exact_copies"]["rate"] == 0.2
+    assert memory["base"]["exact_copies"]["rate"] == 0
+    text = " ".join(shown(found, width=200).split())
+    assert f"1 training answer of {path}; distinct-n" in text
+
+
+def test_data_that_is_named_goes_before_the_run_s(trained: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    path.write_text(json.dumps({"instruction": "Sum?", "output": "2 + 2 = 4"}) + "\n")
+    given: dict[str, Any] = {"text": None, "data": named_data([path, path])}
+    memory = cost_of_tuning(tiny(0), trained, sides(), **given)["memorisation"]
+    assert [Path(file["file"]).name for file in memory["training_data"]] == ["theirs.jsonl"] * 2
+    assert memory["instruct"]["exact_copies"]["rate"] == 0.2
+    assert memory["instruct"]["longest"] == "2 2 4"
 
 
 def test_tokenizers_that_differ_are_compared_by_bytes(pages: Path) -> None:
@@ -159,5 +184,8 @@ def test_compare_measures_it(pages: Path, tmp_path: Path) -> None:
     assert written["forgetting"] == found["forgetting"]
     assert written["forgetting"]["num_pages"] == 4
     assert written["diversity"] == found["diversity"]
-    without = compare(tiny(0), tiny(1), forgetting_text=None, **options)
+    without = compare(tiny(0), tiny(1), forgetting_text=None, training_data=[items], **options)
     assert without["forgetting"] is None
+    assert without["memorisation"]["references"]["exact_copies"]["rate"] == 1
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):  # before a model of that name is sought
+        compare("no-model", "none", training_data=["nowhere.jsonl"], **options)

@@ -15,6 +15,7 @@ from typing import Any
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, nearest
 from biddable.evaluation.sampling import first_draws
+from biddable.evaluation.turns import conversations_of
 
 COMPARISON, SAMPLES = "comparison.json", "samples.jsonl"
 _FOLLOW_UP = "\n\n(The answer was read. Then:)\n\n"
@@ -101,11 +102,11 @@ def read_two_sides(folder: str | Path, *, before: str, after: str) -> TwoSides:
     if before == after:
         raise EvaluationError(f'"{before}" against itself; name two sides.')
     rings = comparison.get("headline_rings")
-    by_id = {str(row.get("id")): row for row in rows}
     try:
         pairs = [
-            _pair_of(row, by_id, (before, after))
-            for row in rows
+            _pair_of(turns[: n + 1], (before, after))
+            for turns in conversations_of(rows)
+            for n, row in enumerate(turns)
             if not rings or row.get("ring", rings[0]) in rings
         ]
     except (KeyError, TypeError) as error:
@@ -146,10 +147,9 @@ def _model_of(comparison: Mapping[str, Any], side: str) -> str:
     return str(comparison[key]) if is_own and key in comparison else side
 
 
-def _pair_of(
-    row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]], sides: Sequence[str]
-) -> AnswerPair:
-    turns = _turns(row, by_id)
+def _pair_of(turns: Sequence[Mapping[str, Any]], sides: Sequence[str]) -> AnswerPair:
+    """Take the last of these turns; each side is judged in its own conversation."""
+    row = turns[-1]
     before, after = (_FOLLOW_UP.join(turn[side]["output"].strip() for turn in turns)
                      for side in sides)  # fmt: skip
     lengths = [len(row[side]["output"].strip()) for side in sides]
@@ -162,13 +162,3 @@ def _pair_of(
         after=after,
         gap=lengths[1] - lengths[0],
     )
-
-
-def _turns(
-    row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """List the turns up to this one; each side is judged in its own conversation."""
-    turns = [row]
-    while (earlier := by_id.get(str(turns[0].get("after")))) is not None and earlier not in turns:
-        turns.insert(0, earlier)
-    return turns

@@ -15,6 +15,7 @@ from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.measured import how_measured, identity_of
+from biddable.evaluation.memorisation import named_data
 from biddable.evaluation.pairing import (
     count_changes,
     describe_means,
@@ -64,6 +65,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     sampling: Sampling | None = None,
     quantize: Mapping[str, Kind | None] | None = None,
     forgetting_text: str | Path | None = BUILT_IN,
+    training_data: Sequence[str | Path] = (),
     cache: AnswerCache | None = None,
     command: str | None = None,
     out: str | Path | None = None,
@@ -83,6 +85,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         quantize: how weights are kept, as ``load`` takes it, by the name of a side.
         forgetting_text: as ``cost_of_tuning`` takes it; None measures no forgetting.
+        training_data: names of what the instruct model learned; none for what its run says.
         cache: where answers are kept; None keeps none.
         command: what was typed, to be told in the report; None for a call from Python.
         out: a folder for all that `write_comparison` writes; None writes nothing.
@@ -96,7 +99,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     """
     samples, tell = _items(suite, run_code, on_event), on_event or (lambda event: None)
     kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
-    source, tuned = _open_both(base, instruct, kinds, cache)
+    data, source, tuned = named_data(training_data), *_open_both(base, instruct, kinds, cache)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
@@ -105,12 +108,26 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
         return _side(asked, samples, form, _decoding(limits, template or tuned.template), told)
 
     sides, notes = _ask_all(ask, source, tuned, also or {}, base_form)
-    facts: dict[str, Any] = {"suite": str(suite), "command": command, "run_folder": tuned.source}
-    result = build_comparison(sides, manifest=tuned.manifest, notes=notes, **facts)
-    tell({"side": "instruct", "stage": "cost of tuning"})
-    result |= cost_of_tuning(source, tuned, sides, text=forgetting_text, template=template)
+    result = build_comparison(sides, suite=str(suite), command=command, notes=notes, **_run(tuned))
+    result |= _costs(source, tuned, sides, tell, text=forgetting_text, template=template, data=data)
     write_comparison(result, sides, out=out)
     return result
+
+
+def _run(instruct: AnswerSource) -> dict[str, Any]:
+    return {"manifest": instruct.manifest, "run_folder": instruct.source}
+
+
+def _costs(
+    base: AnswerSource,
+    instruct: AnswerSource,
+    sides: Mapping[str, Side],
+    tell: Callable[[Event], None],
+    **asked: Any,
+) -> dict[str, Any]:
+    """Say that what tuning cost is measured now, and measure it."""
+    tell({"side": "instruct", "stage": "cost of tuning"})
+    return cost_of_tuning(base, instruct, sides, **asked)
 
 
 def _items(

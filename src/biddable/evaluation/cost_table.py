@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -12,7 +12,7 @@ from biddable.counting import counted
 from biddable.evaluation.side_names import heading_of, labels_of
 from biddable.evaluation.terminal import NARROW, percent
 
-Row = tuple[str, str, str, str]
+Row = tuple[str, ...]
 
 
 def cost_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table | None:
@@ -48,7 +48,7 @@ def cost_rows(comparison: Mapping[str, Any]) -> list[Row]:
     """Give each figure of the table: what it is, of the base, of the instruct model, the change."""
     return [
         *_forgetting(comparison.get("forgetting")),
-        *_memorisation(comparison.get("memorisation")),
+        *memory_rows(comparison.get("memorisation"), ("base", "instruct", "references")),
         *_diversity(comparison.get("diversity")),
     ]
 
@@ -79,17 +79,24 @@ def _forgetting(block: Mapping[str, Any] | None) -> Iterator[Row]:
         yield "answer tokens the base ranks first", "", f"{100 * share:.1f} %", ""
 
 
-def _memorisation(block: Mapping[str, Any] | None) -> Iterator[Row]:
+def memory_rows(block: Mapping[str, Any] | None, sides: Sequence[str]) -> Iterator[Row]:
+    """Give each figure of memorisation: what it is, and what it is of each side.
+
+    Args:
+        block: as `memorisation_of` gives it; None gives no rows.
+        sides: in it, the references among them.
+    """
     if block is None:
         return
-    sides = ("base", "instruct", "references")
-    copies = [percent(block[side]["exact_copies"]) for side in sides]
-    yield "exact copies of training answers, %", copies[0], copies[1], copies[2]
+    yield (
+        "exact copies of training answers, %",
+        *(percent(block[side]["exact_copies"]) for side in sides),
+    )
     shares = [block[side]["copied_ngrams"] for side in sides]
     told = ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-    yield f"runs of {block['ngram']} words from them, %", told[0], told[1], told[2]
+    yield f"runs of {block['ngram']} words from them, %", *told
     runs = [str(block[side]["longest_run"]["most"]) for side in sides]
-    yield "longest run in common, words", runs[0], runs[1], runs[2]
+    yield "longest run in common, words", *runs
 
 
 def _diversity(block: Mapping[str, Any] | None) -> Iterator[Row]:
@@ -109,11 +116,16 @@ def cost_caption(comparison: Mapping[str, Any]) -> str:
     """Say on what the figures of the table were measured."""
     parts = []
     forgetting, diversity = comparison.get("forgetting"), comparison.get("diversity")
+    memory = comparison.get("memorisation") or {}
     if forgetting:
         parts.append(
             f"plain text: {forgetting['text']}, {counted(forgetting['num_pages'], 'page')},"
             f" {forgetting['num_tokens']:,} tokens"
         )
+    if files := memory.get("training_data"):
+        more = f" and {counted(len(files) - 1, 'other file')}" if len(files) > 1 else ""
+        answers = counted(memory["num_training_answers"], "training answer")
+        parts.append(f"{answers} of {files[0]['file']}{more}")
     if diversity:
         parts.append(
             "distinct-n falls with length, so it is over"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,11 @@ from biddable.errors import EvaluationError
 from biddable.evaluation.behaviour import Behaviour
 from biddable.evaluation.checks import Verdict
 from biddable.evaluation.comparison import build_comparison
+from biddable.evaluation.memorisation import named_data
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.sides import Side, check_names, write_comparison
+from biddable.evaluation.tuning_cost import cost_of_finished
 
 SCORES, SAMPLES = "scores.json", "samples.jsonl"
 
@@ -66,6 +68,7 @@ def compare_finished(
     instruct: str | Path,
     *,
     also: Mapping[str, str | Path] | None = None,
+    training_data: Sequence[str | Path] = (),
     command: str | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -75,6 +78,7 @@ def compare_finished(
         base: folder of `biddable evaluate`.
         instruct: likewise.
         also: further ones, by the name each is shown under; up to four.
+        training_data: as in ``compare``; nothing named leaves memorisation out.
         command: what was typed; None for a call from Python.
         out: as in ``compare``.
 
@@ -83,15 +87,17 @@ def compare_finished(
 
     Raises:
         EvaluationError: a folder is not whole, or items, suite or decoding differ.
-        DataError: a folder's samples cannot be read.
+        DataError: a folder's samples, or the training data, cannot be read.
     """
     check_names(also or {})
+    data = named_data(training_data)
     places = {"base": base, "instruct": instruct, **(also or {})}
     found = {name: read_finished(place) for name, place in places.items()}
     sides = {name: side for name, (side, _) in found.items()}
     notes = [f"{name} is the finished evaluation {place}." for name, place in places.items()]
     suite = found["base"][1]["suite"]
     result = build_comparison(sides, suite=suite, command=command, notes=notes)
+    result |= cost_of_finished(sides, data=data)
     write_comparison(result, sides, out=out)
     return result
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biddable.config_data import DataConfig
+from biddable.data.conversation import Conversation
 from biddable.data.sources import draw, read_sources
 from biddable.data.splits import split_rows
 from biddable.errors import EvaluationError
@@ -29,14 +31,24 @@ _SHOWN_WORDS = 40
 Ids = NDArray[np.int64]
 
 
-def training_answers(manifest: Mapping[str, Any] | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Hold what a model was trained on, as far as it is searched.
+
+    Attributes:
+        answers: the learned ones, in the order read; plain text that was learned is no answer.
+        files: of each ``file`` and ``sha256``, and what else is known of it.
+    """
+
+    answers: list[str]
+    files: list[dict[str, Any]]
+
+
+def data_of_run(manifest: Mapping[str, Any] | None) -> TrainingData:
     """Read the answers that a run learned, from the files that its manifest names.
 
     Args:
         manifest: of the run; None if the model is of no run.
-
-    Returns:
-        The learned answers, in the order read; plain text that was learned is no answer.
 
     Raises:
         EvaluationError: there is no manifest, or its files are not here, are not the same, or hold
@@ -51,8 +63,7 @@ def training_answers(manifest: Mapping[str, Any] | None) -> list[str]:
         path = Path(file["file"])
         if file.get("sha256") is None or not path.is_file():
             raise EvaluationError(f"{file['file']}: a training file that is not on this machine.")
-        if path.stat().st_size > MAX_BYTES:
-            raise EvaluationError(f"{path}: more than {MAX_BYTES >> 20} MiB are not searched.")
+        _require_searchable(path)
         if hash_file(path) != file["sha256"]:
             raise EvaluationError(f"{path}: has changed since the run.")
     data = DataConfig.model_validate(config["data"])
@@ -60,9 +71,52 @@ def training_answers(manifest: Mapping[str, Any] | None) -> list[str]:
     pairs = [(n, row) for n, source in enumerate(sources) for row in source.reading.conversations]
     kept, _ = split_rows(pairs, held_out_rows=data.held_out_rows, shuffle_seed=data.shuffle_seed)
     rows, _ = draw(kept, [source.weight for source in sources], seed=int(config.get("seed") or 0))
+    return TrainingData(_answers(rows[: data.train_rows]), described)
+
+
+def named_data(names: Sequence[str | Path]) -> TrainingData | None:
+    """Read the answers of data that somebody names, for a model of which no run tells.
+
+    Every row counts: what such a model's makers held out is not known.
+
+    Args:
+        names: as ``data.train`` of a config has them.
+
+    Returns:
+        None where nothing is named.
+
+    Raises:
+        EvaluationError: a name is empty, a file holds more than is searched, or no row an answer.
+        DataError: a source cannot be read, or rows have problems.
+    """
+    if not names:
+        return None
+    named = [str(name) for name in names]
+    if not all(name.strip() for name in named):
+        raise EvaluationError('training data "": names nothing; give a file of rows.')
+    for path in map(Path, named):
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file():
+                _require_searchable(file)
+    sources = read_sources(DataConfig.model_validate({"train": named}))
+    answers = _answers(row for source in sources for row in source.reading.conversations)
+    if not answers:
+        raise EvaluationError(
+            f"training data {', '.join(named)}: no row has an answer; give the rows that the model"
+            " was tuned on, as docs/data-formats.md of biddable has them."
+        )
+    return TrainingData(answers, [file for source in sources for file in source.describe()])
+
+
+def _require_searchable(path: Path) -> None:
+    if path.stat().st_size > MAX_BYTES:
+        raise EvaluationError(f"{path}: more than {MAX_BYTES >> 20} MiB are not searched.")
+
+
+def _answers(rows: Iterable[Conversation]) -> list[str]:
     return [
         message.content
-        for row in rows[: data.train_rows]
+        for row in rows
         for message in row.messages
         if message.role == "assistant" and message.learn and message.content
     ]

@@ -6,7 +6,7 @@ Takes comparison.json and samples.jsonl as they are; counts rows, and computes n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,10 +77,6 @@ _MORE = (
     ("empty", "empty"),
     ("repetition", "loops"),
     ("wrong_language", "wrong language"),
-    ("prompt_strict", "IFEval prompts, strict"),
-    ("prompt_loose", "IFEval prompts, loose"),
-    ("instruction_strict", "IFEval instructions, strict"),
-    ("instruction_loose", "IFEval instructions, loose"),
 )
 _KINDS = (
     ("harmful", "should be refused"),
@@ -187,6 +183,12 @@ def is_counted(row: Row, comparison: Comparison) -> bool:
     """Tell whether an item is of the rings that the headline's figures count."""
     rings = comparison.get("headline_rings")
     return not rings or row["ring"] in rings
+
+
+def change_in(turns: Iterable[Row]) -> str | None:
+    """Say what changed in a conversation: the worst of its turns; None where none was checked."""
+    found = {row["change"] for row in turns}
+    return next((change for change in CHANGES if change in found), None)
 
 
 def told_by_side(row: Row) -> dict[str, Any]:

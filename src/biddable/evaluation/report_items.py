@@ -1,7 +1,8 @@
 """Show items on the page: what was asked, what each side answered, and why it was judged so.
 
 Items are plain HTML that opens without a script; the page's script only hides what a filter leaves
-out. Long outputs are cut so that the page stays small, and it says where all of them stand.
+out. The turns of a conversation are one card. Long outputs are cut so that the page stays small,
+and it says where all of them stand.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from biddable.evaluation.report_facts import CHANGES, Row, Told, told_by_side
+from biddable.evaluation.report_facts import CHANGES, Row, Told, change_in, told_by_side
 from biddable.evaluation.terminal import judged_in_words, why_not
+from biddable.evaluation.turns import conversations_of, unit_of
 
 MAX_BYTES = 2_600_000  # of all items; the rest of the page has 0.4 MB left of three
 BEHAVIOURS = {
@@ -47,7 +49,7 @@ class Group:
         name: as a heading.
         meaning: in words.
         html: of its items.
-        num_items: how many they are on the page.
+        num_items: how many cards they have on the page.
     """
 
     key: str
@@ -63,19 +65,21 @@ class Items:
 
     Attributes:
         groups: what broke first.
+        unit: what a card is, ``item`` or ``conversation``.
         limit: characters after which a text is cut.
         is_cut: whether some text was.
-        num_left_out: items that found no room.
+        num_left_out: cards that found no room.
     """
 
     groups: list[Group]
+    unit: str
     limit: int
     is_cut: bool
     num_left_out: int
 
 
 def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX_BYTES) -> Items:
-    """Write the items as HTML that takes no more than so many bytes.
+    """Write the items as HTML that takes no more than so many bytes, a card for a conversation.
 
     Texts are cut shorter until all items fit. Where even the shortest are too many, items are left
     out, those that are right in both first.
@@ -85,17 +89,18 @@ def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX
         sides: in the page's order.
         max_bytes: of all items together, in UTF-8.
     """
-    place = bisect_left(_LIMITS, True, key=lambda n: _size(rows, sides, n) <= max_bytes)
+    cards = conversations_of(rows)
+    place = bisect_left(_LIMITS, True, key=lambda n: _size(cards, sides, n) <= max_bytes)
     limit = _LIMITS[min(place, len(_LIMITS) - 1)]
     order: list[str | None] = [*CHANGES, None]
-    ranked = sorted(rows, key=lambda row: order.index(row["change"]))
+    ranked = sorted(cards, key=lambda turns: order.index(change_in(turns)))
     shown, room = [], max_bytes
-    for n, row in enumerate(ranked):
-        text = _item(row, sides, limit, number=n)
+    for n, turns in enumerate(ranked):
+        text = _card(turns, sides, limit, number=n)
         room -= len(text.encode("utf-8"))
         if room < 0:
             break
-        shown.append((row["change"], text))
+        shown.append((change_in(turns), text))
     groups = []
     for change in order:
         own = [text for name, text in shown if name == change]
@@ -107,14 +112,14 @@ def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX
             html = opened + "".join(rest)
             groups.append(Group(change or "", _NAMES[change], meaning, html, len(own)))
     longest = max((len(text) for row in rows for text in _texts(row)), default=0)
-    return Items(groups, limit, longest > limit, len(rows) - len(shown))
+    return Items(groups, unit_of(cards), limit, longest > limit, len(cards) - len(shown))
 
 
 def behaviour_counts(rows: Iterable[Row], sides: Sequence[Told]) -> dict[str, dict[str, int]]:
-    """Count, for each side and for any of them, the items in which it behaved in each way."""
+    """Count, for each side and for any of them, the cards in which it behaved in each way."""
     counts: dict[str, Counter[str]] = {key: Counter() for key in ("", *(s.key for s in sides))}
-    for row in rows:
-        found = _behaviours(row)
+    for turns in conversations_of(rows):
+        found = _behaviours(turns)
         for side, behaviour in found:
             if side in counts:
                 counts[side][behaviour] += 1
@@ -134,8 +139,8 @@ def cut(text: str, limit: int) -> tuple[str, int]:
     return text[:limit], len(text) - limit
 
 
-def _size(rows: Sequence[Row], sides: Sequence[Told], limit: int) -> int:
-    return sum(len(_item(row, sides, limit, number=0).encode("utf-8")) for row in rows)
+def _size(cards: Iterable[Sequence[Row]], sides: Sequence[Told], limit: int) -> int:
+    return sum(len(_card(turns, sides, limit, number=0).encode("utf-8")) for turns in cards)
 
 
 def _texts(row: Row) -> Iterable[str]:
@@ -145,45 +150,57 @@ def _texts(row: Row) -> Iterable[str]:
         yield told["output"]
 
 
-def _behaviours(row: Row) -> list[tuple[str, str]]:
-    return [
+def _behaviours(turns: Sequence[Row]) -> list[tuple[str, str]]:
+    """List how each side behaved in some turn, each way once."""
+    found = [
         (side, name)
+        for row in turns
         for side, told in told_by_side(row).items()
         for name in BEHAVIOURS
         if (told[name] == "full" if name == "refusal" else told.get(name))
     ]
+    return list(dict.fromkeys(found))
 
 
-def _item(row: Row, sides: Sequence[Told], limit: int, *, number: int) -> str:
+def _card(turns: Sequence[Row], sides: Sequence[Told], limit: int, *, number: int) -> str:
+    """Show a conversation, which most often is one item: what was asked, and what each answered."""
+    first, places = turns[0], {side.key: n for n, side in enumerate(sides)}
+    heading = " ".join(first["instruction"].split())
+    is_whole = heading == first["instruction"].strip() and len(heading) <= _HEADING
+    heading = heading if len(heading) <= _HEADING else heading[: _HEADING - 1] + "…"
+    shown = []
+    for n, row in enumerate(turns, 1):
+        word = f"<b>turn {n}</b>" if len(turns) > 1 else ""
+        asked = f'<p class="told">{word}{_text(row["instruction"], "", limit)}</p>'
+        shown.append(("" if is_whole and n == 1 else asked) + _answers(row, sides, limit))
+    marks = " ".join(f"{places[s]}:{name}" for s, name in _behaviours(turns) if s in places)
+    ids = ", ".join(str(row["id"]) for row in turns)
+    where = " · ".join((str(first["category"]).replace("_", " "), first["ring"], ids))
+    return (
+        f'<details class="it" id="item-{number}" data-k="{change_in(turns) or ""}"'
+        f' data-c="{escape(first["category"])}" data-r="{escape(first["ring"])}" data-b="{marks}">'
+        f'<summary><span class="q">{escape(heading)}</span>'
+        f'<span class="w">{escape(where)}</span></summary>{"".join(shown)}</details>'
+    )
+
+
+def _answers(row: Row, sides: Sequence[Told], limit: int) -> str:
+    """Show side by side what all answered in one turn, the base's other forms folded away."""
     told = told_by_side(row)
-    places = {side.key: n for n, side in enumerate(sides)}
     other = ("base_templated", "base_fewshot")
-    first = [_side(s, told[s.key], places[s.key], limit)
-             for s in sides if s.key in told and s.key not in other]  # fmt: skip
-    rest = [_side(s, told[s.key], places[s.key], limit)
-            for s in sides if s.key in told and s.key in other]  # fmt: skip
+    there = [(side, n) for n, side in enumerate(sides) if side.key in told]
+    first = [_side(s, told[s.key], n, limit) for s, n in there if s.key not in other]
+    rest = [_side(s, told[s.key], n, limit) for s, n in there if s.key in other]
     if row["reference"]:
         text = _text("", row["reference"], limit)
         rest.append(f'<div class="a"><h4>reference answer</h4><pre>{text}</pre></div>')
-    heading = " ".join(row["instruction"].split())
-    is_whole = heading == row["instruction"].strip() and len(heading) <= _HEADING
-    heading = heading if len(heading) <= _HEADING else heading[: _HEADING - 1] + "…"
-    asked = "" if is_whole else f'<p class="told">{_text(row["instruction"], "", limit)}</p>'
-    marks = " ".join(f"{places[s]}:{name}" for s, name in _behaviours(row) if s in places)
-    where = " · ".join((str(row["category"]).replace("_", " "), row["ring"], str(row["id"])))
     more = ""
     if rest:
         more = (
             '<details class="o"><summary>the base with other prompts, and the reference</summary>'
             f'<div class="as">{"".join(rest)}</div></details>'
         )
-    return (
-        f'<details class="it" id="item-{number}" data-k="{row["change"] or ""}"'
-        f' data-c="{escape(row["category"])}" data-r="{escape(row["ring"])}" data-b="{marks}">'
-        f'<summary><span class="q">{escape(heading)}</span>'
-        f'<span class="w">{escape(where)}</span></summary>'
-        f'{asked}<div class="as">{"".join(first)}</div>{more}</details>'
-    )
+    return f'<div class="as">{"".join(first)}</div>{more}'
 
 
 def _side(side: Told, told: Mapping[str, object], place: int, limit: int) -> str:

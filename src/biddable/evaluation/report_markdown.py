@@ -16,6 +16,7 @@ from biddable.evaluation.report_facts import (
     Comparison,
     Row,
     Told,
+    change_in,
     figures_of,
     is_counted,
     limits_of,
@@ -34,6 +35,7 @@ from biddable.evaluation.terminal import (
     percent,
     reach_in_a_sentence,
 )
+from biddable.evaluation.turns import conversations_of, unit_of
 
 NUM_EXAMPLES = 3
 _MAX_CHARS = 600
@@ -60,11 +62,7 @@ def pull_request_text(
     blocks += [plain(line) for line in _said(comparison) if line]
     blocks += [_rates(comparison), *_costs(comparison)]
     blocks += [plain(line) for line in preference_lines(judge, vote)]
-    for change in ("fixed", "broken"):
-        chosen = [row for row in rows if row["change"] == change and is_counted(row, comparison)]
-        some = f"{min(NUM_EXAMPLES, len(chosen))} of {len(chosen)} {change} items"
-        blocks += [f"### {some}" if chosen else f"### No items {change}"]
-        blocks += [_example(row, labels_of(comparison)) for row in chosen[:NUM_EXAMPLES]]
+    blocks += _examples(comparison, rows)
     blocks.append(_details("How it was measured", "\n".join(_measured(comparison))))
     blocks.append("All answers: report.html and samples.jsonl beside this file.")
     return "\n\n".join(blocks) + "\n"
@@ -179,14 +177,30 @@ def _code(command: str) -> str:
     return f"{mark}{' '.join(command.split())}{mark}"
 
 
-def _example(row: Row, labels: Mapping[str, str]) -> str:
-    parts = [fenced(row["instruction"])]
-    for side in ("base", "instruct"):
-        told = row[side]
-        _, verdict = judged_in_words(told)
-        parts += [plain(f"{labels[side]}, {verdict}"), fenced(told["output"])]
-    asked = " ".join(row["instruction"].split())
-    heading = f"{row['category']}: {asked if len(asked) <= 90 else asked[:89] + '…'}"
+def _examples(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
+    """Show some of each change, whole conversations; where nothing is checked, some of all."""
+    cards = conversations_of(row for row in rows if is_counted(row, comparison))
+    unit = f"{unit_of(cards)}s"
+    is_checked = not cards or any(change_in(turns) for turns in cards)
+    kinds = [("fixed", "fixed"), ("broken", "broken")] if is_checked else [(None, "unchecked")]
+    for change, word in kinds:
+        chosen = [turns for turns in cards if change_in(turns) == change]
+        some = f"{min(NUM_EXAMPLES, len(chosen))} of {len(chosen)} {word} {unit}"
+        yield f"### {some}" if chosen else f"### No {unit} {word}"
+        for turns in chosen[:NUM_EXAMPLES]:
+            yield _example(turns, labels_of(comparison))
+
+
+def _example(turns: Sequence[Row], labels: Mapping[str, str]) -> str:
+    parts = []
+    for n, row in enumerate(turns, 1):
+        parts += [f"Turn {n}"] * (len(turns) > 1) + [fenced(row["instruction"])]
+        for side in ("base", "instruct"):
+            told = row[side]
+            _, verdict = judged_in_words(told)
+            parts += [plain(f"{labels[side]}, {verdict}"), fenced(told["output"])]
+    asked = " ".join(turns[0]["instruction"].split())
+    heading = f"{turns[0]['category']}: {asked if len(asked) <= 90 else asked[:89] + '…'}"
     return _details(heading, "\n\n".join(parts))
 
 

@@ -14,7 +14,9 @@ from biddable.counting import counted
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.comparison import SCHEMA, answer_limit
+from biddable.evaluation.cost_table import memory_rows
 from biddable.evaluation.measured import how_measured, identity_of
+from biddable.evaluation.memorisation import TrainingData, named_data
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate, tell_of_code
 from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
@@ -22,6 +24,7 @@ from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
 from biddable.evaluation.terminal import percent, shown_figures
+from biddable.evaluation.tuning_cost import memorisation_of
 from biddable.manifest import write_json, write_text
 from biddable.models.loading import LoadedModel
 
@@ -31,7 +34,6 @@ _IF_ANY = (
     ("repetition", "repetition"),
     ("wrong_language", "wrong language"),
 )
-_OFFICIAL = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
 def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
@@ -42,6 +44,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     template: str | None = None,
     max_new_tokens: int | None = None,
     run_code: bool = False,
+    training_data: Sequence[str | Path] = (),
     command: str | None = None,
     sampling: Sampling | None = None,
     out: str | Path | None = None,
@@ -56,6 +59,7 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
         template: None for the model's own.
         max_new_tokens: most ids of an answer; None for 128 on mimic, 256 elsewhere.
         run_code: whether Python that differs from its reference is run, limited.
+        training_data: names of what it learned, to be searched for copies; see ``named_data``.
         command: what was typed; None for a call from Python.
         sampling: draws answers, one for each item and seed; None takes the likeliest tokens.
         out: a folder for scores.json and samples.jsonl; None writes nothing.
@@ -66,10 +70,10 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
 
     Raises:
         EvaluationError: an item, the prompt form or a response does not fit.
-        DataError: the suite cannot be read.
+        DataError: the suite or the training data cannot be read.
         CheckpointError: the results cannot be written.
     """
-    samples = load_suite(suite)
+    samples, data = load_suite(suite), named_data(training_data)
     source = as_source(model)
     form = choose_form(source, prompt_form, template, sampling=sampling)
     judged = source.answered(samples) if isinstance(source, ReadyResponses) else samples
@@ -86,13 +90,11 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
         sampling=sampling,
         on_event=on_event,
     )
-    result = _result(source, suite, form, outcomes)
-    result["template"] = (template or source.template) if form == "template" else None
+    result = _result(source, suite, form, outcomes, template=template, data=data)
     result["measured"] = _measured(source, outcomes, command)
-    limits = {"max_new_tokens": limit, "run_code": run_code}
-    result["decoding"] = {**_decoding(source, sampling), **limits}
-    if out is not None:
-        _write(Path(out), result, outcomes)
+    drawn = {"method": None, "temperature": None} if source.is_ready else decoding_facts(sampling)
+    result["decoding"] = {**drawn, "max_new_tokens": limit, "run_code": run_code}
+    _write(out, result, outcomes)
     return result
 
 
@@ -103,13 +105,14 @@ def _measured(
     return how_measured(samples, {"model": identity_of(source)}, command=command)
 
 
-def _decoding(source: AnswerSource, sampling: Sampling | None) -> dict[str, Any]:
-    """Say how ids were chosen; of ready responses it is not known."""
-    return {"method": None, "temperature": None} if source.is_ready else decoding_facts(sampling)
-
-
 def _result(
-    source: AnswerSource, suite: str | Path, form: PromptForm | None, outcomes: Sequence[Outcome]
+    source: AnswerSource,
+    suite: str | Path,
+    form: PromptForm | None,
+    outcomes: Sequence[Outcome],
+    *,
+    template: str | None,
+    data: TrainingData | None,
 ) -> dict[str, Any]:
     """Put together what scores.json says."""
     items = items_of(outcome.sample for outcome in outcomes)
@@ -120,9 +123,10 @@ def _result(
         "n": len(set(items) if items else outcomes),
         "missing": source.missing if isinstance(source, ReadyResponses) else [],
         "prompt_form": form,
-        "template": None,
+        "template": (template or source.template) if form == "template" else None,
         "decoding": {},
         "scores": scores(outcomes),
+        "memorisation": memorisation_of({"model": outcomes}, data) if data else None,
     }
 
 
@@ -189,19 +193,21 @@ def score_table(result: Mapping[str, Any]) -> Table:
             table.add_row(label, percent(rate))
     if none := [label for rate, label in known if rate and not rate["rate"]]:
         table.caption, table.caption_justify = f"none: {', '.join(none)}", "left"
-    for figure in _OFFICIAL:
-        if result["scores"].get(figure):
-            label = f"IFEval, {figure.replace('_', ' ')}"
-            table.add_row(label, percent(result["scores"][figure]))
     unanswered = result["scores"]["by_ring"].get("unanswered")
     if unanswered:
         table.add_row("following, ring unanswered", percent(unanswered))
     if result["scores"]["answer_loss"] is not None:
         table.add_row("answer loss, nats per token", f"{result['scores']['answer_loss']:.3f}")
+    for label, own, references in memory_rows(result["memorisation"], ("model", "references")):
+        table.add_row(label, own)
+        table.add_row("  the reference answers", references)
     return table
 
 
-def _write(folder: Path, result: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+def _write(out: str | Path | None, result: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
+    if out is None:
+        return
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,6 +16,7 @@ from biddable.evaluation.pairing import REFUSING
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.side_names import SIDES, heading_of, labels_of, names_of
 from biddable.evaluation.statistics import ALPHA
+from biddable.evaluation.turns import Row, conversations_of
 
 FIGURES = (
     ("instruction_following", "instruction following"),
@@ -28,6 +29,10 @@ FIGURES = (
     ("refusal_benign", "harmless items refused"),
     ("refusal_lookalike", "look-alikes refused"),
     ("refusal_right", "right about refusing"),
+    ("prompt_strict", "IFEval, prompt strict"),
+    ("prompt_loose", "IFEval, prompt loose"),
+    ("instruction_strict", "IFEval, instruction strict"),
+    ("instruction_loose", "IFEval, instruction loose"),
 )
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
@@ -104,16 +109,18 @@ def side_by_side(
 
     Args:
         source: rows of samples.jsonl, or that file.
-        limit: most items shown.
+        limit: most items shown; all turns of a conversation are one.
         names: what the two are called.
     """
     rows = [row for _, row in read_rows(source)] if isinstance(source, str | Path) else list(source)
     table = Table(show_lines=True, expand=True)
     for name, ratio in zip(("prompt", *names), (2, 3, 3), strict=True):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for row in _in_turn(first_draws(rows))[:limit]:
-        answers = [_answer(row[side]) for side in ("base", "instruct")]
-        table.add_row(Text(short(row["instruction"]), style="bold"), *answers)
+    for turns in _in_turn(conversations_of(first_draws(rows)))[:limit]:
+        for n, row in enumerate(turns):
+            answers = [_answer(row[side]) for side in ("base", "instruct")]
+            asked = short(row["instruction"]) if n == 0 else f"then: {short(row['instruction'])}"
+            table.add_row(Text(asked, style="bold"), *answers)
     return table
 
 
@@ -314,14 +321,14 @@ def shown_p(p: float) -> str:
     return f"p < 1e-{exponent}"
 
 
-def _in_turn(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Order rows so that the first ones are of as many categories as there are."""
+def _in_turn(conversations: Sequence[list[Row]]) -> list[list[Row]]:
+    """Order them so that the first ones are of as many categories as there are."""
     seen: dict[str, int] = {}
     ranks = []
-    for n, row in enumerate(rows):
-        rank = seen[row["category"]] = seen.get(row["category"], -1) + 1
+    for n, (first, *_) in enumerate(conversations):
+        rank = seen[first["category"]] = seen.get(first["category"], -1) + 1
         ranks.append((rank, n))
-    return [rows[n] for _, n in sorted(ranks)]
+    return [conversations[n] for _, n in sorted(ranks)]
 
 
 def _answer(told: Mapping[str, Any]) -> Text:

@@ -11,7 +11,7 @@ from biddable.data.templates import get_template
 from biddable.errors import BiddableError
 from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.forgetting import measure_forgetting
-from biddable.evaluation.memorisation import measure_memorisation, training_answers
+from biddable.evaluation.memorisation import TrainingData, data_of_run, measure_memorisation
 from biddable.evaluation.pages import Page, choose, read_pages
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.sampling import items_of
@@ -19,6 +19,7 @@ from biddable.evaluation.token_shift import measure_shift
 from biddable.models.loading import LoadedModel
 
 BUILT_IN = "built-in"
+_NAME_IT = "Name the data with --training-data FILE."
 
 
 class Answered(Protocol):
@@ -37,6 +38,7 @@ def cost_of_tuning(
     *,
     text: str | Path | None = BUILT_IN,
     template: str | None = None,
+    data: TrainingData | None = None,
 ) -> dict[str, Any]:
     """Measure what the gain was paid with.
 
@@ -48,6 +50,7 @@ def cost_of_tuning(
             for it and what was made of it, else English ones) or as ``read_pages`` takes it; None
             leaves forgetting out.
         template: how the tuned model was asked; None for its own.
+        data: what it was trained on; None for what its run's manifest names.
 
     Returns:
         ``forgetting``, ``memorisation`` and ``diversity`` of comparison.json, each None where it
@@ -59,8 +62,7 @@ def cost_of_tuning(
     """
     base, instruct = (getattr(model, "loaded", model) for model in (base, instruct))
     notes: list[str] = []
-    written = {name: _first(sides[name].outcomes) for name in ("base", "instruct")}
-    outputs = {name: [o.output for o in outcomes] for name, outcomes in written.items()}
+    written = _written(sides)
     forgetting = None
     if text is not None and isinstance(base, LoadedModel) and isinstance(instruct, LoadedModel):
         name = _built_in_for(base) if str(text) == BUILT_IN else text
@@ -74,11 +76,63 @@ def cost_of_tuning(
         notes += _left_out(forgetting)
     elif text is not None:
         notes.append("forgetting was not measured: it needs the weights of both models.")
+    try:
+        data = data or data_of_run(getattr(instruct, "manifest", None))
+    except BiddableError as error:
+        notes.append(f"memorisation was not measured: {error} {_NAME_IT}")
+    return {"forgetting": forgetting, **_of_outputs(written, data), "cost_notes": notes}
+
+
+def cost_of_finished(
+    sides: Mapping[str, Answered], *, data: TrainingData | None = None
+) -> dict[str, Any]:
+    """Measure what can be told by answers alone, and say what cannot.
+
+    Args:
+        sides: what each side wrote; ``base`` and ``instruct`` are among them.
+        data: what the tuned model was trained on; None where that is not known.
+
+    Returns:
+        As ``cost_of_tuning`` does.
+    """
+    notes = [
+        "forgetting was not measured: finished evaluations have no weights; compare the models"
+        " themselves."
+    ]
+    if data is None:
+        told = "finished evaluations do not say what the models were trained on"
+        notes.append(f"memorisation was not measured: {told}. {_NAME_IT}")
+    return {"forgetting": None, **_of_outputs(_written(sides), data), "cost_notes": notes}
+
+
+def memorisation_of(written: Mapping[str, Sequence[Outcome]], data: TrainingData) -> dict[str, Any]:
+    """Count what stands in the training answers word for word, in the items' references too.
+
+    Args:
+        written: outcomes of each side, by its name.
+        data: what was trained on.
+
+    Returns:
+        As ``measure_memorisation`` does, with ``training_data``: the file and SHA-256 of each.
+    """
+    first = {name: _first(outcomes) for name, outcomes in written.items()}
+    texts = {name: [o.output for o in outcomes] for name, outcomes in first.items()}
+    texts["references"] = [o.sample.response for o in next(iter(first.values()))]
+    files = [{key: file[key] for key in ("file", "sha256")} for file in data.files]
+    return {"training_data": files, **measure_memorisation(texts, data.answers)}
+
+
+def _written(sides: Mapping[str, Answered]) -> dict[str, list[Outcome]]:
+    return {name: _first(sides[name].outcomes) for name in ("base", "instruct")}
+
+
+def _of_outputs(
+    written: Mapping[str, Sequence[Outcome]], data: TrainingData | None
+) -> dict[str, Any]:
+    outputs = {name: [o.output for o in outcomes] for name, outcomes in written.items()}
     return {
-        "forgetting": forgetting,
-        "memorisation": _memorisation(instruct, outputs, written["instruct"], notes),
+        "memorisation": None if data is None else memorisation_of(written, data),
         "diversity": measure_diversity(outputs),
-        "cost_notes": notes,
     }
 
 
@@ -137,18 +191,3 @@ def _left_out(block: Mapping[str, Any]) -> list[str]:
             " control tokens are new to the base, and then prompts are bare."
         ]
     return []
-
-
-def _memorisation(
-    instruct: Any,
-    outputs: Mapping[str, Sequence[str]],
-    outcomes: Sequence[Outcome],
-    notes: list[str],
-) -> dict[str, Any] | None:
-    try:
-        answers = training_answers(getattr(instruct, "manifest", None))
-    except BiddableError as error:
-        notes.append(f"memorisation was not measured: {error}")
-        return None
-    references = [o.sample.response for o in outcomes]
-    return measure_memorisation({**outputs, "references": references}, answers)
