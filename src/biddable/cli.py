@@ -36,6 +36,7 @@ from biddable.cli_options import (
     Temperature,
     TemplateName,
     TopP,
+    command_of,
     console,
     print_json,
     require_models,
@@ -110,6 +111,7 @@ def demo(
 
 @app.command()
 def train(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
     events: Annotated[
         str | None, typer.Option(metavar="FILE", help="Every event, as it happens, in JSON lines.")
@@ -143,7 +145,7 @@ def train(
         try:
             folder = run_training(settings, resume=resume, on_event=listen)
         except RunStopped as stopped:
-            stopped.args = (f"{stopped} Go on: biddable train {quote(config)} --resume",)
+            stopped.args = (f"{stopped} Go on: {_to_go_on(command_of(context))}",)
             raise
     if int(os.environ.get("RANK", "0")):  # of torchrun: the first process tells the results
         return
@@ -295,6 +297,17 @@ def _told_better(error: Exception, context: Any) -> str:
     return ""
 
 
+def _to_go_on(typed: str) -> str:
+    """Say which command goes on with a run that was cut off, from the one that was typed."""
+    resumed = typed if "--resume" in typed.split() else f"{typed} --resume"
+    size = os.environ.get("WORLD_SIZE", "1")  # torchrun says it, and how many of them are here
+    if size == "1":
+        return resumed
+    if size == os.environ.get("LOCAL_WORLD_SIZE"):
+        return f"torchrun --nproc-per-node {size} -m {resumed}"
+    return f"on each machine as before, torchrun ... -m {resumed}"
+
+
 def _next_steps(folder: Path, manifest: Mapping[str, Any]) -> str:
     """Say how the run is tried and measured."""
     base = manifest["model"]["name"]
@@ -318,6 +331,8 @@ def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
 def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
     parts = [f"{results['steps']:,} steps", f"{results['tokens']:,} tokens"]
     parts.append(f"{results['seconds']:.0f} s")
+    if num_resumed := len(results["resumed_at"]):
+        parts[-1] += f" in {num_resumed + 1} parts"
     if results.get("held_out_loss") is not None:
         before, after = results["held_out_loss_before"], results["held_out_loss"]
         parts.append(f"held-out loss {before:.3f} -> {after:.3f}")

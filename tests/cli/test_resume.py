@@ -19,6 +19,9 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from biddable.errors import RunStopped
+from tests.cli.conftest import Cli
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
 TRAINING = {"epochs": 3, "batch_size": 3, "micro_batch_size": 2, "keep": "best"}
@@ -232,6 +235,43 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     assert "holds nothing to resume; the run begins anew" in told()
     assert start("--resume").wait() == 0
     assert "runs/a: is whole already" in told()
+
+
+@pytest.mark.parametrize(
+    ("processes", "typed", "told"),
+    [
+        ({}, "biddable train a.yaml --events b", "biddable train a.yaml --events b --resume"),
+        ({}, "biddable train a.yaml --resume", "biddable train a.yaml --resume"),
+        (
+            {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"},
+            "biddable train a.yaml",
+            "torchrun --nproc-per-node 4 -m biddable train a.yaml --resume",
+        ),
+        (
+            {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
+            "biddable train a.yaml",
+            "on each machine as before, torchrun ... -m biddable train a.yaml --resume",
+        ),
+    ],
+)
+def test_how_to_go_on_is_how_it_was_started(
+    processes: dict[str, str],
+    typed: str,
+    told: str,
+    cli: Cli,
+    write_config: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise RunStopped("stopped.", exit_code=130)
+
+    monkeypatch.setattr("biddable.training.finetune.run_training", stop)
+    for name, value in processes.items():
+        monkeypatch.setenv(name, value)
+    write_config("lora")
+    Path("run.yaml").rename("a.yaml")
+    ran = cli(*typed.split()[1:])
+    assert (ran.code, ran.err) == (130, f"biddable: stopped. Go on: {told}\n")
 
 
 def test_a_second_ctrl_c_ends_at_once(start: Start, write_config: Callable[..., None]) -> None:

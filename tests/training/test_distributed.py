@@ -185,7 +185,11 @@ def test_a_run_that_was_cut_off_is_saved_and_goes_on(tmp_path, number, line, bef
     write_run(tmp_path)
     told = cut_off(number, processes=before)
     (shown,) = [text for text in told.splitlines() if line in text]
-    assert "--resume" in shown
+    if number == signal.SIGTERM:
+        torchrun = "torchrun --nproc-per-node 2 -m " if before == 2 else ""
+        assert shown.endswith(f"Go on: {torchrun}biddable train two.yaml --resume")
+    else:
+        assert "--resume" in shown
     finish(start("two.yaml", "--resume", processes=after))
     finish(start("one.yaml", processes=1))
     found, wanted = steps_of("two"), steps_of("one")

@@ -50,6 +50,19 @@ def test_the_last_weights_are_left_if_they_are_asked_for():
     assert log.kept_step == 16
     last = held_out_loss(model, HELD_OUT)[0]
     assert log.held_out_losses[-1] == pytest.approx(last, rel=1e-5)
+    *rest, note = log.records
+    assert {record["event"] for record in rest} == {"step", "held_out"}
+    losses = dict(zip(measured_at(log), log.held_out_losses, strict=True))
+    best = min(list(losses)[1:], key=losses.get)
+    assert f"was least after step {best}, {losses[best]:.4f}, and rose to {last:.4f}" in note["text"]
+    assert "training.keep: best would have kept" in note["text"]
+
+
+@pytest.mark.parametrize("last", [3.0, 3.00001])
+def test_a_held_out_loss_that_is_least_at_the_end_is_no_rise(last, monkeypatch):
+    losses = iter([9.0, 5.0, 3.0, last])
+    monkeypatch.setattr(trainer, "held_out_loss", lambda *_, **__: (next(losses), 10))
+    _, log = run(epochs=3)
     assert {record["event"] for record in log.records} == {"step", "held_out"}
 
 
@@ -60,8 +73,8 @@ def test_a_run_out_of_patience_stops_and_says_so(patience, monkeypatch):
     _, log = run(patience=patience)
     stopped_at = {1: 6, 3: 10}[patience]  # the second measurement was the best
     assert log.num_steps == stopped_at
-    record = log.records[-1]
-    assert (record["event"], record["step"]) == ("early_stop", stopped_at)
+    (record,) = [record for record in log.records if record["event"] == "early_stop"]
+    assert record["step"] == stopped_at
     times = "1 measurement" if patience == 1 else f"{patience} measurements"
     told = f"stopped at step {stopped_at}: {times} without a lower held-out loss"
     assert record["summary"] == f"{told} than 4.0000, of step 4"

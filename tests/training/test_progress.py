@@ -128,6 +128,20 @@ def test_the_end_says_how_long_it_took():
     assert last_line(out.getvalue()).endswith("in 1:36")
 
 
+@pytest.mark.parametrize(("done", "told"), [(0, ""), (7, ", earlier parts too")])
+def test_a_time_says_what_it_counts(done, told):
+    out, console = terminal(100)
+    seconds = [0.0]
+    with ProgressBar(console, now=lambda: seconds[0]) as bar:
+        bar(START | {"step": done, "seconds": 60.0 * bool(done)})
+        seconds[0] = 4.0
+    assert last_line(out.getvalue()).endswith(f"{1 if done else 0}:04 so far{told}")
+    with ProgressBar(console) as bar:
+        bar(START | {"step": done})
+        bar({"event": "end", "seconds": 95.5})
+    assert last_line(out.getvalue()).endswith(f"in 1:36{told}")
+
+
 def test_the_terminal_is_given_back_after_an_error():
     out, console = terminal(100)
     bar = ProgressBar(console)

@@ -39,6 +39,14 @@ def test_of_torchruns_processes_one_that_ends_by_an_error_can_still_say_so(monke
         signal.signal(signal.SIGTERM, before)
 
 
+def test_of_torchruns_processes_the_first_alone_says_that_it_saves(monkeypatch, capfd):
+    monkeypatch.setenv("RANK", "1")
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signals.asked == signal.SIGINT
+    assert capfd.readouterr().err == ""
+
+
 def test_a_signal_that_is_ignored_stays_so():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:

@@ -30,7 +30,8 @@ class Figures:
         lr: of the last step.
         grad_norm: of the last step, before it was cut.
         memory_bytes: the most that was in use.
-        seconds: since the start.
+        seconds: since the start, those of a resumed run's earlier parts included.
+        is_resumed: it goes on where an earlier part was cut off.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class Figures:
         self.losses: list[float] = []
         self.held_out: float | None = None
         self.lr = self.grad_norm = self.seconds = 0.0
+        self.is_resumed = False
         self._loss_sum = self._loss_weight = 0.0
         # of the last steps, each fading: seconds, tokens, learned tokens, and their number
         self._pace = [0.0, 0.0, 0.0, 0.0]
@@ -61,6 +63,8 @@ class Figures:
         kind = event["event"]
         if kind == "start":
             self.num_steps, self.num_epochs = event["num_steps"], event.get("num_epochs", 0)
+            self.seconds, self.is_resumed = event.get("seconds", 0.0), event.get("step", 0) > 0
+            return
         if "seconds" not in event or kind == "note":  # a note may come in the middle of a step
             return
         self.seconds = event["seconds"]

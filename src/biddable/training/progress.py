@@ -145,10 +145,11 @@ class ProgressBar:
     def _time(self) -> str:
         left = self._figures.seconds_left
         since = self._now() - self._told_at
+        parts = ", earlier parts too" if self._figures.is_resumed else ""
         if self._is_over:
-            return f"in {clock(self._figures.seconds)}"
+            return f"in {clock(self._figures.seconds)}{parts}"
         if left is None:
-            return clock(self._figures.seconds + since)
+            return f"{clock(self._figures.seconds + since)} so far{parts}"
         return f"{clock(max(left - since, 0))} left"
 
     def _step_is_over(self) -> None:

@@ -117,6 +117,24 @@ class RunState:
             trained = trained_parameters(model)
             self.best_weights = {name: p.detach().clone() for name, p in trained.items()}
 
+    def rise(self) -> str:
+        """Say that the held-out loss was lower before than at the last measurement, if it was.
+
+        Example:
+            >>> state = RunState(TrainingLog(records=[{"event": "held_out", "loss": 1.5}]))
+            >>> state.best_loss, state.best_step = 1.25, 40
+            >>> state.rise()
+            'the held-out loss was least after step 40, 1.2500, and rose to 1.5000 ...
+        """
+        losses = self.log.held_out_losses
+        if self.best_loss is None or not round(max(losses[-1] - self.best_loss, 0), 4):
+            return ""  # or two losses that read alike
+        return (
+            f"the held-out loss was least after step {self.best_step:,}, {self.best_loss:.4f}, and"
+            f" rose to {losses[-1]:.4f} since; training.keep: best would have kept the weights of"
+            " that step"
+        )
+
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that train, by their names."""

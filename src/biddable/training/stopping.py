@@ -76,6 +76,8 @@ class StopSignals:
         for caught in self._before:
             # the system's own end, which does not wait for a long call to come back to Python
             signal.signal(caught, signal.SIG_DFL)
+        if os.environ.get("RANK", "0") != "0":  # torchrun gives each of its processes the signal
+            return
         notice = ("\r" + _SHOW_CURSOR if os.isatty(2) else "") + _NOTICE
         with contextlib.suppress(OSError):  # stderr may be closed
             os.write(

@@ -168,6 +168,7 @@ class _Run:
             {
                 "event": "start",
                 "step": state.step,
+                "seconds": self.safe.seconds(),
                 "num_tokens": state.log.num_tokens,
                 "num_steps": len(self.steps),
                 "num_epochs": self.steps[-1].epoch + 1,
@@ -361,6 +362,8 @@ class _Run:
             state.log.kept_step = state.best_step
             told = f"kept the weights of step {state.best_step}, of least held-out loss"
             self._record({"event": "keep", "step": state.best_step, "summary": told})
+        elif told := state.rise():
+            self._record({"event": "note", "text": told})
 
     def _record(self, record: Event) -> None:
         timed = {**record, "seconds": self.safe.seconds()}
