@@ -255,11 +255,11 @@ def test_a_signal_saves_first_and_says_how_to_go_on(
     ],
 )
 def test_how_to_go_on_is_how_it_was_started(
+    *,
     processes: dict[str, str],
     typed: str,
     told: str,
     cli: Cli,
-    write_config: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def stop(*_: object, **__: object) -> None:
@@ -268,8 +268,7 @@ def test_how_to_go_on_is_how_it_was_started(
     monkeypatch.setattr("biddable.training.finetune.run_training", stop)
     for name, value in processes.items():
         monkeypatch.setenv(name, value)
-    write_config("lora")
-    Path("run.yaml").rename("a.yaml")
+    Path("a.yaml").write_text("{model: mimic, data: {train: rows.jsonl}, output: a}")
     ran = cli(*typed.split()[1:])
     assert (ran.code, ran.err) == (130, f"biddable: stopped. Go on: {told}\n")
 

@@ -54,7 +54,9 @@ def test_the_last_weights_are_left_if_they_are_asked_for():
     assert {record["event"] for record in rest} == {"step", "held_out"}
     losses = dict(zip(measured_at(log), log.held_out_losses, strict=True))
     best = min(list(losses)[1:], key=losses.get)
-    assert f"was least after step {best}, {losses[best]:.4f}, and rose to {last:.4f}" in note["text"]
+    assert (
+        f"was least after step {best}, {losses[best]:.4f}, and rose to {last:.4f}" in note["text"]
+    )
     assert "training.keep: best would have kept" in note["text"]
 
 
