@@ -36,21 +36,45 @@ ModelConfig = Annotated[
         metavar="FILE", help="A transformers config.json: plan on paper, for GPUs not here."
     ),
 ]
-Gpus = Annotated[int, typer.Option(min=1, help="On paper: how many GPUs.")]
+Gpus = Annotated[
+    int, typer.Option(min=1, help="On paper: how many GPUs. Of a run: torchrun --nproc-per-node.")
+]
 GpuMemory = Annotated[str, typer.Option(metavar="SIZE", help="On paper: of each, 80GB or 80GiB.")]
 GpuTflops = Annotated[
     float | None, typer.Option(min=0.001, help="On paper: what each reaches; for the speed.")
 ]
 Method = Annotated[
-    Literal["full", "freeze", "lora"] | None, typer.Option(help="On paper: what trains.")
+    Literal["full", "freeze", "lora"] | None,
+    typer.Option(help="On paper: what trains. In a config: method.name."),
 ]
-Rank = Annotated[int | None, typer.Option(min=1, help="On paper: LoRA's rank.")]
-MicroTokens = Annotated[int, typer.Option(min=1, help="On paper: tokens of a pass on a GPU.")]
+Rank = Annotated[
+    int | None, typer.Option(min=1, help="On paper: LoRA's rank. In a config: method.rank.")
+]
+QuantizeBase = Annotated[
+    Literal["int8", "int4"] | None,
+    typer.Option(help="On paper: LoRA's frozen layers. In a config: method.quantize_base."),
+]
+MicroTokens = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="On paper: tokens of a pass on a GPU. In a config, in rows:"
+        " training.micro_batch_size.",
+    ),
+]
 Precision = Annotated[
-    Literal["float32", "mixed", "bfloat16"], typer.Option(help="On paper: of weights and passes.")
+    Literal["float32", "mixed", "bfloat16"] | None,
+    typer.Option(
+        help="On paper: of weights and passes. In a config: training.precision, which has no"
+        " bfloat16 throughout. None: as train on a GPU, mixed."
+    ),
 ]
 Checkpointing = Annotated[
-    bool, typer.Option("--checkpointing", help="On paper: compute layers again.")
+    bool,
+    typer.Option(
+        "--checkpointing",
+        help="On paper: compute layers again. In a config: training.gradient_checkpointing.",
+    ),
 ]
 
 
@@ -65,15 +89,16 @@ def plan(
     gpu_tflops: GpuTflops = None,
     method: Method = None,
     rank: Rank = None,
+    quantize_base: QuantizeBase = None,
     micro_tokens: MicroTokens = _MICRO_TOKENS,
-    precision: Precision = "float32",
+    precision: Precision = None,
     checkpointing: Checkpointing = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would take, and whether its base can learn it.
 
     Nothing is trained. With --model-config it is said on paper, from sizes alone, for GPUs that are
-    not here; the method is that of CONFIG, or of --method and --rank.
+    not here; method, precision and checkpointing are those of CONFIG, or of options.
     Exit code 1 if the run would be refused, fails in small, or does not fit on paper; an output
     that is there already is told, and is no reason for it.
     """
@@ -87,7 +112,7 @@ def plan(
                 f"{model_config} is an address; download it, and name the file.",
                 param_hint="--model-config",
             )
-        asked = _asked(config, method, rank)
+        asked = _asked(config, {"name": method, "rank": rank, "quantize_base": quantize_base})
         sizes = {"num_gpus": gpus, "gpu_memory": parse_size(gpu_memory), "gpu_tflops": gpu_tflops}
         load = {"micro_tokens": micro_tokens, "precision": precision, "recompute": checkpointing}
         _plan_on_paper(model_config, asked, sizes=sizes, load=load, as_json=as_json)
@@ -99,7 +124,8 @@ def plan(
     asked_on_paper: dict[str, Any] = {"--method": method, "--rank": rank, "--gpus": gpus > 1}
     asked_on_paper |= {"--gpu-memory": gpu_memory != _GPU_MEMORY, "--gpu-tflops": gpu_tflops}
     asked_on_paper |= {"--micro-tokens": micro_tokens != _MICRO_TOKENS}
-    asked_on_paper |= {"--precision": precision != "float32", "--checkpointing": checkpointing}
+    asked_on_paper |= {"--precision": precision, "--checkpointing": checkpointing}
+    asked_on_paper |= {"--quantize-base": quantize_base}
     _require_none(asked_on_paper)
     if dry_run:
         _rehearse(config, as_json=as_json)
@@ -156,11 +182,15 @@ def _plan_on_paper(
     load: dict[str, Any],
     as_json: bool,
 ) -> None:
+    from biddable.training.layout import recomputes
     from biddable.training.paper import Hardware, plan_on_paper
     from biddable.training.plan_table import paper_table
+    from biddable.training.precision import precision_on_gpu
     from biddable.training.spreading import Load
 
     method, settings = asked
+    load["precision"] = load["precision"] or precision_on_gpu(settings)
+    load["recompute"] = load["recompute"] or (settings is not None and recomputes(settings))
     hardware = Hardware(**sizes)
     found = plan_on_paper(path, method, hardware=hardware, load=Load(**load), settings=settings)
     if as_json:
@@ -171,23 +201,21 @@ def _plan_on_paper(
         raise typer.Exit(1)
 
 
-def _asked(
-    path: str | None, name: str | None, rank: int | None
-) -> tuple[MethodConfig, TrainingConfig | None]:
+def _asked(path: str | None, options: dict[str, Any]) -> tuple[MethodConfig, TrainingConfig | None]:
     """Take the method from a config, with how it trains, or from options."""
     from biddable.config import load_config, parse_config
 
+    given = {key: value for key, value in options.items() if value is not None}
     if path is not None:
-        if name or rank:
+        if given:
+            option = {"name": "--method", "quantize_base": "--quantize-base"}
             raise typer.BadParameter(
                 "CONFIG says the method already; leave one of the two out.",
-                param_hint="--method" if name else "--rank",
+                param_hint=option.get(next(iter(given)), "--rank"),
             )
         config = load_config(path)
         return config.method, config.training
-    values: dict[str, Any] = {"name": name or "full"}
-    if rank is not None:
-        values["rank"] = rank
+    values = {"name": "full", **given}
     filled = {"model": "on paper", "data": "none", "output": "none"}
     return parse_config({**filled, "method": values}, source="options").method, None
 

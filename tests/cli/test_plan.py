@@ -96,6 +96,30 @@ def test_on_paper_a_config_says_how_it_is_spread(cli: Cli, config: Config, paper
     assert "not what the config's training.sharding asks for" in ran.out
 
 
+def test_on_paper_passes_are_as_train_makes_them_on_a_gpu(
+    cli: Cli, config: Config, paper: Path
+) -> None:
+    def told(*arguments: object) -> tuple[str, bool]:
+        load = json.loads(cli("plan", "--model-config", paper, "--json", *arguments).out)["load"]
+        return load["precision"], load["recompute"]
+
+    assert told() == ("mixed", False)
+    assert told("--precision", "float32", "--checkpointing") == ("float32", True)
+    assert told(config()) == ("mixed", False)
+    training = {"precision": "float32", "gradient_checkpointing": True, "batch_size": 4}
+    path = config(training=training)
+    assert told(path) == ("float32", True)
+    assert told(path, "--precision", "mixed") == ("mixed", True)
+
+
+def test_on_paper_a_small_base(cli: Cli, paper: Path) -> None:
+    asked = ("plan", "--model-config", paper, "--method", "lora")
+    ran = cli(*asked, "--quantize-base", "int4", "--gpus", 2)
+    assert "frozen layers in int4" in ran.out
+    assert "before it is small" in ran.out
+    assert "FSDP2" not in ran.out
+
+
 def test_of_several_processes(cli: Cli, config: Config) -> None:
     path = config(training={"sharding": "full", "batch_size": 4})
     ran = cli("plan", path, "--no-measure", "--processes", 2)
@@ -124,6 +148,9 @@ def test_on_paper_what_does_not_fit_is_exit_code_1(cli: Cli, paper: Path) -> Non
         (["run.yaml", "--processes", "0"], 2, "greater than or equal to 1"),
         (["run.yaml", "--method", "lora"], 2, "write it into the config"),
         (["run.yaml", "--gpus", 8], 2, "--gpus"),
+        (["run.yaml", "--precision", "float32"], 2, "--precision"),
+        (["run.yaml", "--quantize-base", "int8"], 2, "--quantize-base"),
+        (["llama.json", "--model-config", "llama.json", "--quantize-base", "int8"], 2, "leave one"),
         (["run.yaml", "--gpu-memory", "1GB"], 2, "--gpu-memory"),
         (["run.yaml", "--model-config", "llama.json", "--rank", "4"], 2, "leave one of the two"),
     ],

@@ -12,9 +12,12 @@ from rich.console import Console
 
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError
+from biddable.training.costs import States
+from biddable.training.method import apply_method
 from biddable.training.paper import RESERVED, Hardware, plan_on_paper
 from biddable.training.plan_table import paper_table, size_text
 from biddable.training.spreading import Load
+from tests.tiny import tiny_model
 
 GB = 10**9
 LLAMA_3_8B = {
@@ -52,7 +55,7 @@ def planned_once(path, method, *, gpus=8, gpu_memory=80 * GB, tflops=None, shard
         path,
         MethodConfig(**json.loads(method)),
         hardware=Hardware(gpus, gpu_memory, tflops),
-        load=Load(**load),
+        load=Load(**{"precision": "float32", **load}),
         settings=sharding and TrainingConfig(sharding=sharding),
     )
 
@@ -124,18 +127,64 @@ def test_what_does_not_fit_is_told_what_would_help(llama):
     assert planned(llama, gpus=16).suggestions == []
     (mixed,) = [s for s in plan.suggestions if s.change.startswith("--precision mixed: ")]
     assert mixed.needed == memory_of(planned(llama, precision="mixed"), "FSDP2").peak
-    assert any(s.change.startswith("--precision bfloat16: ") for s in plan.suggestions)
-    half = planned(llama, precision="mixed", gpu_memory=24 * GB)
-    assert not any("--precision" in s.change for s in half.suggestions)
+    assert not any("bfloat16:" in s.change for s in plan.suggestions)  # which train has not
+    mixed = planned(llama, precision="mixed", micro_tokens=256, gpu_memory=45 * GB)
+    (single,) = [s for s in mixed.suggestions if s.change.startswith("--precision float32: ")]
+    single_needed = planned(llama, micro_tokens=256, gpu_memory=45 * GB).needed
+    assert (single.needed, single.fits) == (single_needed, True)
+
+
+def test_what_is_not_said_is_as_train_has_it_on_a_gpu():
+    assert Load().precision == "mixed"
+
+
+def test_with_a_config_what_helps_is_named_by_its_keys(llama):
+    plan = planned(llama, gpus=1, gpu_memory=36 * GB, sharding="none")
+    keys = ["method: {name: lora, rank: 8}", "training.gradient_checkpointing: true: about"]
+    keys += ["training.precision: mixed: passes", "method.quantize_base: int4"]
+    for key in keys:
+        assert any(key in suggestion.change for suggestion in plan.suggestions), key
+    assert not any("--method" in suggestion.change for suggestion in plan.suggestions)
+
+
+def test_a_cast_copy_of_a_weight_goes_with_its_layer_where_layers_are_computed_again(llama):
+    again = planned(llama, precision="mixed", recompute=True)
+    assert memory_of(again, "DDP").weights == 4 * NUM_PARAMETERS + 2 * (2 * LAYER + OUTSIDE)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_frozen_layers_in_few_bits_take_what_they_do_in_a_model_that_is_there(kind, tmp_path):
+    model = tiny_model()
+    model.config.save_pretrained(tmp_path)
+    method = {"name": "lora", "rank": 2, "quantize_base": kind}
+    plan = planned(tmp_path, method=method, gpus=2)
+    (copied,) = plan.spreads
+    num_parameters = sum(p.numel() for p in model.parameters())
+    apply_method(model, MethodConfig(**method))
+    adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    widest = max(m.weight.numel() for m in tiny_model().model.modules() if hasattr(m, "bias"))
+    assert copied.memory.weights == States.of(model).weights - buffers(model) + 4 * widest
+    assert copied.loading == 4 * (num_parameters + adapted)
+    assert copied.name == "DDP"
+    with pytest.raises(ConfigError, match=r"Remove training.sharding, or method.quantize_base"):
+        planned(tmp_path, method=method, gpus=2, sharding="full")
+    asked = {"gpus": 1, "gpu_memory": RESERVED + copied.loading, "micro_tokens": 1}
+    small = planned(tmp_path, method=method, **asked)
+    assert small.spreads[0].memory.peak < small.usable < copied.loading
+    assert not small.fits
+
+
+def buffers(model):
+    return sum(buffer.nbytes for buffer in model.buffers())
 
 
 def test_where_no_change_is_enough_the_fewest_that_are_together_are_told_as_one(llama):
-    plan = planned(llama, gpus=1, gpu_memory=24 * GB)
+    plan = planned(llama, gpus=1, gpu_memory=36 * GB)
     together, *alone = plan.suggestions
-    asked = {"precision": "bfloat16", "micro_tokens": 256}
-    small = planned(llama, method={"name": "lora"}, gpus=1, gpu_memory=24 * GB, **asked)
-    settings = "--method lora (rank 8), --precision bfloat16 and --micro-tokens 256"
-    assert together.change.startswith(f"{settings}: weights and optimizer in bfloat16")
+    method = {"name": "lora", "quantize_base": "int4"}
+    small = planned(llama, method=method, gpus=1, gpu_memory=36 * GB, micro_tokens=1024)
+    settings = "--method lora (rank 8), --quantize-base int4 and --micro-tokens 1024"
+    assert together.change.startswith(f"{settings}: frozen layers in 4 bits")
     assert together.needed == small.needed
     assert together.saves == plan.needed - together.needed
     assert together.fits
@@ -180,7 +229,7 @@ def test_where_all_together_is_too_little_it_is_said_what_is_needed_then(llama):
     plan = planned(llama, gpus=1, gpu_memory=4 * GB)
     (together, *alone) = plan.suggestions
     assert "--method lora (rank 8)" in together.change
-    assert "--precision bfloat16" in together.change
+    assert "--quantize-base int4" in together.change
     assert not any(s.fits for s in plan.suggestions)
     assert together.needed < min(s.needed for s in alone)
     console = Console(width=80, record=True, file=io.StringIO())

@@ -90,9 +90,14 @@ def training_noise(model: nn.Module, settings: TrainingConfig) -> AbstractContex
     return noisy_embeddings(model, alpha=settings.neftune_alpha)
 
 
+def recomputes(settings: TrainingConfig) -> bool:
+    """Say whether a run computes its layers again for the gradient."""
+    return settings.gradient_checkpointing
+
+
 def recomputed_layers(model: nn.Module, settings: TrainingConfig) -> AbstractContextManager[None]:
     """Let layers be computed again for the gradient if a run asks for it."""
-    return recomputed_activations(model, enabled=settings.gradient_checkpointing)
+    return recomputed_activations(model, enabled=recomputes(settings))
 
 
 PADDED = Layout(False, "rows are padded, as asked")

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,18 @@ from biddable.models.lora import lora_layers
 from biddable.training.changes import Change, Changed, Search, Suggestion
 from biddable.training.costs import Work
 from biddable.training.method import apply_method
-from biddable.training.sharding import is_asked_for
+from biddable.training.sharding import is_asked_for, require_divisible
 from biddable.training.spreading import Counted, Load, Precision, Spread, Spreading
 
 RESERVED = 2 * 10**9  # of a GPU, for its context, libraries and the network's buffers
 _USABLE = 0.95  # of the rest: what the allocator's gaps leave
 _NEEDED_KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-_LORA_RANK = 8
+_LORA_RANK, _LORA_YAML = 8, "{name: lora, rank: 8}"
 _MORE_GPUS = (2, 4, 8)  # times as many
 _FEW_TOKENS = 256  # of a pass; fewer keep a GPU waiting
-_SMALLER: dict[Precision, str] = {
+_EFFECTS: dict[Precision, str] = {
+    "float32": "passes in float32 too, without bfloat16 copies of the weights; slower",
     "mixed": "passes in bfloat16",
-    "bfloat16": (
-        "weights and optimizer in bfloat16 too, which rounds small updates away; train does not"
-    ),
 }
 
 
@@ -89,7 +87,7 @@ class PaperPlan:
     @property
     def needed(self) -> int:
         """Bytes at the peak of the best way to spread it, of those that are asked for."""
-        return min(spread.memory.peak for spread in self.spreads if spread.is_asked_for)
+        return min(spread.needed for spread in self.spreads if spread.is_asked_for)
 
     @property
     def fits(self) -> bool:
@@ -123,7 +121,7 @@ def plan_on_paper(
 
     Raises:
         ConfigError: the file is no config of a known causal language model, or the method does
-            not fit it.
+            not fit it, or cannot be spread as asked.
     """
     run = _Run(_Models(path), method, hardware, load, settings)
     plan = run.planned()
@@ -168,6 +166,8 @@ class _Run:
         hardware, load = self.hardware, self.load
         counted, described = self.models.of(self.method, load.precision)
         model = counted.model
+        if hardware.num_gpus > 1 and self.settings is not None and is_asked_for(self.settings):
+            require_divisible(model)
         usable = max(round(_USABLE * (hardware.gpu_memory - RESERVED)), 0)
         work = Work.of(model)
         operations = work.train_token + work.train_place
@@ -265,32 +265,57 @@ def _suggest(run: _Run, *, limit: int) -> list[Suggestion]:
     counted, _ = run.models.of(run.method, run.load.precision)
     changes = [] if lora_layers(counted.model) else [Change(_adapted)]
     changes += [Change(_recomputed), Change(_divided)]
-    if run.load.precision == "float32":
-        changes.append(Change(partial(_smaller, precision="mixed")))
-        changes.append(Change(partial(_smaller, precision="bfloat16"), cost=1))
-    changes.append(Change(_shorter))
+    changes += [Change(_in_the_other_precision), Change(_quantized, cost=1), Change(_shorter)]
     changes.append(Change(lambda run: _more_gpus(run, needed, limit=limit), cost=2))
     return Search(run, changes, needed, limit).suggestions()
 
 
 def _adapted(run: _Run) -> Changed[_Run]:
     method = MethodConfig(name="lora", rank=_LORA_RANK)
-    return Changed(replace(run, method=method), f"--method lora (rank {_LORA_RANK})")
+    setting = _setting(run, f"--method lora (rank {_LORA_RANK})", f"method: {_LORA_YAML}")
+    return Changed(replace(run, method=method), setting)
 
 
 def _recomputed(run: _Run) -> Changed[_Run]:
     load = replace(run.load, recompute=True)
-    return Changed(replace(run, load=load), "--checkpointing", "about a third more time")
+    setting = _setting(run, "--checkpointing", "training.gradient_checkpointing: true")
+    return Changed(replace(run, load=load), setting, "about a third more time")
 
 
-def _smaller(run: _Run, *, precision: Precision) -> Changed[_Run]:
+def _in_the_other_precision(run: _Run) -> Changed[_Run] | None:
+    """Change between the two that train has."""
+    if run.load.precision == "bfloat16":
+        return None
+    precision: Precision = "mixed" if run.load.precision == "float32" else "float32"
     load = replace(run.load, precision=precision)
-    return Changed(replace(run, load=load), f"--precision {precision}", _SMALLER[precision])
+    setting = _setting(run, f"--precision {precision}", f"training.precision: {precision}")
+    return Changed(replace(run, load=load), setting, _EFFECTS[precision])
+
+
+def _quantized(run: _Run) -> Changed[_Run] | None:
+    """Make the frozen layers under an adapter small, where nothing asks for them to be divided."""
+    is_divided = run.settings is not None and is_asked_for(run.settings)
+    if run.method.name != "lora" or run.method.quantize_base or is_divided:
+        return None
+    changed = replace(run, method=run.method.model_copy(update={"quantize_base": "int4"}))
+    try:
+        changed.models.of(changed.method, changed.load.precision)
+    except ConfigError:  # torchao is not installed, or a layer is no multiple of a block
+        return None
+    setting = _setting(run, "--quantize-base int4", "method.quantize_base: int4")
+    return Changed(changed, setting, "frozen layers in 4 bits once the base is loaded")
+
+
+def _setting(run: _Run, flag: str, key: str) -> str:
+    """Name a change as an option, or as what to write into the config that is planned."""
+    return flag if run.settings is None else key
 
 
 def _divided(run: _Run) -> Changed[_Run] | None:
     """Divide the model where the config says that it is whole on each of several GPUs."""
     if run.settings is None or is_asked_for(run.settings) or run.hardware.num_gpus == 1:
+        return None
+    if run.method.quantize_base:  # small weights are not divided
         return None
     settings = run.settings.model_copy(update={"sharding": "full"})
     return Changed(replace(run, settings=settings), "training.sharding: full")

@@ -17,6 +17,11 @@ from biddable.training.planner import Plan
 
 _SIGNS = {"ok": ("✓", "green"), "note": ("·", "cyan"), "warning": ("!", "yellow")}
 _REFUSED = ("✗", "bold red")
+_NUMBERS = {
+    "float32": "float32",
+    "mixed": "mixed precision: bfloat16, over weights in float32",
+    "bfloat16": "all in bfloat16",
+}
 _PARTS = ("weights", "gradients", "optimizer", "activations", "logits")
 
 
@@ -217,13 +222,14 @@ def paper_table(plan: PaperPlan) -> RenderableType:
     """Lay a plan on paper out for the terminal."""
     hardware, load = plan.hardware, plan.load
     gpus = f"{hardware.num_gpus} GPU{'s' if hardware.num_gpus > 1 else ''}"
+    numbers = _NUMBERS[load.precision]
     recompute = ", layers computed again" if load.recompute else ""
     lines = {
         "model": f"{plan.architecture}, {plan.num_parameters:,} parameters",
         "what trains": f"{plan.method}; {plan.num_trained:,} parameters",
         "hardware": f"{gpus} of {size_text(hardware.gpu_memory)},"
         f" {size_text(plan.usable)} of each usable",
-        "each pass": f"{load.micro_tokens:,} tokens on a GPU, {load.precision}{recompute}",
+        "each pass": f"{load.micro_tokens:,} tokens on a GPU, {numbers}{recompute}",
     }
     if plan.tokens_per_s is None:
         lines["time"] = "not said: give --gpu-tflops, what a GPU reaches in training"
@@ -253,6 +259,9 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
     told = "formulas: docs/plan.md"
+    if any(loading := [spread.loading for spread in plan.spreads]):
+        table.add_row("  before it is small", *map(size_text, loading))
+        told = "the base is loaded in float32, and made small on the GPU\n" + told
     if any(hosts := [spread.host for spread in plan.spreads]):
         sizes = [size_text(host) if host else "-" for host in hosts]
         table.add_row("  rank 0's CPU memory", *sizes)

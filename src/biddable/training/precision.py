@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
@@ -15,6 +16,15 @@ MIXED = (
     "passes run in bfloat16, weights and moments stay in float32 (training.precision: float32 runs"
     " them in float32 too)"
 )
+
+
+def precision_on_gpu(settings: TrainingConfig | None) -> Literal["float32", "mixed"]:
+    """Say what passes would be in on a GPU that has bfloat16.
+
+    Args:
+        settings: of the run; None: as by default.
+    """
+    return (settings and settings.precision) or "mixed"
 
 
 def is_mixed(model: nn.Module, settings: TrainingConfig) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from biddable.config_training import TrainingConfig
+from biddable.models.quantized import is_small, plain_parts
 from biddable.training.costs import OPTIMIZER_STATES, Memory, States, recomputed
 from biddable.training.division import Division
 from biddable.training.shadow import Shadow
@@ -26,12 +27,12 @@ class Load:
     Attributes:
         micro_tokens: tokens of a forward pass on one GPU.
         precision: ``float32``; ``mixed``, weights in float32 and passes in bfloat16; or
-            ``bfloat16`` for all of it, the optimizer too.
+            ``bfloat16`` for all of it, the optimizer too. By default what `train` has on a GPU.
         recompute: layers are computed again for the gradient.
     """
 
     micro_tokens: int = 4096
-    precision: Precision = "float32"
+    precision: Precision = "mixed"
     recompute: bool = False
 
 
@@ -44,6 +45,8 @@ class Spread:
         memory: at its peak.
         host: bytes of the CPU's memory that rank 0 takes at the start, to hand the weights out; 0
             where each GPU has all of them.
+        loading: bytes of each GPU that the base takes before its frozen layers are made small, for
+            it is loaded as it is; 0 where they are not.
         is_asked_for: by the config's training.sharding; True for all ways where there is none.
         fits: within the usable part of the GPU.
         largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
@@ -52,9 +55,15 @@ class Spread:
     name: str
     memory: Memory
     host: int
+    loading: int
     is_asked_for: bool
     fits: bool
     largest_micro_tokens: int
+
+    @property
+    def needed(self) -> int:
+        """Bytes of each GPU, at the start or in training."""
+        return max(self.memory.peak, self.loading)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,19 +110,19 @@ class Spreading:
         ways: dict[str, Callable[[int], Memory]] = {"one GPU": parts.alone}
         asked = {"one GPU"}
         if num_gpus > 1:
-            ways = {
-                "DDP": lambda tokens: parts.copied(tokens),
-                "FSDP2": lambda tokens: parts.sharded(tokens, num_gpus),
-            }
+            ways = {"DDP": parts.copied}
+            if not parts.small:  # which are not divided: training/sharding.py
+                ways["FSDP2"] = lambda tokens: parts.sharded(tokens, num_gpus)
             is_whole = self.settings is not None and not is_asked_for(self.settings)
             asked = set(ways) if self.settings is None else {"DDP" if is_whole else "FSDP2"}
         found = []
         for name, size in ways.items():
             memory = size(self.load.micro_tokens)
-            largest = _largest(size, self.usable)
+            loading = parts.loaded if parts.small else 0
+            largest = _largest(size, self.usable) if loading <= self.usable else 0
             host = parts.loaded if name == "FSDP2" else 0
-            fits = memory.peak <= self.usable
-            found.append(Spread(name, memory, host, name in asked, fits, largest))
+            fits = max(memory.peak, loading) <= self.usable
+            found.append(Spread(name, memory, host, loading, name in asked, fits, largest))
         return found
 
 
@@ -126,14 +135,21 @@ class _Parts:
         kept = 2 if load.precision == "bfloat16" else 4
         passing = model.dtype.itemsize
         self.is_mixed = kept != passing
-        numbers = [(p.numel(), p.requires_grad) for p in model.parameters()]
+        in_few_bits = [p for p in model.parameters() if is_small(p)]
+        self.small = sum(part.nbytes for weight in in_few_bits for part in plain_parts(weight))
+        # one of them at a time is made wide for its product
+        self.widest = max((weight.numel() for weight in in_few_bits), default=0)
+        numbers = [(p.numel(), p.requires_grad) for p in model.parameters() if not is_small(p)]
         trained = sum(size for size, trains in numbers if trains)
-        self.weights = kept * sum(size for size, _ in numbers)
-        self.loaded = 4 * sum(size for size, _ in numbers)  # a base is loaded in float32
+        self.weights = self.small + kept * (self.widest + sum(size for size, _ in numbers))
+        self.loaded = 4 * sum(p.numel() for p in model.parameters())  # a base is loaded in float32
         self.gradients = kept * trained
         self.optimizer = OPTIMIZER_STATES * kept * trained
-        self.passing_weights = passing * sum(size for size, _ in numbers)
         self.division = Division.of(model)
+        cast = sum(size for size, _ in numbers)
+        if load.recompute:  # what autocast makes of a layer's weights goes with the layer
+            cast = min(cast, self.division.gathered)
+        self.passing_weights = passing * (self.widest + cast)
         self.kept_size, self.passing_size = kept, passing
         self.recomputes = load.recompute
         self.states = States.of(model)
