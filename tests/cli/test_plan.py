@@ -116,7 +116,7 @@ def test_on_paper_a_small_base(cli: Cli, paper: Path) -> None:
     asked = ("plan", "--model-config", paper, "--method", "lora")
     ran = cli(*asked, "--quantize-base", "int4", "--gpus", 2)
     assert "frozen layers in int4" in ran.out
-    assert "before it is small" in ran.out
+    assert "each process's CPU memory" in ran.out
     assert "FSDP2" not in ran.out
 
 

@@ -26,6 +26,7 @@ from biddable.models.quantized import (
     QuantizedLinear,
     frozen_linear,
     is_small,
+    plain_parts,
     quantize_linears,
     quantize_weight,
     wide,
@@ -125,6 +126,25 @@ class TestWithTorchao:
                 linear.weight = nn.Parameter(wide(layer.frozen_weight))
                 plain.set_submodule(name, linear)
             torch.testing.assert_close(model(IDS).logits, plain(IDS).logits, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("kind", ["int8", "int4"])
+    def test_a_base_never_lies_whole_where_it_goes(self, kind, monkeypatch):
+        model, made = tiny_model(), []
+        apply_lora(model, rank=2, target_modules=["q_proj"], kind=LoRAKind(dora=True))
+
+        def quantize(weight, kind):
+            frozen = [p for p in model.parameters() if not p.requires_grad and not is_small(p)]
+            made.append(sum(p.numel() for p in frozen if p.device.type == "meta"))
+            assert made[-1] <= weight.numel()
+            return quantize_weight(weight, kind)
+
+        for module in ("lora", "quantized"):
+            monkeypatch.setattr(f"biddable.models.{module}.quantize_weight", quantize)
+        quantize_frozen(model, kind, device="meta")
+        assert len(made) == 14
+        assert max(made) > 0
+        tensors = [*model.parameters(), *model.buffers()]
+        assert {t.device.type for tensor in tensors for t in plain_parts(tensor)} == {"meta"}
 
     def test_layers_without_an_adapter_are_small_too_and_the_file_is_plain(self, tmp_path):
         model = tiny_model()

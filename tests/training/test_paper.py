@@ -164,14 +164,10 @@ def test_frozen_layers_in_few_bits_take_what_they_do_in_a_model_that_is_there(ki
     adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
     widest = max(m.weight.numel() for m in tiny_model().model.modules() if hasattr(m, "bias"))
     assert copied.memory.weights == States.of(model).weights - buffers(model) + 4 * widest
-    assert copied.loading == 4 * (num_parameters + adapted)
+    assert copied.host == 4 * (num_parameters + adapted)
     assert copied.name == "DDP"
     with pytest.raises(ConfigError, match=r"Remove training.sharding, or method.quantize_base"):
         planned(tmp_path, method=method, gpus=2, sharding="full")
-    asked = {"gpus": 1, "gpu_memory": RESERVED + copied.loading, "micro_tokens": 1}
-    small = planned(tmp_path, method=method, **asked)
-    assert small.spreads[0].memory.peak < small.usable < copied.loading
-    assert not small.fits
 
 
 def buffers(model):

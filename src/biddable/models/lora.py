@@ -291,15 +291,19 @@ def apply_lora(
     return names
 
 
-def quantize_frozen(model: nn.Module, kind: QuantizedKind) -> int:
+def quantize_frozen(
+    model: nn.Module, kind: QuantizedKind, *, device: torch.device | str | None = None
+) -> int:
     """Keep what is frozen of a model's linear layers in few bits, in place, the head left out.
 
     Adapters and what else is there (embeddings, norms) stay as they are. An adapter that was fresh
-    is the small base then, and merging folds it into that.
+    is the small base then, and merging folds it into that. A layer goes to the device before it is
+    made small, one after the other, so that a base in the CPU's memory never lies whole on a GPU.
 
     Args:
         model: with adapters.
         kind: see `quantize_weight`.
+        device: where the model goes; None leaves it where it is.
 
     Returns:
         The number of layers that were made small.
@@ -311,12 +315,14 @@ def quantize_frozen(model: nn.Module, kind: QuantizedKind) -> int:
     for name in linears:
         layer = model.get_submodule(name)
         if isinstance(layer, nn.Linear) and not layer.weight.requires_grad:
-            model.set_submodule(name, QuantizedLinear(layer, kind))
+            model.set_submodule(name, QuantizedLinear(layer.to(device), kind))
     adapted = lora_layers(model)
     for layer in adapted.values():
+        layer.to(device)
         layer.frozen_weight = quantize_weight(layer.frozen_weight.detach(), kind)
         if layer.magnitude is not None:
             layer.magnitude.data = layer.row_lengths().to(layer.magnitude)
+    model.to(device)
     return len(linears) + len(adapted)
 
 

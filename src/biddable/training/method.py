@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from biddable.config_training import MethodConfig
@@ -27,6 +28,7 @@ def settle_method(
     *,
     template: str | None,
     options: Mapping[str, Any],
+    device: torch.device | str | None = None,
 ) -> str:
     """Settle what trains, in place: as the method says, and the rows that the template needs.
 
@@ -35,6 +37,7 @@ def settle_method(
         method: its name and settings.
         template: its name, as in the config.
         options: what ``get_template`` takes beside it.
+        device: as ``apply_method`` takes it.
 
     Returns:
         What trains, in words.
@@ -48,7 +51,7 @@ def settle_method(
     if tokens := new_tokens(method):
         new_ids = add_tokens(loaded.model, loaded.tokenizer, tokens=tokens)
         said = [f"{', '.join(tokens)} are new to the vocabulary"]
-    said.insert(0, apply_method(loaded.model, method))
+    said.insert(0, apply_method(loaded.model, method, device=device))
     if method.name != "full":
         made = get_template(template, loaded.tokenizer, **options)
         rows = train_control_rows(loaded, made, asked=method.train_tokens, new_ids=new_ids)
@@ -56,24 +59,30 @@ def settle_method(
     return "; ".join(said)
 
 
-def apply_method(model: PreTrainedModel, method: MethodConfig) -> str:
+def apply_method(
+    model: PreTrainedModel, method: MethodConfig, *, device: torch.device | str | None = None
+) -> str:
     """Settle which parameters of a model train, in place, and say it in words.
 
     Args:
         model: a transformers causal LM.
         method: its name and settings.
+        device: where a model goes whose frozen layers are made small, layer by layer; None leaves
+            it where it is.
 
     Raises:
         ConfigError: a setting does not fit the model.
     """
     if method.name == "lora":
-        return _apply_lora(model, method)
+        return _apply_lora(model, method, device)
     if method.name == "freeze":
         return _freeze(model, method)
     return "all parameters train"
 
 
-def _apply_lora(model: PreTrainedModel, method: MethodConfig) -> str:
+def _apply_lora(
+    model: PreTrainedModel, method: MethodConfig, device: torch.device | str | None
+) -> str:
     ratio = method.lora_plus_ratio
     kind = LoRAKind(
         rslora=method.rslora, dora=method.dora, init=method.init, rate_ratio=ratio or 1.0
@@ -91,7 +100,7 @@ def _apply_lora(model: PreTrainedModel, method: MethodConfig) -> str:
     how = ", from the base's own largest directions (PiSSA)" if kind.init == "pissa" else ""
     how += f", B at {ratio:g} times the learning rate (LoRA+)" if ratio else ""
     if method.quantize_base:
-        num_small = quantize_frozen(model, method.quantize_base)
+        num_small = quantize_frozen(model, method.quantize_base, device=device)
         how += f", {num_small} frozen layers in {method.quantize_base}"
     return f"{what} of rank {method.rank} and scale {scale:g} on {len(names)} linear layers{how}"
 

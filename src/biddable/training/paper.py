@@ -87,7 +87,7 @@ class PaperPlan:
     @property
     def needed(self) -> int:
         """Bytes at the peak of the best way to spread it, of those that are asked for."""
-        return min(spread.needed for spread in self.spreads if spread.is_asked_for)
+        return min(spread.memory.peak for spread in self.spreads if spread.is_asked_for)
 
     @property
     def fits(self) -> bool:
@@ -303,7 +303,7 @@ def _quantized(run: _Run) -> Changed[_Run] | None:
     except ConfigError:  # torchao is not installed, or a layer is no multiple of a block
         return None
     setting = _setting(run, "--quantize-base int4", "method.quantize_base: int4")
-    return Changed(changed, setting, "frozen layers in 4 bits once the base is loaded")
+    return Changed(changed, setting, "frozen layers in 4 bits")
 
 
 def _setting(run: _Run, flag: str, key: str) -> str:

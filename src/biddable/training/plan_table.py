@@ -259,13 +259,20 @@ def _spreads(plan: PaperPlan) -> RenderableType:
     most = [spread.largest_micro_tokens for spread in plan.spreads]
     table.add_row("  largest pass that fits", *(f"{n:,} tokens" if n else "none" for n in most))
     told = "formulas: docs/plan.md"
-    if any(loading := [spread.loading for spread in plan.spreads]):
-        table.add_row("  before it is small", *map(size_text, loading))
-        told = "the base is loaded in float32, and made small on the GPU\n" + told
     if any(hosts := [spread.host for spread in plan.spreads]):
         sizes = [size_text(host) if host else "-" for host in hosts]
-        table.add_row("  rank 0's CPU memory", *sizes)
-        told = "rank 0 loads the base into the CPU's memory and hands each GPU its part\n" + told
+        if any(spread.name == "FSDP2" for spread in plan.spreads):
+            whose, does = (
+                "rank 0's",
+                "rank 0 loads the base into the CPU's memory and hands each GPU its part",
+            )
+        else:
+            whose, does = (
+                "each process's",
+                "a base is loaded into the CPU's memory and made small on the GPU, layer by layer",
+            )
+        table.add_row(f"  {whose} CPU memory", *sizes)
+        told = f"{does}\n{told}"
     if not all(spread.is_asked_for for spread in plan.spreads):
         told += "; in brackets: not what the config's training.sharding asks for"
     return Padding(Group(table, Padding(Text(told, style="dim"), (0, 0, 0, 2))), (0, 0, 1, 0))

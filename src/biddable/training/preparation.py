@@ -33,6 +33,7 @@ from biddable.data.sources import (
 from biddable.data.splits import cut_in_words, split_rows
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError
+from biddable.models.devices import choose_device
 from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoints import Checkpoints
@@ -141,11 +142,14 @@ def prepare(config: RunConfig, *, device: torch.device | str | None = None) -> P
         _look_at_rows(config, read())  # what is wrong with them is said before a model is loaded
         if looked_at is not None:
             note_read(looked_at)
-    loaded = load(config.model, device=device)
+    place = choose_device() if device is None else device
+    loaded = load(config.model, device="cpu" if config.method.quantize_base else place)
     options = _template_options(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the start of adapters and of new rows
-        method = settle_method(loaded, config.method, template=config.template, options=options)
+        method = settle_method(
+            loaded, config.method, template=config.template, options=options, device=place
+        )
     template, readiness = choose_template(config.template, loaded, **options)
     return Prepared(
         read=read,

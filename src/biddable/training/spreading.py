@@ -43,10 +43,9 @@ class Spread:
     Attributes:
         name: ``one GPU``, ``DDP`` or ``FSDP2``.
         memory: at its peak.
-        host: bytes of the CPU's memory that rank 0 takes at the start, to hand the weights out; 0
-            where each GPU has all of them.
-        loading: bytes of each GPU that the base takes before its frozen layers are made small, for
-            it is loaded as it is; 0 where they are not.
+        host: bytes of the CPU's memory that a base takes at the start: rank 0's, which hands the
+            weights out, or each process's, where frozen layers are made small one after the other;
+            else 0, and it is loaded onto the GPU.
         is_asked_for: by the config's training.sharding; True for all ways where there is none.
         fits: within the usable part of the GPU.
         largest_micro_tokens: tokens of a forward pass that still fit; 0 if none do.
@@ -55,15 +54,9 @@ class Spread:
     name: str
     memory: Memory
     host: int
-    loading: int
     is_asked_for: bool
     fits: bool
     largest_micro_tokens: int
-
-    @property
-    def needed(self) -> int:
-        """Bytes of each GPU, at the start or in training."""
-        return max(self.memory.peak, self.loading)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,11 +111,9 @@ class Spreading:
         found = []
         for name, size in ways.items():
             memory = size(self.load.micro_tokens)
-            loading = parts.loaded if parts.small else 0
-            largest = _largest(size, self.usable) if loading <= self.usable else 0
-            host = parts.loaded if name == "FSDP2" else 0
-            fits = max(memory.peak, loading) <= self.usable
-            found.append(Spread(name, memory, host, loading, name in asked, fits, largest))
+            host = parts.loaded if name == "FSDP2" or parts.small else 0
+            fits, largest = memory.peak <= self.usable, _largest(size, self.usable)
+            found.append(Spread(name, memory, host, name in asked, fits, largest))
         return found
 
 
