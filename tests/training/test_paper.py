@@ -124,6 +124,8 @@ def test_what_does_not_fit_is_told_what_would_help(llama):
     assert helped.needed == memory_of(planned(llama, recompute=True), "FSDP2").peak
     lora = by_change["--method lora (rank 8)"]
     assert lora.needed == memory_of(planned(llama, method={"name": "lora"}), "FSDP2").peak
+    (half,) = [s for s in plan.suggestions if s.change.startswith("--method freeze: ")]
+    assert half.needed == memory_of(planned(llama, method={"name": "freeze"}), "FSDP2").peak
     assert planned(llama, gpus=16).suggestions == []
     (mixed,) = [s for s in plan.suggestions if s.change.startswith("--precision mixed: ")]
     assert mixed.needed == memory_of(planned(llama, precision="mixed"), "FSDP2").peak

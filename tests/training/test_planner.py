@@ -292,9 +292,30 @@ def test_an_adapter_takes_what_the_plan_of_it_says(config_of, monkeypatch, metho
     training = {"epochs": 1, "batch_size": 12, "activation_cache_gb": 0.0}
     config = config_of(method=method, training=training)
     told = short_of_memory(monkeypatch, lambda: plan_run(config, measure=False))
-    (adapted,) = [s for s in told.suggestions if s.change.startswith("method: lora (rank 8): ")]
+    (adapted,) = [
+        s for s in told.suggestions if s.change.startswith("method: {name: lora, rank: 8}: ")
+    ]
     lora = plan_run(config_of(method="lora", training=training), measure=False).estimate
     assert of_formulas(told, adapted.needed) == of_formulas(lora)
+
+
+def test_frozen_layers_take_what_the_plan_of_them_says(config_of, monkeypatch):
+    training = {"epochs": 1, "batch_size": 12, "activation_cache_gb": 0.0}
+    config = config_of(training=training)
+    told = short_of_memory(monkeypatch, lambda: plan_run(config, measure=False))
+    setting = "method: {name: freeze, num_frozen_layers: 1}"
+    (frozen,) = [s for s in told.suggestions if s.change == f"{setting}: 1 of 2 layers train"]
+    method = {"name": "freeze", "num_frozen_layers": 1}
+    plan = plan_run(config_of(method=method, training=training), measure=False).estimate
+    assert of_formulas(told, frozen.needed) == of_formulas(plan)
+    assert not [
+        s
+        for s in short_of_memory(
+            monkeypatch,
+            lambda: plan_run(config_of(method=method, training=training), measure=False),
+        ).suggestions
+        if "name: freeze" in s.change
+    ]
 
 
 def test_where_no_change_is_enough_several_are_told_as_one(config_of, monkeypatch):
@@ -310,12 +331,13 @@ def test_where_no_change_is_enough_several_are_told_as_one(config_of, monkeypatc
     together, *others = told.suggestions
     assert together.fits
     assert not any(s.fits for s in others)
-    settings, _, effects = together.change.partition(": gradients and optimizer states")
+    settings, _, effects = together.change.partition(": 1 of 2 layers train")
     settings, _, num_rows = settings.rpartition(": ")
-    assert settings == "method: lora (rank 8) and training.micro_batch_size"
+    frozen = "method: {name: freeze, num_frozen_layers: 1}"
+    assert settings == f"{frozen} and training.micro_batch_size"
     assert effects.endswith("; the same steps in more forward passes")
     training["micro_batch_size"] = int(num_rows)
-    changed = config_of(method="lora", training=training)
+    changed = config_of(method={"name": "freeze", "num_frozen_layers": 1}, training=training)
     changed = plan_run(changed, measure=False).estimate
     assert of_formulas(told, together.needed) == of_formulas(changed)
 

@@ -10,6 +10,7 @@ import torch
 
 from biddable.data.encoded import EncodedRows
 from biddable.errors import ConfigError
+from biddable.models.freezing import decoder_layers, freeze_layers, lowest_trained
 from biddable.models.lora import apply_lora, lora_layers
 from biddable.training.changes import Change, Changed, Search, Suggestion
 from biddable.training.costs import Memory, MicroBatch
@@ -20,6 +21,7 @@ _Shortest = Callable[[EncodedRows, float], tuple[int, EncodedRows]]
 _Peak = Callable[[Sizing], tuple[MicroBatch, Memory]]
 
 _LORA_RANK = 8
+_SHARES_FROZEN = (0.5, 0.75, 0.9)  # of layers, the lower ones
 _SHARES_KEPT = (0.99, 0.95, 0.9, 0.75)  # of rows, when the longest are dropped
 
 
@@ -42,6 +44,7 @@ def suggest(sizing: Sizing, surroundings: Surroundings, *, limit: int) -> list[S
     shortest = cache(_shortest)  # the same rows each time, so that they are planned once
     changes = [
         Change(cache(_adapted)),  # always of the run as it is
+        Change(lambda run: _frozen(run, peak, limit=limit)),
         Change(_recomputed),
         Change(_divided),
         Change(lambda run: _smaller(run, peak, limit=limit)),
@@ -61,9 +64,27 @@ def _adapted(run: Sizing) -> Changed[Sizing] | None:
         return None
     return Changed(
         run.changed(model=copy),
-        f"method: lora (rank {_LORA_RANK})",
+        f"method: {{name: lora, rank: {_LORA_RANK}}}",
         "gradients and optimizer states of the adapter alone",
     )
+
+
+def _frozen(run: Sizing, peak: _Peak, *, limit: int) -> Changed[Sizing] | None:
+    """Freeze lower layers until it fits, half of them at first."""
+    if lora_layers(run.model) or lowest_trained(run.model):
+        return None
+    num_layers, found = len(decoder_layers(run.model)), None
+    for share in _SHARES_FROZEN:
+        num_frozen, copy = int(share * num_layers), sharing_numbers(run.model)
+        freeze_layers(copy, num_frozen)
+        found = Changed(
+            run.changed(model=copy),
+            f"method: {{name: freeze, num_frozen_layers: {num_frozen}}}",
+            f"{num_layers - num_frozen} of {num_layers} layers train",
+        )
+        if peak(found.run)[1].needed <= limit:
+            break
+    return found
 
 
 def _recomputed(run: Sizing) -> Changed[Sizing] | None:

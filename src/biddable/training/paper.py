@@ -263,7 +263,7 @@ def _suggest(run: _Run, *, limit: int) -> list[Suggestion]:
     """Look for changes that lower the peak of the best way to spread it."""
     needed = cache(lambda changed: changed.planned().needed)
     counted, _ = run.models.of(run.method, run.load.precision)
-    changes = [] if lora_layers(counted.model) else [Change(_adapted)]
+    changes = [] if lora_layers(counted.model) else [Change(_adapted), Change(_frozen)]
     changes += [Change(_recomputed), Change(_divided)]
     changes += [Change(_in_the_other_precision), Change(_quantized, cost=1), Change(_shorter)]
     changes.append(Change(lambda run: _more_gpus(run, needed, limit=limit), cost=2))
@@ -274,6 +274,14 @@ def _adapted(run: _Run) -> Changed[_Run]:
     method = MethodConfig(name="lora", rank=_LORA_RANK)
     setting = _setting(run, f"--method lora (rank {_LORA_RANK})", f"method: {_LORA_YAML}")
     return Changed(replace(run, method=method), setting)
+
+
+def _frozen(run: _Run) -> Changed[_Run] | None:
+    if run.method.name != "full":
+        return None
+    setting = _setting(run, "--method freeze", "method: freeze")
+    effect = "the lower half of the layers stays as it is"
+    return Changed(replace(run, method=MethodConfig(name="freeze")), setting, effect)
 
 
 def _recomputed(run: _Run) -> Changed[_Run]:
