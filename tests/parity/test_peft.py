@@ -88,7 +88,10 @@ def test_every_kind_goes_to_peft(tmp_path, base, kind, rows):
 
 @each_base
 @pytest.mark.parametrize("rows", ["none", "embeddings", "both"])
-@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_rslora": True}, {"use_dora": True}, {"use_rslora": True, "use_dora": True}],
+)
 def test_every_kind_comes_from_peft(tmp_path, base, rows, options):
     target_modules = ["c_attn", "c_fc"] if base is tiny_gpt2 else ["q_proj", "down_proj"]
     names = ["wte" if base is tiny_gpt2 else "embed_tokens", "lm_head"]
@@ -107,6 +110,30 @@ def test_every_kind_comes_from_peft(tmp_path, base, rows, options):
     model = base()
     load_adapter(model, tmp_path)
     torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_pissa_that_peft_has_made_plain_comes_from_it(tmp_path, rslora):
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=6,
+        target_modules=["q_proj", "down_proj"],
+        init_lora_weights="pissa",
+        use_rslora=rslora,
+        task_type="CAUSAL_LM",
+    )
+    theirs = peft.get_peft_model(tiny_model(), config)
+    made = theirs.peft_config["default"]
+    made.init_lora_weights = True  # as PEFT's documentation keeps the start for the conversion
+    theirs.save_pretrained(tmp_path / "start")
+    made.init_lora_weights = "pissa"
+    expected = shaken(theirs).eval()(IDS).logits
+    theirs.save_pretrained(
+        tmp_path / "out", path_initial_model_for_weight_conversion=str(tmp_path / "start")
+    )
+    model = tiny_model()
+    load_adapter(model, tmp_path / "out")
+    torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [LoRAKind(), LoRAKind(rslora=True), LoRAKind(dora=True)])

@@ -51,11 +51,11 @@ def losses_of(world, *, method, micro_batch_size):
 CASES = [("full", None), ("full", 1), ("lora", None)]
 
 
-def open_world(rank, port):
-    """Be one of two processes, as torchrun would start them."""
+def open_world(rank, port, *, size=2):
+    """Be one of some processes, as torchrun would start them."""
     torch.set_num_threads(1)
     for name, value in {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2,
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }.items():  # fmt: skip
         os.environ[name] = str(value)

@@ -65,6 +65,48 @@ def weights_of(folder):
     return file.read_bytes()
 
 
+CHATML = ["<|im_start|>", "<|im_end|>"]
+KINDS = {
+    "dora": ({"name": "lora", "dora": True}, {}),
+    "pissa": ({"name": "lora", "init": "pissa"}, {}),
+    "rslora, LoRA+": ({"name": "lora", "rslora": True, "lora_plus_ratio": 4.0}, {}),
+    "new tokens": ({"name": "lora", "new_tokens": CHATML}, {"template": "chatml"}),
+    "noise": ("full", {"training": {**TRAINING, "neftune_alpha": 5.0, "schedule": "wsd"}}),
+    "recomputed": (
+        {"name": "lora", "dropout": 0.1},
+        {"training": {**TRAINING, "gradient_checkpointing": True, "weight_decay": 0.1}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "changes"), KINDS.values(), ids=KINDS)
+def test_every_kind_of_training_goes_on_bit_for_bit(method, changes):
+    run_training(config_of(method=method, output="unbroken", **changes))
+    stopped_at(3, method=method, **changes)
+    run_training(config_of(method=method, **changes), resume=True)
+    assert weights_of("run") == weights_of("unbroken")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_collective_is_open_while_rows_are_encoded(rank, monkeypatch):
+    done = []
+
+    class OneOfTwo(World):
+        size = 2
+
+        def open(self, device):
+            done.append("opened")
+
+    OneOfTwo.rank = rank
+    encode = finetune.encode_parts
+    monkeypatch.setattr(finetune, "find_world", OneOfTwo)
+    monkeypatch.setattr(finetune, "encode_parts", lambda *_: done.append("encoded") or encode(*_))
+    monkeypatch.setattr(finetune, "_train", lambda *_, **__: done.append("trained"))
+    with pytest.raises(AttributeError) if rank == 0 else nullcontext():  # there is no log to write
+        run_training(config_of())
+    assert done == ["encoded", "opened", "trained"]
+
+
 @pytest.mark.parametrize("method", ["full", "freeze", {"name": "lora", "dropout": 0.1}])
 def test_a_resumed_run_leaves_what_an_unbroken_one_does(method):
     run_training(config_of(method=method, output="unbroken"))

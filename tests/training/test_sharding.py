@@ -114,14 +114,20 @@ def kinds_worker(rank, port, folder, kinds):
 
 def in_two(worker, folder, *arguments):
     """Run a function in two processes, and give what each left."""
+    return in_some(worker, folder, *arguments, num_processes=2)
+
+
+def in_some(worker, folder, *arguments, num_processes):
     given = (free_port(), str(folder), *arguments)
-    running = multiprocessing.spawn(worker, given, nprocs=2, join=False)
+    running = multiprocessing.spawn(worker, given, nprocs=num_processes, join=False)
     try:
-        assert running.join(timeout=TIMEOUT_S) or running.join(timeout=TIMEOUT_S)
+        # each call waits for one more
+        assert any(running.join(timeout=TIMEOUT_S) for _ in range(num_processes))
     finally:
         for process in running.processes:  # those that wait for each other
             process.kill()
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    files = [folder / f"{rank}.pt" for rank in range(num_processes)]
+    return [torch.load(file, weights_only=True) for file in files]
 
 
 @pytest.mark.slow  # tests/training/test_parts.py has two of them in the quick tier
@@ -187,6 +193,77 @@ def test_a_run_goes_on_whatever_it_was_divided_into(tmp_path, monkeypatch):
     require_equal(
         outcome(ALONE, "tied", checkpoints=saved_in(tmp_path / "for one"), divides=False), wanted
     )
+
+
+def cut_off_worker(rank, port, folder, size):
+    world = open_world(rank, port, size=size)
+    with pytest.MonkeyPatch.context() as patch:
+        in_exact_doubles(patch)
+        cut_off_at(folder, world, divides=True)
+    torch.save(None, Path(folder, f"{rank}.pt"))
+    world.close()
+
+
+def going_on_worker(rank, port, folder, size):
+    world = open_world(rank, port, size=size)
+    with pytest.MonkeyPatch.context() as patch:
+        in_exact_doubles(patch)
+        found = outcome(world, "tied", checkpoints=saved_in(folder))
+    torch.save(found, Path(folder, f"{rank}.pt"))
+    world.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(2, 3), (3, 2)])
+def test_parts_of_some_processes_are_read_by_more_or_fewer(tmp_path, monkeypatch, first, then):
+    in_some(cut_off_worker, tmp_path, first, num_processes=first)
+    outcomes = in_some(going_on_worker, tmp_path, then, num_processes=then)
+    in_exact_doubles(monkeypatch)
+    wanted = outcome(ALONE, "tied", divides=False)
+    for found in outcomes:
+        require_equal(found, wanted)
+
+
+def not_finite_worker(rank, port, folder, policy):
+    world = open_world(rank, port)
+    compute, calls, found = sharding.accumulate_gradient, [], {}
+
+    def spoilt(*given, **named):
+        calls.append(1)
+        loss = compute(*given, **named)
+        return loss * float("nan") if rank == 1 and len(calls) == 3 else loss
+
+    model = model_of("full")
+    settings = TrainingConfig(
+        epochs=1, batch_size=4, micro_batch_size=1, sharding="full", on_nonfinite=policy
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "accumulate_gradient", spoilt)
+        try:
+            log = trainer.train(
+                model, random_examples(16), settings=settings, venue=Venue(world=world)
+            )
+            found["skipped"] = log.num_skipped
+        except TrainingError as error:
+            found["error"] = str(error)
+    weights = [whole(parameter.detach()) for parameter in model.parameters()]
+    found["is_finite"] = all(bool(torch.isfinite(weight).all()) for weight in weights)
+    torch.save(found, Path(folder, f"{rank}.pt"))
+    world.close()
+
+
+@pytest.mark.slow
+def test_a_loss_of_one_that_is_no_number_skips_the_step_of_both(tmp_path):
+    for found in in_two(not_finite_worker, tmp_path, "skip"):
+        assert found == {"skipped": 1, "is_finite": True}
+
+
+@pytest.mark.slow
+def test_a_loss_of_one_that_is_no_number_stops_both(tmp_path):
+    first, second = in_two(not_finite_worker, tmp_path, "stop")
+    assert first == second
+    assert "row" in first["error"]
+    assert first["is_finite"]
 
 
 def failing_worker(rank, port, folder):
