@@ -14,9 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from biddable.config_training import TrainingConfig
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
+from biddable.evaluation.local_model import LocalModel
 from biddable.models import running_rows
 from biddable.models.generation import Generation, generate
 from biddable.models.head import Body
+from biddable.models.loading import LoadedModel
 from biddable.models.rope import AngleLimits, own_angles
 from biddable.models.running_rows import RunningRows
 from biddable.models.token_scores import score_tokens
@@ -24,7 +26,7 @@ from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps
 from biddable.training.passes import Passes
 from tests.models.test_attention import GROUPED, V, build, gradients
-from tests.tiny import in_exact_doubles
+from tests.tiny import in_exact_doubles, tiny_tokenizer
 
 LIMIT = 16
 LONGROPE = {
@@ -213,6 +215,17 @@ def test_scores_are_those_of_each_row_alone(name: str, monkeypatch: pytest.Monke
             shares = logits_alone(model, ids)[:-1].log_softmax(dim=-1)
         expected = -shares.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
         np.testing.assert_allclose(score.nll[0], expected, rtol=0, atol=1e-10)
+
+
+def test_losses_on_references_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = switching_model("longrope")
+    in_exact_doubles(monkeypatch)
+    rows = list(rows_on_both_sides())
+    loaded = LoadedModel(model, tiny_tokenizer(), name="tiny", source="")
+    found = LocalModel(loaded)._losses(rows, "")
+    with torch.no_grad():
+        expected = [float(loss_alone(model, row)) for row in rows]
+    assert [loss for loss, _ in filter(None, found)] == pytest.approx(expected, abs=1e-10)
 
 
 def greedy_alone(model: PreTrainedModel, prompt: list[int], num_ids: int) -> Generation:

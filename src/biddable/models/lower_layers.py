@@ -29,7 +29,7 @@ def num_constant_layers(model: PreTrainedModel) -> int:
     Returns:
         0 where already the first layer's output changes.
     """
-    layers = decoder_layers(model)
+    layers, (num_quiet, _) = decoder_layers(model), quiet_layers(model)
     was_training = model.training
     model.train(True)
     try:
@@ -41,8 +41,8 @@ def num_constant_layers(model: PreTrainedModel) -> int:
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         is_constant = isinstance(one, Tensor) and not one.requires_grad and torch.equal(one, other)
         if not is_constant:
-            return min(number, quiet_layers(model)[0])
-    return quiet_layers(model)[0]
+            return min(number, num_quiet)
+    return num_quiet
 
 
 def quiet_layers(model: PreTrainedModel) -> tuple[int, str]:
