@@ -8,6 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForC
 from biddable.models.generation import generate
 from biddable.serving.engine import Engine, EngineThread
 from biddable.serving.requests import Asked, Ended, EngineLimits, Piece, QueueFull
+from tests.models.test_rope import switching_model
 from tests.serving.served import tiny_loaded
 
 SHARED = [0, *range(40, 60)]
@@ -299,6 +300,18 @@ def test_answers_go_on_while_a_long_prompt_is_read_and_a_common_start_is_read_on
     assert [each.text for each in (running, *waiting)] == expected
     assert max(read) <= 16
     assert sum(n for n in read if n > 4) == 80 + 30  # of 82, 81 and 50 ids
+
+
+def test_rows_that_grow_over_a_limit_of_their_angles_are_answered_as_alone(monkeypatch):
+    monkeypatch.setattr("biddable.serving.long_prompts._PIECE", 6)
+    monkeypatch.setattr("biddable.serving.long_prompts._WORTH_TAKING", 4)
+    loaded = tiny_loaded(model=switching_model("longrope"))  # the limit is 16
+    start = list(range(40, 50))
+    prompts = [[5, 6, 7], [*start, *range(12)], [*start, 3], [9, 8], [*start, 60, 61]]
+    engine = Engine(loaded)
+    found = in_turns(engine, [lambda p=p: ask(engine, p) for p in prompts])
+    expected = [alone(loaded, prompt)[0] for prompt in prompts]
+    assert [heard.text for heard in found] == expected
 
 
 def test_a_long_prompt_is_given_up_or_fails_alone_while_it_is_read(monkeypatch):

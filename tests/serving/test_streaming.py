@@ -7,6 +7,7 @@ import pytest
 from biddable.errors import DataError
 from biddable.models.generation import generate
 from biddable.serving.streaming import Sampling, TokenStream
+from tests.models.test_rope import SWITCHING, switching_model
 from tests.tiny import tiny_gpt2, tiny_model
 
 PROMPT = [0, 41, 52, 63, 74]
@@ -28,6 +29,22 @@ def test_ids_are_those_of_generate_turn_after_turn(
         assert found == expected.ids + [7] * expected.stopped
         assert stream.num_reused == (len(prompt) - 4 if turn else 0)
         prompt = [*prompt, *found, 90, 91, 92]
+
+
+@pytest.mark.parametrize("name", SWITCHING)
+def test_a_conversation_that_grows_over_a_limit_is_read_again(name: str) -> None:
+    model = switching_model(name)
+    stream, prompt, num_reused = TokenStream(model), PROMPT, []
+    for num_new in (4, 8, 6):  # 16 ids are the limit
+        prompt = [each % 97 for each in prompt]
+        (expected,) = generate(model, [prompt], stop_ids=(), max_new_tokens=num_new)
+        found = list(stream.write(prompt, stop_ids=(), sampling=Sampling(num_new)))
+        assert found == expected.ids
+        num_reused.append(stream.num_reused)
+        prompt = [*prompt, *found, 9]
+    (expected,) = generate(model, [prompt[:9]], stop_ids=(), max_new_tokens=6)
+    assert list(stream.write(prompt[:9], stop_ids=(), sampling=Sampling(6))) == expected.ids
+    assert stream.num_reused == 0  # what is there was read as part of a longer one
 
 
 def test_another_prompt_shares_only_what_it_shares() -> None:

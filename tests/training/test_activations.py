@@ -16,9 +16,10 @@ from biddable.models.freezing import decoder_layers, freeze_layers
 from biddable.models.lora import apply_lora
 from biddable.models.lower_layers import num_constant_layers
 from biddable.training import activations as activations_module
-from biddable.training.activations import open_activations
+from biddable.training.activations import open_activations, planned_activations
 from biddable.training.trainer import train
 from tests.models.test_attention import EXACT, build, rows_with_common_starts
+from tests.models.test_rope import DEPENDENT, switching_model
 from tests.tiny import in_exact_doubles, tiny_model
 from tests.training.rows import random_examples
 
@@ -87,9 +88,16 @@ def noisy_embeddings(model: Any) -> None:
     )
 
 
-def dropout_in_layer(model: Any, number: int) -> None:
+def dropout_in_layer(model: Any, number: int, share: float = 0.5) -> None:
     layer = model.model.layers[number]
-    layer.mlp = nn.Sequential(layer.mlp, nn.Dropout(0.5))
+    layer.mlp = nn.Sequential(layer.mlp, nn.Dropout(share))
+
+
+def opt(**settings: Any) -> Any:
+    sizes = {"hidden_size": 32, "ffn_dim": 48, "word_embed_proj_dim": 32, "num_hidden_layers": 4}
+    model = build("opt", {**sizes, "num_attention_heads": 4, "vocab_size": 300, **settings})
+    freeze_layers(model, 3)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -101,8 +109,19 @@ def dropout_in_layer(model: Any, number: int) -> None:
         (lambda model: apply_lora(model, rank=2), 0),
         (lambda model: (freeze_layers(model, 2), noisy_embeddings(model)), 0),
         (lambda model: (freeze_layers(model, 2), dropout_in_layer(model, 1)), 1),
+        (lambda model: (freeze_layers(model, 2), dropout_in_layer(model, 1, 1e-6)), 1),
+        (lambda model: (freeze_layers(model, 2), dropout_in_layer(model, 2)), 2),
     ],
-    ids=["frozen", "embeddings only", "full", "adapters below", "noise", "dropout in the second"],
+    ids=[
+        "frozen",
+        "embeddings only",
+        "full",
+        "adapters below",
+        "noise",
+        "dropout in the second",
+        "dropout that seldom shows",
+        "dropout above",
+    ],
 )
 def test_layers_are_skipped_as_far_as_they_never_change(change: Any, num_layers: int) -> None:
     model = tiny_model(num_layers=3)
@@ -110,6 +129,62 @@ def test_layers_are_skipped_as_far_as_they_never_change(change: Any, num_layers:
     state = torch.get_rng_state()
     assert num_constant_layers(model) == num_layers
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_layers_that_seldom_are_left_out_change() -> None:
+    assert num_constant_layers(opt(dropout=0.0)) == 3
+    assert num_constant_layers(opt(dropout=0.0, layerdrop=1e-6)) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "told"),
+    [
+        (lambda model: dropout_in_layer(model, 0, 1e-6), {}, "not kept: dropout of 1e-06 in model"),
+        (lambda model: dropout_in_layer(model, 1, 1e-6), {}, "below layer 2 are run once and kept"),
+        (lambda model: dropout_in_layer(model, 1, 1e-6), {}, "no more of them: dropout of 1e-06"),
+        (lambda model: None, {"neftune_alpha": 5.0}, "not kept: NEFTune's noise of 5"),
+    ],
+)
+def test_a_run_says_what_keeps_states_from_being_kept(
+    change: Any, settings: dict[str, Any], told: str
+) -> None:
+    model = frozen_model()
+    change(model)
+    (text,) = said(trained(model, limit_gb=1.0, **settings))
+    assert told in text
+    rows = EncodedRows.of(random_examples(8))
+    config = TrainingConfig(**settings)
+    kept, _ = planned_activations(model, rows, settings=config, num_epochs=2)
+    assert (kept is None) == ("not kept" in told)  # a plan says the same
+
+
+def test_noise_in_layers_that_train_is_not_told() -> None:
+    model = tiny_model(num_layers=3)
+    dropout_in_layer(model, 0)
+    assert said(trained(model, limit_gb=1.0)) == []
+
+
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_rows_that_are_turned_otherwise_are_kept_apart(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_exact_doubles(monkeypatch)
+    weights = []
+    for limit_gb, settings in (
+        (0.0, {"layout": "padded", "micro_batch_size": 1}),
+        (1.0, {"layout": "tree"}),
+        (1.0, {"layout": "padded", "micro_batch_size": 3}),
+    ):
+        model = switching_model(name)
+        freeze_layers(model, FROZEN)
+        events = trained(model, limit_gb=limit_gb, **settings)
+        assert len(said(events)) == int(limit_gb)
+        notes = [event["text"] for event in events if event["event"] == "note"]
+        assert [note for note in notes if "of up to 16 tokens share no pass" in note]
+        weights.append(dict(model.named_parameters()))
+    for found in weights[1:]:
+        for key, expected in weights[0].items():
+            torch.testing.assert_close(found[key], expected, rtol=0, atol=1e-10, msg=key)
 
 
 def frozen_model() -> Any:

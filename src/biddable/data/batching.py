@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from biddable.counting import counted
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
-from biddable.data.grouping import group_by_starts
+from biddable.data.grouping import by_kind, group_by_starts
 from biddable.data.trees import common_start, shared_lengths, sort_rows
 
 MICRO_BATCH_TOKENS = 4096
@@ -148,6 +148,7 @@ class BatchPlan(Sequence[Step]):
         seed: int = 0,
         is_tree: bool = False,
         max_tokens: int = MICRO_BATCH_TOKENS,
+        kinds: Sequence[int] | None = None,
     ) -> None:
         """Plan a run; see ``plan_batches``.
 
@@ -161,6 +162,8 @@ class BatchPlan(Sequence[Step]):
                 token of theirs once, instead of rows of like length.
             max_tokens: ids of a forward pass, padding included, unless its rows were given; a
                 longer row stands alone.
+            kinds: a number for each row: those whose numbers differ share no forward pass, and a
+                step with any but 0 runs no common start by itself. None: all are 0.
 
         Raises:
             ValueError: there are no rows, or a size or ``epochs`` is not positive.
@@ -172,6 +175,7 @@ class BatchPlan(Sequence[Step]):
             micro_batch_size=micro_batch_size,
             seed=seed,
             max_tokens=max_tokens,
+            kinds=kinds,
         )
         self._is_tree = is_tree
         self.is_cut_by_tokens = micro_batch_size is None
@@ -278,6 +282,7 @@ class _Order:
         micro_batch_size: int | None,
         seed: int,
         max_tokens: int = MICRO_BATCH_TOKENS,
+        kinds: Sequence[int] | None = None,
     ) -> None:
         if not lengths:
             raise ValueError("there are no rows to plan for.")
@@ -285,7 +290,7 @@ class _Order:
             raise ValueError(_NOT_POSITIVE)
         self._lengths, self._seed = lengths, seed
         self._batch_size, self._micro_batch_size = batch_size, micro_batch_size
-        self._max_tokens = max_tokens
+        self._max_tokens, self._kinds = max_tokens, kinds
         self._epoch, self._shuffled = -1, np.zeros(0, np.int64)
         self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
 
@@ -305,14 +310,22 @@ class _Order:
         return rows
 
     def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:
-        limits = self._micro_batch_size, self._max_tokens
+        limits, trunk = (self._micro_batch_size, self._max_tokens), 0
+        groups: list[tuple[int, ...]] = []
+        rows = self.rows(number)
         if trees_of is None:
-            rows = sorted(self.rows(number), key=self._lengths.__getitem__)
-            groups, trunk = _micro_batches(rows, self._lengths, *limits), 0
+            ordered = sorted(rows, key=self._lengths.__getitem__)
+            for part in by_kind(ordered, self._kinds):
+                groups += _micro_batches(part, self._lengths, *limits)
         else:
-            rows = sort_rows(trees_of, self.rows(number))
-            groups, trunk = _tree_micro_batches(trees_of, rows, *limits)
-        return Step(number // self.steps_per_epoch, groups, trunk)
+            ordered = sort_rows(trees_of, rows)
+            may_share = not self._kinds or not any(self._kinds[n] for n in rows)
+            trunk = _trunk(trees_of, ordered) if may_share else 0
+            for part in by_kind(ordered, self._kinds):
+                size, most = limits
+                groups += group_by_starts(trees_of, part, size, trunk=trunk, max_tokens=most)
+            trunk = trunk if len(groups) > 1 else 0
+        return Step(number // self.steps_per_epoch, tuple(groups), trunk)
 
 
 _NOT_POSITIVE = "batch_size, micro_batch_size and epochs must be positive."
@@ -332,14 +345,10 @@ def _micro_batches(
     return tuple(tuple(group) for group in groups)
 
 
-def _tree_micro_batches(
-    rows: EncodedRows, ordered: Sequence[int], size: int | None, max_tokens: int
-) -> tuple[tuple[tuple[int, ...], ...], int]:
-    """Group rows, and say how long a trunk it pays to run by itself for all groups."""
+def _trunk(rows: EncodedRows, ordered: Sequence[int]) -> int:
+    """Say how long a common start it pays to run by itself, should there be several groups."""
     trunk = common_start(rows, ordered)
-    trunk = trunk if trunk >= _MIN_TRUNK else 0
-    groups = group_by_starts(rows, ordered, size, trunk=trunk, max_tokens=max_tokens)
-    return groups, trunk if len(groups) > 1 else 0
+    return trunk if trunk >= _MIN_TRUNK else 0
 
 
 def _pad(rows: Sequence[Sequence[int]], value: int) -> Tensor:

@@ -9,6 +9,25 @@ from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths
 
 
+def by_kind(numbers: Sequence[int], kinds: Sequence[int] | None) -> list[list[int]]:
+    """Part rows whose kinds differ; the rows of a part keep their order, and none is empty.
+
+    Args:
+        numbers: of the rows.
+        kinds: of all rows; None if all are of one.
+
+    Example:
+        >>> by_kind([3, 0, 2], [0, 7, 9, 0])
+        [[3, 0], [2]]
+    """
+    if kinds is None:
+        return [list(numbers)] if numbers else []
+    parts: dict[int, list[int]] = {}
+    for number in numbers:
+        parts.setdefault(kinds[number], []).append(number)
+    return [parts[kind] for kind in sorted(parts)]
+
+
 def group_by_starts(
     rows: EncodedRows,
     ordered: Sequence[int],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import transformers
 from biddable.data.batching import collate
 from biddable.data.conversation import Conversation, Message
 from biddable.data.encoding import Example, encode_all
+from biddable.data.grouping import by_kind
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import EvaluationError, join_problems
@@ -25,6 +27,7 @@ from biddable.models.cpu_linear import fast_linears
 from biddable.models.generation import generate_each
 from biddable.models.loading import LoadedModel
 from biddable.models.loss import next_token_loss
+from biddable.models.rope import AngleLimits, own_angles
 
 _BATCH_SIZE = 128
 _MAX_LOGITS = 1 << 26  # values in one tensor of logits; 256 MB in float32
@@ -223,12 +226,16 @@ def _losses_of(
         n for n in places if len(examples[n].input_ids) <= longest and any(examples[n].loss_mask)
     }
     yield from ((n, None) for n in places if n not in fits)
-    order = sorted(fits, key=lambda n: len(examples[n].input_ids))
-    for rows in _by_size(order, [len(e.input_ids) for e in examples], _MAX_LOGITS // vocabulary):
+    lengths = [len(e.input_ids) for e in examples]
+    order = sorted(fits, key=lengths.__getitem__)
+    parts = by_kind(order, AngleLimits.of(model).kinds(lengths))
+    for rows in chain.from_iterable(
+        _by_size(part, lengths, _MAX_LOGITS // vocabulary) for part in parts
+    ):
         batch = collate([examples[n] for n in rows])
         device = next(model.parameters()).device
         labels = batch.labels.to(device)
-        with fast_linears(model):
+        with fast_linears(model), own_angles(model):
             logits = model(input_ids=batch.input_ids.to(device), use_cache=False).logits
         for row, n in enumerate(rows):  # of (B, T, V)
             loss_sum, num_loss_tokens = next_token_loss(

@@ -26,6 +26,7 @@ from biddable.data.trees import Branches, TreeBatch, build_tree
 from biddable.models.block_attention import attend_blocks, block_mask
 from biddable.models.branch_attention import attend_branches, gather, is_fused
 from biddable.models.randomness import shares_noise
+from biddable.models.rope import own_angles
 
 NAME = "biddable_tree"
 
@@ -195,7 +196,7 @@ def why_not_exact(model: nn.Module) -> str | None:
     was_training = model.training
     model.train(False)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), own_angles(model):
             one_by_one = [
                 model(torch.tensor([row.input_ids], device=model.device), use_cache=False).logits[0]
                 for row in rows

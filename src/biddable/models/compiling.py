@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from biddable.models.freezing import decoder_layers
-from biddable.models.head import replaced_output
+from biddable.models.replaced import replaced_output
 
 
 class CompiledLayers:

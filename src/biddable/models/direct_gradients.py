@@ -19,9 +19,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from biddable.models.head import replaced_output
 from biddable.models.products import fits, is_best, linear, multiply
 from biddable.models.remade import keep, kept, recipe_of
+from biddable.models.replaced import replaced_output
 
 # Numbers of a gradient that are made apart and then added, in memory that the next has again.
 _NUM_AT_ONCE = 2**21

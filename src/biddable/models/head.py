@@ -7,13 +7,14 @@ by its result for one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from biddable.models.replaced import replaced_output
+from biddable.models.rope import own_angles
 
 
 class Body:
@@ -40,10 +41,11 @@ class Body:
         Returns:
             (B * T, D); the logits themselves, (B * T, V), where the model is in one piece.
         """
-        if self.decoder is None:
-            logits: Tensor = self.model(**inputs, use_cache=False).logits
-            return logits.flatten(0, 1)
-        output = self.decoder(**inputs, use_cache=False)
+        with own_angles(self.model):
+            if self.decoder is None:
+                logits: Tensor = self.model(**inputs, use_cache=False).logits
+                return logits.flatten(0, 1)
+            output = self.decoder(**inputs, use_cache=False)
         self._output = type(output)
         states: Tensor = output.last_hidden_state
         return states.flatten(0, 1)
@@ -64,21 +66,3 @@ class Body:
         with replaced_output(self.decoder, lambda *_, **__: output):
             logits: Tensor = self.model(input_ids=ids, use_cache=False).logits
         return logits.flatten(0, 1)  # [0] would copy the whole of its gradient
-
-
-@contextmanager
-def replaced_output(module: nn.Module, compute: Callable[..., Any]) -> Iterator[None]:
-    """Let a module give what a function makes of its input, instead of running it.
-
-    Args:
-        module: any; it is as before when the context ends.
-        compute: called with what the module is called with.
-    """
-    before = module.__dict__.get("forward")
-    module.forward = compute
-    try:
-        yield
-    finally:
-        del module.forward
-        if before is not None:
-            module.forward = before

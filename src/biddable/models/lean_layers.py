@@ -27,8 +27,8 @@ from transformers import PreTrainedModel
 from biddable.errors import ConfigError
 from biddable.models.direct_gradients import direct_gradients
 from biddable.models.freezing import decoder_layers
-from biddable.models.head import replaced_output
 from biddable.models.remade import mark_remade
+from biddable.models.replaced import replaced_output
 
 _TYPES = (torch.float32, torch.float64)
 _EPS_NAMES = ("variance_epsilon", "eps")

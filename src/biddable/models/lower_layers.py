@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from biddable.models.freezing import decoder_layers
-from biddable.models.head import replaced_output
+from biddable.models.randomness import drawn_noise
+from biddable.models.replaced import replaced_output
 
 _PROBE_IDS = torch.arange(2, 18)[None]
 
@@ -20,7 +21,7 @@ def num_constant_layers(model: PreTrainedModel) -> int:
     """Count the layers, from the embeddings up, whose output for given ids is always the same.
 
     Found by running a few ids twice as in training: nothing below may have a gradient, and no
-    random number (dropout, noise on the embeddings) may show.
+    random number may show. Those that seldom do (dropout of 1e-3) the modules' own settings tell.
 
     Args:
         model: as it is going to be trained.
@@ -28,7 +29,7 @@ def num_constant_layers(model: PreTrainedModel) -> int:
     Returns:
         0 where already the first layer's output changes.
     """
-    layers = decoder_layers(model)
+    layers, (num_quiet, _) = decoder_layers(model), quiet_layers(model)
     was_training = model.training
     model.train(True)
     try:
@@ -40,8 +41,29 @@ def num_constant_layers(model: PreTrainedModel) -> int:
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
         is_constant = isinstance(one, Tensor) and not one.requires_grad and torch.equal(one, other)
         if not is_constant:
-            return number
-    return len(layers)
+            return min(number, num_quiet)
+    return num_quiet
+
+
+def quiet_layers(model: PreTrainedModel) -> tuple[int, str]:
+    """Count the layers, from the embeddings up, in and below which nothing is drawn at random.
+
+    Args:
+        model: as it is going to be trained.
+
+    Returns:
+        The count, and what is drawn in the next layer, in words; empty if nothing is in any. What
+        is neither in a layer nor in the head counts as below all.
+    """
+    layers, head = decoder_layers(model), model.get_output_embeddings()
+    number_of = {id(part): n for n, layer in enumerate(layers) for part in layer.modules()}
+    above = {id(part) for part in head.modules()} if head is not None else set()
+    count, told = len(layers), ""
+    for module, noise in drawn_noise(model):
+        number = len(layers) if id(module) in above else number_of.get(id(module), 0)
+        if number < count:
+            count, told = number, noise
+    return count, told
 
 
 @contextmanager

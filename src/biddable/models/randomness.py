@@ -1,7 +1,7 @@
 """Noise in training: NEFTune's, and whether a model draws any at all.
 
 Where rows of a batch share what is computed for their common start, they would share its noise
-too; who shares asks here first.
+too, and what is kept from one epoch to the next would keep it; who does either asks here first.
 """
 
 from __future__ import annotations
@@ -49,10 +49,22 @@ def shares_noise(model: nn.Module) -> str | None:
     Returns:
         The first thing found, in words; None if a pass is the same every time.
     """
+    return next((told for _, told in drawn_noise(model)), None)
+
+
+def drawn_noise(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Go through what is random in a forward pass in training mode, by the modules' settings.
+
+    Args:
+        model: a transformers causal LM, in any mode.
+
+    Yields:
+        The module that draws, and what, in words.
+    """
     for name, module in model.named_modules():
         for hook in module._forward_hooks.values():
             if isinstance(hook, _Noise):
-                return f"NEFTune's noise of {hook.alpha:g} on the embeddings"
+                yield module, f"NEFTune's noise of {hook.alpha:g} on the embeddings"
         if isinstance(module, _DropoutNd):
             found = {"dropout": module.p}
         else:
@@ -63,8 +75,7 @@ def shares_noise(model: nn.Module) -> str | None:
             }
         for key, share in found.items():
             if share > 0:
-                return f"{key} of {share:g} in {name}"
-    return None
+                yield module, f"{key} of {share:g} in {name}"
 
 
 class _Noise:

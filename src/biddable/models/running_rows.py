@@ -1,7 +1,9 @@
 """Run rows of a batch through a model, id after id: their cache, their mask, their next places.
 
 Rows end together, padded on the left, so that one more id of each is one forward pass. They may
-leave, and rows that another batch has read may join them between two ids.
+leave, and rows that another batch has read may join them between two ids. Where a model turns long
+rows by other angles than short ones (`models/rope.py`), what a row's cache has was turned by those
+of its present length: a row that grows over a limit is read again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from biddable.models.attention import why_not_exact
+from biddable.models.rope import AngleLimits, own_angles
 from biddable.models.tree_prompts import read_as_tree
 
 MIN_TREE_IDS = 256  # trying whether a model takes trees costs as much as 40 ids
@@ -37,7 +40,11 @@ class RunningRows:
         self._model = model
         self._accepts = set(inspect.signature(model.forward).parameters)
         self._device = next(model.parameters()).device
-        self._cache = DynamicCache(config=model.config)
+        self._limits = AngleLimits.of(model)
+        self._start_cache()
+
+    def _start_cache(self) -> None:
+        self._cache = DynamicCache(config=self._model.config)
         kinds = [type(layer) for layer in self._cache.layers]
         # a window counts positions in the cache, where padding after a common start would count
         self.sees_all = all(kind is DynamicLayer for kind in kinds)
@@ -50,6 +57,7 @@ class RunningRows:
         layers = self._cache.layers
         self._can_select = all(hasattr(layer, "batch_select_indices") for layer in layers)
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
+        self._ids = torch.zeros_like(self._mask)
         self._next_position = torch.zeros(0, 1, dtype=torch.long, device=self._device)
 
     def __len__(self) -> int:
@@ -58,17 +66,20 @@ class RunningRows:
 
     def read_tree(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Run the prompts as the tree of their starts and return the logits (B, V) that follow."""
+        if len({self._limits.kind(len(prompt)) for prompt in prompts}) > 1:
+            return self.read_prompts(prompts)
         read = read_as_tree(self._model, prompts)
         for layer, states in zip(self._growing(), read.states, strict=True):
             layer.update(*states)
-        self._mask = read.attention_mask
+        self._mask, self._ids = read.attention_mask, _left_pad(prompts)[0].to(self._device)
         self._next_position = self._mask.sum(dim=1, keepdim=True)
         return read.logits
 
     def read_prompts(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Run the prompts padded, their one common start apart, and return the logits (B, V)."""
         num_rows = len(prompts)
-        shared = _shared_prefix(prompts) if self.sees_all else 0
+        kinds = self._limits.kinds(map(len, prompts))
+        shared = _shared_prefix(prompts) if self.sees_all and kinds is None else 0
         if num_rows > 1 and shared >= _MIN_SHARED_PREFIX:
             self.read_more(prompts[0][:shared])
             self._cache.batch_select_indices(self._mask.new_zeros(num_rows))
@@ -76,40 +87,52 @@ class RunningRows:
             shared = 0
         ids, mask = _left_pad([prompt[shared:] for prompt in prompts])
         ids, mask = ids.to(self._device), mask.to(self._device)
+        start = ids.new_tensor([list(prompts[0][:shared])] * num_rows).view(num_rows, shared)
         self._mask = torch.cat([mask.new_ones(num_rows, shared), mask], dim=1)
+        self._ids = torch.cat([start, ids], dim=1)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0) + shared  # (B, T)
         self._next_position = positions[:, -1:] + 1
         return self._forward(ids, positions)
 
     def read_more(self, ids: Sequence[int]) -> Tensor:
         """Run a prompt, or more ids of it, of one row alone, and return the logits (1, V)."""
-        start = int(self._mask.shape[1])
+        start, ids = int(self._mask.shape[1]), list(ids)
+        if start and not self._limits.are_alike(start, start + len(ids)):
+            ids = self._ids[0].tolist() + ids
+            self._start_cache()
+            start = 0
         positions = torch.arange(start, start + len(ids), device=self._device)[None]
         self._mask = positions.new_ones(1, start + len(ids))
         self._next_position = positions[:, -1:] + 1
-        return self._forward(torch.tensor([list(ids)], device=self._device), positions)
+        new = torch.tensor([ids], device=self._device)
+        self._ids = torch.cat([self._ids[:, :start].view(1, start), new], dim=1)
+        return self._forward(new, positions)
 
     def copy_start(self, num_ids: int) -> RunningRows:
         """Copy the first ids of one row that is alone; needs ``can_change``."""
         copied = RunningRows(self._model)
+        if not self._limits.are_alike(num_ids, int(self._mask.shape[1])):
+            copied.read_more(self._ids[0, :num_ids].tolist())
+            return copied
         for layer, own in zip(copied._growing(), self._growing(), strict=True):
             keys, values = own._set_views()
             layer.update(keys[:, :, :num_ids], values[:, :, :num_ids])
-        copied._mask = self._mask[:, :num_ids]
+        copied._mask, copied._ids = self._mask[:, :num_ids], self._ids[:, :num_ids]
         return copied
 
     def read_token(self, next_ids: Tensor) -> Tensor:
         """Run one more token (B,) of every row and return the logits (B, V) after it."""
         self._mask = nn.functional.pad(self._mask, (0, 1), value=1)
+        self._ids = torch.cat([self._ids, next_ids[:, None]], dim=1)
         logits = self._forward(next_ids[:, None], self._next_position)
         self._next_position = self._next_position + 1
-        return logits
+        return self._read_again(logits) if self._limits and self.can_change else logits
 
     def keep(self, rows: Tensor) -> bool:
         """Drop all rows but these, if the model's cache can do that."""
         if self._can_select:
             self._cache.batch_select_indices(rows)
-            self._mask = self._mask[rows]
+            self._mask, self._ids = self._mask[rows], self._ids[rows]
             self._next_position = self._next_position[rows]
         return self._can_select
 
@@ -128,7 +151,29 @@ class RunningRows:
             layer.join(other, keep=keep, places=places)
         masks = [_with_places(mask, places) for mask in (kept, others._mask)]
         self._mask = torch.cat(masks)
+        self._ids = torch.cat([_with_places(i, places) for i in (self._ids[keep], others._ids)])
         self._next_position = torch.cat([self._next_position[keep], others._next_position])
+
+    def _read_again(self, logits: Tensor) -> Tensor:
+        """Read the rows whole that have just grown over a limit; logits (B, V) are given anew."""
+        lengths = self._next_position[:, 0].tolist()
+        over = [
+            n for n, length in enumerate(lengths) if not self._limits.are_alike(length - 1, length)
+        ]
+        if not over:
+            return logits
+        again = RunningRows(self._model)
+        whole = again.read_prompts([self._ids[n][self._mask[n] == 1].tolist() for n in over])
+        stay = [n for n in range(len(lengths)) if n not in over]
+        if not stay:
+            self._cache, self._mask, self._ids = again._cache, again._mask, again._ids
+            self._next_position = again._next_position
+            return whole
+        keep = torch.tensor(stay, device=self._device)
+        self.join(again, keep=keep)
+        order = torch.tensor([*stay, *over], device=self._device).argsort()
+        self.keep(order)
+        return torch.cat([logits[keep], whole])[order]
 
     def _growing(self) -> list[_GrowingLayer]:
         layers = [layer for layer in self._cache.layers if isinstance(layer, _GrowingLayer)]
@@ -145,7 +190,8 @@ class RunningRows:
             "logits_to_keep": 1,
         }
         known = {name: value for name, value in inputs.items() if name in self._accepts}
-        logits: Tensor = self._model(**known).logits
+        with own_angles(self._model):
+            logits: Tensor = self._model(**known).logits
         return logits[:, -1]
 
 

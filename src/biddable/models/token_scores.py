@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from biddable.data.grouping import by_kind
 from biddable.models.cpu_linear import fast_linears
 from biddable.models.head import Body
 from biddable.models.loss import logits_at_once
+from biddable.models.rope import AngleLimits
 
 _MAX_TOKENS = 4096  # of a padded group of rows
 Floats = NDArray[np.float64]
@@ -100,7 +102,9 @@ def _score(
     )
     # Made before any logits: small arrays kept between large ones would leave holes in the memory.
     scores = [TokenScores.empty(len(bodies), len(row) - 1) for row in rows]
-    for group in _groups([len(row) for row in rows], 0 if in_one_piece else _MAX_TOKENS):
+    lengths = [len(row) for row in rows]
+    kinds = AngleLimits.of(*(body.model for body in bodies)).kinds(lengths)
+    for group in _groups(lengths, kinds, most=0 if in_one_piece else _MAX_TOKENS):
         longest = max(len(rows[n]) for n in group)
         ids = torch.zeros((len(group), longest), dtype=torch.long)
         for line, n in enumerate(group):
@@ -141,15 +145,17 @@ def _fill(
         scores.kl[at:end] = _numpy(kl.clamp_min(0))
 
 
-def _groups(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Group rows of like length, so that a padded group has at most so many tokens."""
-    group: list[int] = []
-    for n in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[n] > most:
-            yield group
-            group = []
-        group.append(n)
-    if group:
+def _groups(
+    lengths: Sequence[int], kinds: Sequence[int] | None, *, most: int
+) -> Iterator[list[int]]:
+    """Group rows of a kind and of like length, a padded group having at most so many tokens."""
+    for part in by_kind(sorted(range(len(lengths)), key=lengths.__getitem__), kinds):
+        group: list[int] = []
+        for n in part:
+            if group and (len(group) + 1) * lengths[n] > most:
+                yield group
+                group = []
+            group.append(n)
         yield group
 
 

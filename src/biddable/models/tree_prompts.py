@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from biddable.data.encoded import EncodedRows, Example
 from biddable.data.trees import build_tree, sort_rows, walk
 from biddable.models.attention import TrunkKeys, tree_attention
+from biddable.models.rope import own_angles
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def read_as_tree(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Re
 
     Args:
         model: a transformers causal LM, each of whose layers attends to all that came before.
-        prompts: ids of each, none empty.
+        prompts: ids of each, none empty, and all of one kind (`AngleLimits.kind`).
     """
     rows = EncodedRows.of([Example(list(ids), [True] * len(ids)) for ids in prompts])
     tree, keys = build_tree(rows, range(len(prompts))).to(model.device), TrunkKeys()
@@ -50,7 +51,7 @@ def read_as_tree(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> Re
     can_choose = "logits_to_keep" in inspect.signature(model.forward).parameters
     if can_choose:
         inputs["logits_to_keep"] = nodes[:, -1]
-    with tree_attention(model, tree, keys):
+    with own_angles(model), tree_attention(model, tree, keys):
         logits: Tensor = model(**inputs).logits[0]  # (B, V), or (N, V)
     states = [(_gather(key, nodes), _gather(value, nodes)) for key, value in keys.kept()]
     return ReadPrompts(logits if can_choose else logits[nodes[:, -1]], mask, states)

@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 from biddable.errors import DataError
 from biddable.models.drawing import Drawing, choose
 from biddable.models.generation import longest_sequence
+from biddable.models.rope import AngleLimits, own_angles
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class TokenStream:
         self._model = model
         self._device = next(model.parameters()).device
         self._accepts = set(inspect.signature(model.forward).parameters)
-        self._longest = longest_sequence(model)
+        self._longest, self._limits = longest_sequence(model), AngleLimits.of(model)
         self._cache: DynamicCache | None = None
         self._read: list[int] = []  # ids whose states are in the cache
         self.num_reused = 0  # ids of the last prompt that were not read again
@@ -93,7 +94,8 @@ class TokenStream:
         shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         cache = self._cache
         # only a cache of plain layers can be cut back: a window or a state has forgotten
-        if cache is None or not all(type(layer) is DynamicLayer for layer in cache.layers):
+        is_plain = cache is not None and all(type(each) is DynamicLayer for each in cache.layers)
+        if not is_plain or not self._limits.are_alike(len(self._read), len(prompt)):
             shared = 0
         if shared and cache is not None:
             if shared < len(self._read):
@@ -108,6 +110,8 @@ class TokenStream:
     def _forward(self, ids: Sequence[int]) -> Tensor:
         """Read further ids and return the logits (V,) that follow them."""
         cache, before = self._cache, self._read
+        if before and not self._limits.are_alike(len(before), len(before) + len(ids)):
+            cache, before, ids = DynamicCache(config=self._model.config), [], [*before, *ids]
         self._cache, self._read = None, []  # so that an interrupted pass leaves nothing behind
         positions = torch.arange(len(before), len(before) + len(ids), device=self._device)
         inputs = {
@@ -118,6 +122,7 @@ class TokenStream:
             "logits_to_keep": 1,
         }
         known = {name: value for name, value in inputs.items() if name in self._accepts}
-        logits: Tensor = self._model(**known).logits
+        with own_angles(self._model):
+            logits: Tensor = self._model(**known).logits
         self._cache, self._read = cache, [*before, *ids]
         return logits[0, -1]

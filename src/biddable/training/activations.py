@@ -22,11 +22,14 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import MICRO_BATCH_TOKENS, Batch, count_unique_tokens
 from biddable.data.cache import cache_folder
 from biddable.data.encoded import EncodedRows
-from biddable.data.grouping import group_by_starts
+from biddable.data.grouping import by_kind, group_by_starts
 from biddable.data.trees import TreeBatch, build_tree, sort_rows, walk
 from biddable.models.attention import tree_attention, why_not_exact
+from biddable.models.freezing import lowest_trained
 from biddable.models.head import Body
-from biddable.models.lower_layers import num_constant_layers, starting_from, up_to
+from biddable.models.lower_layers import num_constant_layers, quiet_layers, starting_from, up_to
+from biddable.models.rope import AngleLimits
+from biddable.training.layout import training_noise
 
 
 class Activations:
@@ -49,7 +52,12 @@ class Activations:
         self.num_layers = num_layers
         self._model, self._rows = model, rows
         ordered = sort_rows(rows, range(len(rows)))
-        self._groups = group_by_starts(rows, ordered, max_tokens=MICRO_BATCH_TOKENS)
+        kinds = AngleLimits.of(model).kinds(rows.lengths.tolist())
+        self._groups = [
+            group
+            for part in by_kind(ordered, kinds)
+            for group in group_by_starts(rows, part, max_tokens=MICRO_BATCH_TOKENS)
+        ]
         self._width = model.config.get_text_config(decoder=True).hidden_size
         self.num_nodes = count_unique_tokens(rows, self._groups)
         self.num_bytes = self.num_nodes * self._width * model.dtype.itemsize
@@ -146,16 +154,17 @@ def find_activations(
     if num_epochs == 1 or not limit_gb or why_not_exact(model):
         return None, ""
     assert isinstance(model, PreTrainedModel)
-    num_layers = num_constant_layers(model)
+    num_layers, noise = num_constant_layers(model), _noise_at_the_cut(model)
     if not num_layers:
-        return None, ""
+        return None, f"the states of frozen layers are not kept: {noise}" if noise else ""
     activations = Activations(model, rows, num_layers=num_layers)
     size, what = activations.num_bytes / 1e9, f"the states below layer {num_layers + 1}"
     with suppress(OSError):
         limit_gb = min(limit_gb, shutil.disk_usage(_existing(_folder())).free / 2e9)
     if size > limit_gb:
         return None, f"{what} are {size:.2g} GB, over the {limit_gb:.2g} GB allowed: run each epoch"
-    return activations, f"{what} are run once and kept ({size:.2g} GB on disk)"
+    no_more = f"; no more of them: {noise}" if noise else ""
+    return activations, f"{what} are run once and kept ({size:.2g} GB on disk){no_more}"
 
 
 def planned_activations(
@@ -163,12 +172,19 @@ def planned_activations(
 ) -> tuple[Activations | None, str]:
     """Say which states `train` would keep, and why; none are computed."""
     limit_gb = cache_limit_gb(settings)
-    return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
+    with training_noise(model, settings):
+        return find_activations(model, rows, num_epochs=num_epochs, limit_gb=limit_gb)
 
 
 def cache_limit_gb(settings: TrainingConfig) -> float:
     """Say how large the file may be, in units of 10**9 bytes; 0 for none."""
     return settings.activation_cache_gb
+
+
+def _noise_at_the_cut(model: PreTrainedModel) -> str:
+    """Say what is drawn anew in each pass below layers that train; empty if nothing is."""
+    count, noise = quiet_layers(model)
+    return f"{noise} is drawn anew in each pass" if count < lowest_trained(model) else ""
 
 
 def _folder() -> Path:

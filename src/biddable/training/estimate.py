@@ -17,7 +17,7 @@ from biddable.training.activations import Activations, planned_activations
 from biddable.training.advice import suggest
 from biddable.training.changes import Suggestion
 from biddable.training.costs import Memory, MicroBatch, States, Work, micro_batches_of
-from biddable.training.layout import recomputed_layers, training_noise
+from biddable.training.layout import held_out_step, recomputed_layers, training_noise
 from biddable.training.measuring import Bench, Measured, memory_in_use
 from biddable.training.memory import free_memory
 from biddable.training.precision import passes_in_precision
@@ -180,9 +180,8 @@ def _pace(
 def _held_out_seconds(sizing: Sizing, held_out: EncodedRows, measured: Measured) -> float:
     if not held_out:
         return 0.0
-    is_tree = sizing.layout.is_tree
-    steps = BatchPlan(held_out, batch_size=len(held_out), is_tree=is_tree)  # as `held_out_loss`
-    (batches,) = micro_batches_of(held_out, steps, is_tree=is_tree)
+    steps = held_out_step(sizing.model, held_out, layout=sizing.layout)
+    (batches,) = micro_batches_of(held_out, steps, is_tree=sizing.layout.is_tree)
     work = Work.of(sizing.model)
     needed = sum(map(work.to_run, batches))
     return measured.seconds_of(needed, num_batches=len(batches))

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from biddable.data.batching import BatchPlan
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.errors import RunStopped
 from biddable.models.loss import batch_loss
 from biddable.training.checkpoints import Event
 from biddable.training.distributed import ALONE, World
-from biddable.training.layout import PADDED, Layout
+from biddable.training.layout import PADDED, Layout, held_out_step
 from biddable.training.micro_batches import FittingCuts, Group
 from biddable.training.sharding import running
 from biddable.training.shards import is_in_parts
@@ -47,8 +46,7 @@ def held_out_loss(
         num_loss_tokens: how many there were.
     """
     rows = EncodedRows.of(examples)
-    # one "step" over all rows: its micro-batches are sorted and limited in size
-    (step,) = BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree)
+    (step,) = held_out_step(model, rows, layout=layout)
     own = world.share(step.micro_batches, rows.lengths)
 
     def measure(numbers: Group) -> _Sums:

@@ -18,6 +18,7 @@ from biddable.models.attention import why_no_trees
 from biddable.models.freezing import decoder_layers, lowest_trained
 from biddable.models.randomness import noisy_embeddings
 from biddable.models.recompute import recomputed_activations
+from biddable.models.rope import NO_LIMITS, AngleLimits
 
 # A core is busy with a few hundred ids, and what they keep for the gradient stays small; a GPU is
 # busy with thousands.
@@ -32,11 +33,13 @@ class Layout:
         is_tree: each common start of rows is computed once.
         reason: in words, for the user.
         max_tokens: ids of a forward pass, unless the user says how many rows it has.
+        limits: at which lengths rows may no longer share a pass.
     """
 
     is_tree: bool
     reason: str
     max_tokens: int = MICRO_BATCH_TOKENS
+    limits: AngleLimits = NO_LIMITS
 
     @classmethod
     def choose(cls, model: nn.Module, settings: TrainingConfig) -> Layout:
@@ -46,16 +49,16 @@ class Layout:
             model: as it is going to be trained.
             settings: of the run.
         """
-        max_tokens = _max_tokens(model)
+        max_tokens, limits = _max_tokens(model), AngleLimits.of(model)
         if settings.layout == "padded":
-            return replace(PADDED, max_tokens=max_tokens)
+            return replace(PADDED, max_tokens=max_tokens, limits=limits)
         with training_noise(model, settings):
             why = why_no_trees(model)
         if why:
             told = f"rows are padded, not laid out as trees: {why}"
-            return cls(False, told, max_tokens)
+            return cls(False, told, max_tokens, limits)
         told = "what rows of a forward pass have in common at their start is run once"
-        return cls(True, told, max_tokens)
+        return cls(True, told, max_tokens, limits)
 
     def batch(
         self, rows: EncodedRows, numbers: Sequence[int], *, trunk: int = 0
@@ -115,4 +118,11 @@ def planned_steps(
         seed=seed,
         is_tree=layout.is_tree,
         max_tokens=layout.max_tokens,
+        kinds=layout.limits.kinds(rows.lengths.tolist()),
     )
+
+
+def held_out_step(model: nn.Module, rows: EncodedRows, *, layout: Layout) -> BatchPlan:
+    """Plan the one "step" over all rows that measures their loss: its passes are as in a step."""
+    kinds = AngleLimits.of(model).kinds(rows.lengths.tolist())
+    return BatchPlan(rows, batch_size=len(rows), is_tree=layout.is_tree, kinds=kinds)

@@ -50,6 +50,8 @@ class Passes:
             What there is to tell: kinds of event, and texts.
         """
         told = [("note", MIXED)] if is_mixed(self._model, self._settings) else []
+        if apart := self._layout.limits.told(self._rows.lengths.tolist()):
+            told.append(("note", apart))
         if is_divided:
             return told
         self._activations, kept = open_activations(
