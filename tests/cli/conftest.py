@@ -21,6 +21,7 @@ class Ran:
 
 
 Cli = Callable[..., Ran]
+Config = Callable[..., Path]
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def rows() -> Path:
 
 
 @pytest.fixture
-def config(base: Path, rows: Path) -> Callable[..., Path]:
+def config(base: Path, rows: Path) -> Config:
     """Write a config that trains in a moment; keyword arguments change its top-level keys."""
 
     def write(**changes: object) -> Path:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from biddable.manifest import write_json
 from tests.cli.conftest import Cli, Ran
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-Config = Callable[..., Path]
 
 
 def is_clean_failure(ran: Ran, *, code: int = 1) -> bool:

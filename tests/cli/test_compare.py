@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Ran
 
 
 def test_gates_on_finished_evaluations_set_the_exit_code(cli: Cli, base: Path) -> None:
@@ -33,3 +33,29 @@ def test_gates_on_finished_evaluations_set_the_exit_code(cli: Cli, base: Path) -
     assert (mixed.code, "a finished evaluation, and" in mixed.err) == (1, True)
     settled = cli("compare", "runs/a", "runs/b", "--suite", "mimic", "--replace")
     assert (settled.code, "leave --suite" in settled.err) == (2, True)
+
+
+def write(name: str, *rows: dict[str, object]) -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_a_significant_loss_against_the_baseline_sets_the_exit_code(cli: Cli) -> None:
+    check = {"kind": "contains", "all": ["hi"]}
+    asked = [f"Say hi to {n}." for n in range(12)]
+    write(
+        "items.jsonl", *({"instruction": text, "response": "hi", "check": check} for text in asked)
+    )
+    for name, answer in (("right", "hi"), ("wrong", "no")):
+        write(f"{name}.jsonl", *({"prompt": text, "response": answer} for text in asked))
+
+    def compare(instruct: str, *given: str) -> Ran:
+        suite = ("--suite", "items.jsonl", "--no-forgetting", "--show", "0", "--replace")
+        return cli("compare", "wrong.jsonl", instruct, *suite, *given)
+
+    assert compare("right.jsonl", "--out", "old").code == 0
+    same = compare("right.jsonl", "--baseline", "old/comparison.json")
+    assert (same.code, "no significant loss against old/comparison.json" in same.err) == (0, True)
+    lost = compare("wrong.jsonl", "--baseline", "old/comparison.json")
+    assert (lost.code, "12 items" in lost.err) == (1, True), lost.err
+    gone = compare("right.jsonl", "--baseline", "none/comparison.json")
+    assert (gone.code, "none/comparison.json" in gone.err) == (1, True)

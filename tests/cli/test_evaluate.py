@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from biddable.evaluation import scoring
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Config
 from tests.evaluation.items import contains
 
 CODE = {"kind": "python", "reference": "def f(n):\n    return 2 * n", "tests": [["f(4)", "8"]]}
@@ -134,3 +134,13 @@ def test_an_evaluation_that_was_stopped_goes_on_in_its_folder(
     ran = cli(*given)
     assert ran.code == 0
     assert "4 of 4 answers and losses were there already" in ran.err
+
+
+def test_an_adapter_is_asked_as_it_was_taught(cli: Cli, config: Config) -> None:
+    assert cli("train", config(method="lora")).code == 0
+    write_items(first=contains("a"), second=contains("b"))
+    ran = cli("evaluate", "runs/tiny", "--suite", "items.jsonl", "--out", "judged")
+    assert ran.code == 0, ran.err
+    told = json.loads(Path("judged/scores.json").read_text())
+    assert (told["prompt_form"], told["n"]) == ("template", 2)
+    assert "adapter_model.safetensors" in told["measured"]["models"]["model"]["files"]

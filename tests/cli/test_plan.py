@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
-
-Config = Callable[..., Path]
+from tests.cli.conftest import Cli, Config
 
 
 @pytest.fixture

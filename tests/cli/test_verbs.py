@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,9 @@ import yaml
 
 from biddable import create_instruction_dataset, demo
 from biddable.errors import CheckpointError
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Config
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-Config = Callable[..., Path]
 
 
 def test_help_names_every_verb_and_loads_no_torch() -> None:

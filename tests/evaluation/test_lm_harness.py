@@ -50,7 +50,11 @@ def test_a_local_task_is_run(task: Path, capfd: pytest.CaptureFixture[str]) -> N
     assert accuracy in (0.0, 0.25, 0.5, 0.75, 1.0)
     assert found["chat_template"] is False
     assert "fatal" not in capfd.readouterr().err  # git, asked in a folder without a repository
-    assert harness_table(found).row_count == 1
+    table = harness_table(found)
+    assert table.row_count == 1
+    error = found["results"]["tiny_capitals"]["acc_stderr,none"]
+    (interval,) = table.columns[-1].cells
+    assert interval == f"{accuracy - 1.96 * error:.4f} to {accuracy + 1.96 * error:.4f}"
     with pytest.raises(EvaluationError, match='no task "no_such_task" in lm-eval'):
         harness_scores(loaded, ["no_such_task"])
 

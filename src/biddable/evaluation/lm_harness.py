@@ -17,6 +17,9 @@ from rich.table import Table
 from biddable.errors import ConfigError, EvaluationError, how_to_install
 from biddable.models.loading import LoadedModel
 
+_DRAWS = 1000  # of the harness's bootstrap, where a figure has no standard error in closed form
+_Z95 = 1.96
+
 
 def harness_scores(
     loaded: LoadedModel, tasks: Sequence[str], *, limit: int | None = None
@@ -62,7 +65,7 @@ def harness_scores(
                 limit=limit,
                 apply_chat_template=is_taught,
                 log_samples=False,
-                bootstrap_iters=0,
+                bootstrap_iters=_DRAWS,
             )
         except Exception as error:  # a task brings code and data of its own, from anywhere
             raise EvaluationError(f"--lm-eval {', '.join(names)}: {_reason(error)}") from error
@@ -81,11 +84,22 @@ def harness_table(result: Mapping[str, Any]) -> Table:
     """
     table = Table("task", "figure", title=f"lm-evaluation-harness {result['version']}")
     table.add_column("value", justify="right")
+    table.add_column("its 95 % interval", justify="right")
     for task, row in result["results"].items():
         for figure, value in row.items():
             if isinstance(value, float) and "stderr" not in figure:
-                table.add_row(task, figure, f"{value:.4f}")
+                table.add_row(task, figure, f"{value:.4f}", _interval(row, figure))
     return table
+
+
+def _interval(row: Mapping[str, Any], figure: str) -> str:
+    """Make an interval of the harness's own standard error; a dash where it gives none."""
+    name, _, way = figure.partition(",")
+    error = row.get(f"{name}_stderr,{way}")
+    if not isinstance(error, float):
+        return "-"
+    low, high = (row[figure] + side * _Z95 * error for side in (-1, 1))
+    return f"{low:.4f} to {high:.4f}"
 
 
 def _by_name(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
