@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from biddable.manifest import write_json
-from tests.cli.conftest import Cli, Ran
+from tests.cli.conftest import Cli, Config, Ran
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
