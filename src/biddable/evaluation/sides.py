@@ -11,7 +11,8 @@ from typing import Any
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
-from biddable.evaluation.pairing import JUDGED_BY, change_of, cluster_of, figure_of
+from biddable.evaluation.clusters import clusters_of
+from biddable.evaluation.pairing import JUDGED_BY, change_of, figure_of
 from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
 from biddable.manifest import write_json, write_text
@@ -107,6 +108,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
     rows = []
     base, instruct = sides["base"].outcomes, sides["instruct"].outcomes
     judged = attrgetter(JUDGED_BY[figure_of(base, instruct)])
+    clusters = clusters_of(outcome.sample for outcome in base)
     for n, outcome in enumerate(base):
         sample = outcome.sample
         row = {
@@ -118,7 +120,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
             "source": sample.source,
             "instruction": sample.instruction,
             "reference": sample.response,
-            "cluster": cluster_of(outcome),
+            "cluster": clusters[n],
             "after": sample.after,
             "change": change_of(judged(outcome), judged(instruct[n])),
         }
