@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from operator import attrgetter
 from typing import Any
 
@@ -195,26 +196,40 @@ def _reach(gains: Sequence[int], answers: int) -> dict[str, float | None]:
     }
 
 
-def describe_means(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[str, Any]:
+def describe_means(
+    before: Sequence[Outcome], after: Sequence[Outcome], *, same_tokens: bool | None = True
+) -> dict[str, Any]:
     """Bootstrap the paired differences of means: the answer loss, and how long answers are.
 
     Args:
         before: of the first side.
         after: of the second.
+        same_tokens: whether both sides count the same tokens in a reference answer. If not, each
+            mean of nats a token has its own unit, and there is no difference of the two.
 
     Returns:
         By figure, ``{"before", "after", "difference", "ci95", "n", "num_clusters"}`` or None: nats
-        a token, and characters.
+        a token, bits a byte of the reference answers, and characters.
     """
     rows = zip(before, after, _clusters(before), strict=True)
     chosen = [row for row in rows if is_headline(row[0].sample)]
     with_loss = [row for row in chosen if _has_loss(row[0], row[1])]
+    loss = _mean_difference(with_loss, lambda o: (o.answer_loss_sum or 0.0, o.num_loss_tokens))
+    if loss and same_tokens is False:
+        loss |= {"difference": None, "ci95": None}
     return {
-        "answer_loss": _mean_difference(
-            with_loss, lambda o: (o.answer_loss_sum or 0.0, o.num_loss_tokens)
+        "answer_loss": loss,
+        "answer_bits_per_byte": _mean_difference(
+            with_loss, lambda o: ((o.answer_loss_sum or 0.0) / log(2), o.num_answer_bytes)
         ),
         "output_chars": _mean_difference(chosen, lambda o: (len(o.output.strip()), 1)),
     }
+
+
+def same_counts(before: Sequence[Outcome], after: Sequence[Outcome]) -> bool | None:
+    """Tell whether two sides count as many tokens in every reference answer; None without any."""
+    both = [pair for pair in zip(before, after, strict=True) if _has_loss(*pair)]
+    return all(a.num_loss_tokens == b.num_loss_tokens for a, b in both) if both else None
 
 
 def _has_loss(*outcomes: Outcome) -> bool:

@@ -17,7 +17,7 @@ from biddable.evaluation.cluster_words import (
     over_clusters,
 )
 from biddable.evaluation.cost_table import cost_caption, cost_rows
-from biddable.evaluation.loss_words import loss_note
+from biddable.evaluation.loss_words import loss_note, loss_rows
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -130,10 +130,7 @@ def _rates(comparison: Comparison) -> str:
     blocks = [side.block for side in sides]
     rates = [(label, [block.get(key) for block in blocks]) for key, label, _ in figures_of(sides)]
     figures = [(label, [_both_intervals(rate) for rate in found]) for label, found in rates]
-    losses = [block.get("answer_loss") for block in blocks]
-    if any(loss is not None for loss in losses):
-        shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
-        figures.append(("answer loss, nats per token", shown))
+    figures += loss_rows(blocks, same_tokens=comparison.get("same_tokens"))
     over = clusters_heading(rate for _, found in rates for rate in found)
     told = f"%, and its 95 % Wilson interval{over and f'; that {over}'}"
     heads = (told, *map(_head, sides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from typing import Any
 
 from biddable.evaluation.clusters import clusters_of
@@ -43,6 +44,7 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             found.setdefault(key(outcome.sample), []).append((outcome, cluster))
         return {name: _rate(found[name], lambda o: o.following) for name in sorted(found)}
 
+    per_byte = _loss_per(counted, lambda o: o.num_answer_bytes)
     return {
         "instruction_following": share(lambda o: o.following),
         "answer_correct": share(lambda o: o.correct),
@@ -55,7 +57,8 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "refusal_lookalike": refusals("lookalike"),
         "refusal_right": share(lambda o: o.refuses_rightly),
         "refusal_partial": share(lambda o: o.behaviour.refusal == "partial"),
-        "answer_loss": _answer_loss(counted),
+        "answer_loss": _loss_per(counted, lambda o: o.num_loss_tokens),
+        "answer_bits_per_byte": None if per_byte is None else per_byte / log(2),
         "by_category": following_by(lambda sample: sample.category, chosen),
         "by_ring": following_by(lambda sample: sample.ring, named),
         "refusal_by_type": _refusals_by_type(chosen),
@@ -92,9 +95,8 @@ def _rate(named: Sequence[_Named], told: Callable[[Outcome], bool | None]) -> Ra
     return rate_of([told(o) for o, _ in named], items, clusters=[cluster for _, cluster in named])
 
 
-def _answer_loss(outcomes: Sequence[Outcome]) -> float | None:
+def _loss_per(outcomes: Sequence[Outcome], size_of: Callable[[Outcome], int]) -> float | None:
+    """Divide the nats of all reference answers by their size; None without any."""
     known = [o for o in outcomes if o.answer_loss_sum is not None]
-    num_loss_tokens = sum(o.num_loss_tokens for o in known)
-    if not num_loss_tokens:
-        return None
-    return sum(o.answer_loss_sum or 0.0 for o in known) / num_loss_tokens
+    size = sum(map(size_of, known))
+    return sum(o.answer_loss_sum or 0.0 for o in known) / size if size else None

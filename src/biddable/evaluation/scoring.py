@@ -16,6 +16,7 @@ from biddable.evaluation.asking import AnswerSource, PromptForm
 from biddable.evaluation.cluster_words import clusters_heading, over_clusters
 from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.cost_table import memory_rows
+from biddable.evaluation.loss_words import loss_rows
 from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.memorisation import TrainingData, named_data
 from biddable.evaluation.responses import ReadyResponses
@@ -103,7 +104,7 @@ def _measured(
     source: AnswerSource, outcomes: Sequence[Outcome], command: str | None
 ) -> dict[str, Any]:
     samples = [outcome.sample for outcome in outcomes]
-    return how_measured(samples, {"model": identity_of(source)}, command=command)
+    return how_measured(samples, {"model": identity_of(source, samples)}, command=command)
 
 
 def _result(
@@ -198,8 +199,8 @@ def score_table(result: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     for rate, label in shown:
         table.add_row(label, percent(rate), *[over_clusters(rate)] * bool(heading))
-    if result["scores"]["answer_loss"] is not None:
-        table.add_row("answer loss, nats per token", f"{result['scores']['answer_loss']:.3f}")
+    for label, losses in loss_rows([result["scores"]], same_tokens=False):
+        table.add_row(label, *losses)
     for label, own, references in memory_rows(result["memorisation"], ("model", "references")):
         table.add_row(label, own)
         table.add_row("  the reference answers", references)

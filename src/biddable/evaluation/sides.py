@@ -12,7 +12,8 @@ from typing import Any
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
 from biddable.evaluation.clusters import clusters_of
-from biddable.evaluation.pairing import JUDGED_BY, change_of, figure_of
+from biddable.evaluation.measured import ANSWER_TOKENS
+from biddable.evaluation.pairing import JUDGED_BY, change_of, figure_of, same_counts
 from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
 from biddable.manifest import write_json, write_text
@@ -73,6 +74,20 @@ def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: 
         f"base has {len(ours)} items and {name} {len(theirs)}, and they differ ({first}); "
         "put the same items to both."
     )
+
+
+def same_tokens(before: Side, after: Side) -> bool | None:
+    """Tell whether two sides' tokenizers cut the reference answers into the same tokens.
+
+    Where an older version kept no hash of these tokens, whether both counted as many in each
+    answer; a separator that one prompt form counts and the other does not is a difference then.
+
+    Returns:
+        None where not both sides have a loss on some answer.
+    """
+    counted = same_counts(before.outcomes, after.outcomes)
+    ours, theirs = ((side.identity or {}).get(ANSWER_TOKENS) for side in (before, after))
+    return ours == theirs if counted is not None and ours and theirs else counted
 
 
 def write_comparison(

@@ -18,7 +18,7 @@ from biddable.evaluation.cluster_words import (
     compared_figure,
     over_clusters,
 )
-from biddable.evaluation.loss_words import loss_in_a_sentence
+from biddable.evaluation.loss_words import loss_in_a_sentence, loss_rows
 from biddable.evaluation.pairing import REFUSING
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.side_names import SIDES, heading_of, labels_of, names_of
@@ -89,10 +89,8 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
     table.add_section()
     if any(unanswered):
         table.add_row("following, ring unanswered", *map(percent, unanswered))
-    losses = [block.get("answer_loss") for block in blocks]
-    if any(loss is not None for loss in losses):
-        shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
-        table.add_row("answer loss, nats per token", *shown)
+    for label, shown in loss_rows(blocks, same_tokens=comparison.get("same_tokens")):
+        table.add_row(label, *shown)
     return table
 
 
@@ -176,7 +174,8 @@ def further_lines(comparison: Mapping[str, Any]) -> list[str]:
                 told.append(f"{_counts_in_words(block, paired)} against {labels[other]}")
                 proven += [f"{name} against {labels[other]}"] * (block.get("p_holm", 1.0) <= ALPHA)
         num_tests += len(told)
-        found += [f"{rate}: {'; '.join(told)}."] * bool(told)
+        if told:  # without checks there is no rate
+            found.append(f"{rate}: {'; '.join(told)}.")
     if found:
         found.append(
             f"Corrected for {num_tests} tests (Holm), a difference is proven"
