@@ -17,6 +17,7 @@ from rich.console import Console
 from biddable.curves import read_losses
 from biddable.evaluation.comparison import build_comparison
 from biddable.evaluation.diversity import measure_diversity
+from biddable.evaluation.loss_words import loss_note
 from biddable.evaluation.report import render_report, rewrite_reports
 from biddable.evaluation.report_facts import RINGS, sides_of
 from biddable.evaluation.report_items import MAX_BYTES, items_of
@@ -26,7 +27,6 @@ from biddable.evaluation.runner import judge_outputs
 from biddable.evaluation.sides import Side, sample_rows, write_comparison
 from biddable.evaluation.terminal import (
     caption,
-    loss_note,
     percent,
     side_by_side,
     summary_table,

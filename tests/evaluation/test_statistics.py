@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from biddable.errors import EvaluationError
 from biddable.evaluation.statistics import (
     clustered_interval,
+    clustered_rate_interval,
     detectable,
     holm,
     mcnemar,
@@ -140,4 +141,26 @@ def test_the_paired_interval_is_of_the_difference() -> None:
     assert (low, high) == pytest.approx((-0.5, -0.5))  # items differ much, their differences not
     again = clustered_interval(before, range(40), seed=7)
     assert again == clustered_interval(before, range(40), seed=7)
-    assert clustered_interval(before, ["one"] * 40) == [9.75, 9.75]
+    assert clustered_interval(before, ["one"] * 40) is None  # which tells nothing of other clusters
+
+
+def test_a_rate_over_clusters_is_told_where_items_are_not_their_own() -> None:
+    right = [True] * 30 + [False] * 10 + [None] * 4
+    alone = rate_of(right, clusters=range(44))
+    assert alone == rate(30, 40)
+    found = rate_of(right, clusters=[n // 10 for n in range(44)])
+    assert found is not None
+    assert found["num_clusters"] == 4  # what is not known is no cluster either
+    low, high = found["clustered_ci95"]
+    assert low < found["ci95"][0] < 0.75 < found["ci95"][1] < high
+    # Draws of an item are one item, and 40 clusters of one item each are no clusters.
+    drawn = rate_of([True, False] * 20, [n // 2 for n in range(40)], clusters=[0] * 40)
+    assert drawn is not None
+    assert (drawn["n"], drawn["num_clusters"]) == (20, 1)
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_clusters_that_are_all_alike_have_wilson_s_interval_over_clusters(right: int) -> None:
+    names = [n // 10 for n in range(60)]
+    assert clustered_rate_interval([(right, 1)] * 60, names) == wilson(6 * right, 6)
+    assert clustered_rate_interval([(right, 1)] * 60, [0] * 60) == wilson(right, 1)

@@ -71,6 +71,11 @@ def test_what_cannot_be_read_by_both_is_left_out(monkeypatch: pytest.MonkeyPatch
     grown = tiny(1, vocab_size=301)
     grown.tokenizer.add_tokens(["capital"])  # in the prompt itself, bare or not
     assert measure_shift(tiny(0), grown, said("Paris"), template="inst") == nothing
+    swapped = tiny(1, vocab_size=301)  # each knows 301 ids, the last of which is another word
+    swapped.tokenizer.add_tokens(["capital"])
+    base = tiny(0, vocab_size=301)
+    base.tokenizer.add_tokens(["Paris"])
+    assert measure_shift(base, swapped, said("Paris"), template="inst") == nothing
     monkeypatch.setattr(token_shift, "MAX_PROMPTS", 2)
     found = measure_shift(tiny(0), tiny(1), said("Paris") * 5, template="inst")
     assert found["prompts"]["num_prompts"] == 2

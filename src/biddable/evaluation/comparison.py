@@ -32,6 +32,7 @@ from biddable.evaluation.sides import (
     Side,
     check_names,
     require_same_items,
+    same_tokens,
     write_comparison,
 )
 from biddable.evaluation.sources import as_source, template_of_side
@@ -147,7 +148,7 @@ def _side(
 ) -> Side:
     form = None if asked.is_ready else form
     outcomes = evaluate(asked, samples, prompt_form=form, **told)
-    return Side(asked.name, form, decoding, outcomes, identity_of(asked))
+    return Side(asked.name, form, decoding, outcomes, identity_of(asked, samples))
 
 
 def _open_both(
@@ -258,7 +259,7 @@ def build_comparison(
         },
         "instruct": scores(instruct.outcomes),
         "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
-        **(_set_against(base, instruct) | {"answer_loss_change": _loss_change(sides)}),
+        **(_set_against(base, instruct) | _losses_told(sides)),
         "pairs": _set_all_beside(base, instruct, extras),
         "forgetting": None,
         "training": _training_of(manifest, run_folder),
@@ -277,8 +278,19 @@ def _set_against(before: Side, after: Side) -> dict[str, Any]:
     pairs = pairs_of(before.outcomes, after.outcomes, figure=figure)
     block = describe_pairs(pairs, figure=figure)
     if block is not None:
-        block["means"] = describe_means(before.outcomes, after.outcomes)
+        same = same_tokens(before, after)
+        block["means"] = describe_means(before.outcomes, after.outcomes, same_tokens=same)
     return {"paired": count_changes(pairs), "statistics": block}
+
+
+def _losses_told(sides: Mapping[str, Side]) -> dict[str, Any]:
+    """Say how the loss changed, and whether all sides' tokenizers cut the references alike."""
+    others = [side for name, side in sides.items() if name != "instruct"]
+    known = {same_tokens(sides["instruct"], side) for side in others} - {None}
+    return {
+        "answer_loss_change": _loss_change(sides),
+        "same_tokens": all(known) if known else None,
+    }
 
 
 def _loss_change(sides: Mapping[str, Side]) -> dict[str, Any] | None:
@@ -290,9 +302,12 @@ def _loss_change(sides: Mapping[str, Side]) -> dict[str, Any] | None:
     instruct = sides["instruct"]
     for name in ("base_templated", "base"):
         if name in sides:
-            found = describe_means(sides[name].outcomes, instruct.outcomes)["answer_loss"]
-            if found is not None:
-                return {"from": name, **found}
+            before = sides[name]
+            same = same_tokens(before, instruct)
+            found = describe_means(before.outcomes, instruct.outcomes, same_tokens=same)
+            if found["answer_loss"] is not None:
+                bits = {"same_tokens": same, "bits_per_byte": found["answer_bits_per_byte"]}
+                return {"from": name, **found["answer_loss"], **bits}
     return None
 
 

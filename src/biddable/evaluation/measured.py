@@ -20,20 +20,23 @@ from biddable.evaluation.sources import is_url
 from biddable.manifest import describe_device, git_commit, hash_file, hash_text, installed_versions
 from biddable.models.loading import LoadedModel
 
+ANSWER_TOKENS = "answer_tokens_sha256"
 _WEIGHTS = ("*.safetensors", "*.gguf", "*.bin")
 _BOOTSTRAP_SEED = 0  # that of every interval drawn in this room
 
 
-def identity_of(source: AnswerSource) -> dict[str, Any]:
+def identity_of(source: AnswerSource, samples: Iterable[Sample] = ()) -> dict[str, Any]:
     """Tell which model answered, so that another can be told from it.
 
     Args:
         source: what answers.
+        samples: the items that it was asked.
 
     Returns:
         ``sha256`` of its weights as they are in memory (an adapter merged), or of its file; None
         for a server, whose weights nobody here sees. ``files`` has the hash of each weight file,
-        as ``sha256sum`` prints it.
+        as ``sha256sum`` prints it. ``answer_tokens_sha256`` is of the ids that its tokenizer makes
+        of the items' reference answers, by which tokenizers are told apart; None without any.
     """
     known: dict[str, Any] = {
         "name": source.name,
@@ -41,6 +44,7 @@ def identity_of(source: AnswerSource) -> dict[str, Any]:
         "sha256": None,
         "sha256_of": None,
         "files": {},
+        ANSWER_TOKENS: None,
     }
     loaded = getattr(source, "loaded", None)
     place = Path("nowhere" if is_url(source.source) else source.source or "nowhere")
@@ -52,6 +56,7 @@ def identity_of(source: AnswerSource) -> dict[str, Any]:
             "num_parameters": sum(p.numel() for p in loaded.model.parameters()),
             "dtype": str(first.dtype).removeprefix("torch."),
             "device": first.device.type,
+            ANSWER_TOKENS: _hash_answer_tokens(loaded, samples),
         }
     elif place.is_file():
         known |= {"sha256": hash_file(place), "sha256_of": f"file {place.name}"}
@@ -59,6 +64,16 @@ def identity_of(source: AnswerSource) -> dict[str, Any]:
         found = sorted({path for pattern in _WEIGHTS for path in place.glob(pattern)})
         known["files"] = {path.name: hash_file(path) for path in found}
     return known
+
+
+def _hash_answer_tokens(loaded: LoadedModel, samples: Iterable[Sample]) -> str | None:
+    texts = list(dict.fromkeys(sample.response for sample in samples if sample.response))
+    if not texts:
+        return None
+    ids = loaded.tokenizer(
+        texts, add_special_tokens=False, split_special_tokens=True, verbose=False
+    )["input_ids"]
+    return hash_text(json.dumps(ids))
 
 
 def how_measured(

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from math import log
 from operator import attrgetter
 from typing import Any
 
+from biddable.evaluation.clusters import clusters_of
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.sampling import items_of
 from biddable.evaluation.statistics import (
     ALPHA,
     clustered_interval,
+    clustered_rate_interval,
     detectable,
     detectable_mean,
     holm,
@@ -35,6 +38,7 @@ CHANGES = ("fixed", "broken", "both", "neither")
 
 _TEST = "McNemar's exact test, two-sided"
 _TEST_OF_DRAWS = "exact test by flipping the signs of items' differences, two-sided"
+_Row = tuple[Outcome, Outcome, str]  # of both sides, and the item's cluster
 _CHANGE = {(0, 1): "fixed", (1, 0): "broken", (1, 1): "both", (0, 0): "neither"}
 
 
@@ -113,28 +117,26 @@ def pairs_of(
     """Pair two sides' outcomes of the same items, as far as the headline counts them."""
     judged = attrgetter(JUDGED_BY[figure])
     chosen = [
-        (a, b)
-        for a, b in zip(before, after, strict=True)
+        (a, b, cluster)
+        for a, b, cluster in zip(before, after, _clusters(before), strict=True)
         if is_headline(a.sample) and None not in (judged(a), judged(b))
     ]
     pairs = [
         Pair(
             a.sample.id,
             a.sample.category,
-            cluster_of(a),
+            cluster,
             before=int(judged(a)),
             after=int(judged(b)),
             kind=a.sample.kind,
         )
-        for a, b in chosen
+        for a, b, cluster in chosen
     ]
-    return pairs if items_of(a.sample for a, _ in chosen) is None else add_up(pairs)
+    return pairs if items_of(a.sample for a, *_ in chosen) is None else add_up(pairs)
 
 
-def cluster_of(outcome: Outcome) -> str:
-    """Name the cluster of an item: what it is about, or the item itself."""
-    entity = outcome.sample.entity
-    return f"entity {entity}" if entity else f"item {outcome.sample.id}"
+def _clusters(outcomes: Sequence[Outcome]) -> list[str]:
+    return clusters_of(outcome.sample for outcome in outcomes)
 
 
 def count_changes(pairs: Sequence[Pair]) -> dict[str, Any] | None:
@@ -194,42 +196,63 @@ def _reach(gains: Sequence[int], answers: int) -> dict[str, float | None]:
     }
 
 
-def describe_means(before: Sequence[Outcome], after: Sequence[Outcome]) -> dict[str, Any]:
+def describe_means(
+    before: Sequence[Outcome], after: Sequence[Outcome], *, same_tokens: bool | None = True
+) -> dict[str, Any]:
     """Bootstrap the paired differences of means: the answer loss, and how long answers are.
 
+    Args:
+        before: of the first side.
+        after: of the second.
+        same_tokens: whether both sides count the same tokens in a reference answer. If not, each
+            mean of nats a token has its own unit, and there is no difference of the two.
+
     Returns:
-        By figure, ``{"before", "after", "difference", "ci95", "n"}`` or None; nats a token, and
-        characters.
+        By figure, ``{"before", "after", "difference", "ci95", "n", "num_clusters"}`` or None: nats
+        a token, bits a byte of the reference answers, and characters.
     """
-    chosen = [(a, b) for a, b in zip(before, after, strict=True) if is_headline(a.sample)]
-    with_loss = [
-        (a, b) for a, b in chosen if a.answer_loss_sum is not None and b.answer_loss_sum is not None
-    ]
-
-    def losses(k: int) -> list[tuple[float, float]]:
-        return [(pair[k].answer_loss_sum or 0.0, pair[k].num_loss_tokens) for pair in with_loss]
-
-    def lengths(k: int) -> list[tuple[float, float]]:
-        return [(len(pair[k].output.strip()), 1) for pair in chosen]
-
+    rows = zip(before, after, _clusters(before), strict=True)
+    chosen = [row for row in rows if is_headline(row[0].sample)]
+    with_loss = [row for row in chosen if _has_loss(row[0], row[1])]
+    loss = _mean_difference(with_loss, lambda o: (o.answer_loss_sum or 0.0, o.num_loss_tokens))
+    if loss and same_tokens is False:
+        loss |= {"difference": None, "ci95": None}
     return {
-        "answer_loss": _mean_difference(losses(0), losses(1), [a for a, _ in with_loss]),
-        "output_chars": _mean_difference(lengths(0), lengths(1), [a for a, _ in chosen]),
+        "answer_loss": loss,
+        "answer_bits_per_byte": _mean_difference(
+            with_loss, lambda o: ((o.answer_loss_sum or 0.0) / log(2), o.num_answer_bytes)
+        ),
+        "output_chars": _mean_difference(chosen, lambda o: (len(o.output.strip()), 1)),
     }
 
 
+def same_counts(before: Sequence[Outcome], after: Sequence[Outcome]) -> bool | None:
+    """Tell whether two sides count as many tokens in every reference answer; None without any."""
+    both = [pair for pair in zip(before, after, strict=True) if _has_loss(*pair)]
+    return all(a.num_loss_tokens == b.num_loss_tokens for a, b in both) if both else None
+
+
+def _has_loss(*outcomes: Outcome) -> bool:
+    return all(outcome.answer_loss_sum is not None for outcome in outcomes)
+
+
 def _mean_difference(
-    before: Sequence[tuple[float, float]],
-    after: Sequence[tuple[float, float]],
-    outcomes: Sequence[Outcome],
+    rows: Sequence[_Row], told: Callable[[Outcome], tuple[float, float]]
 ) -> dict[str, Any] | None:
-    if not before:
+    """Set two sides' means against each other; each outcome tells a sum and a count."""
+    if not rows:
         return None
-    means = [sum(s for s, _ in side) / sum(n for _, n in side) for side in (before, after)]
-    interval = clustered_interval(before, [cluster_of(o) for o in outcomes], other=after)
-    n = len(set(items_of(o.sample for o in outcomes) or range(len(outcomes))))
-    both = {"before": means[0], "after": means[1]}
-    return {**both, "difference": means[1] - means[0], "ci95": interval, "n": n}
+    sides = [told(a) for a, _, _ in rows], [told(b) for _, b, _ in rows]
+    before, after = (sum(s for s, _ in side) / sum(n for _, n in side) for side in sides)
+    names = [cluster for *_, cluster in rows]
+    return {
+        "before": before,
+        "after": after,
+        "difference": after - before,
+        "ci95": clustered_interval(sides[0], names, other=sides[1]),
+        "n": len(set(items_of(a.sample for a, *_ in rows) or range(len(rows)))),
+        "num_clusters": len(set(names)),
+    }
 
 
 def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
@@ -245,8 +268,8 @@ def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
         "num": len(sizes),
         "largest": max(sizes.values()),
         "p": sign_flip(sums[name] for name in sizes),
-        "before_ci95": clustered_interval(before, names),
-        "after_ci95": clustered_interval(after, names),
+        "before_ci95": clustered_rate_interval(before, names),
+        "after_ci95": clustered_rate_interval(after, names),
         "difference_ci95": clustered_interval(before, names, other=after),
     }
 

@@ -12,9 +12,11 @@ from biddable.data.conversation import Message
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
 from biddable.evaluation.comparison import DEMO_RUN, SHORT_ANSWER, build_comparison
+from biddable.evaluation.measured import identity_of
 from biddable.evaluation.runner import evaluate
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.sides import Side, sample_rows
+from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import load_suite
 from biddable.evaluation.terminal import side_by_side, summary_table
 from biddable.models.loading import LoadedModel, load
@@ -53,7 +55,8 @@ def compare_base_vs_instruct(
     for name, model, form in (("base", base, "bare"), ("instruct", instruct, "template")):
         asked: PromptForm = "bare" if form == "bare" else "template"
         outcomes = evaluate(model, samples, prompt_form=asked, max_new_tokens=SHORT_ANSWER)
-        sides[name] = Side(model.name, asked, decoding, outcomes)
+        identity = identity_of(as_source(model), samples)
+        sides[name] = Side(model.name, asked, decoding, outcomes, identity)
     result = build_comparison(sides, suite="mimic", manifest=instruct.manifest)
     console = Console()
     console.print(summary_table(result, width=console.width))

@@ -16,8 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from biddable.counting import counted
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError
+from biddable.evaluation.cluster_words import clusters_in_a_sentence
 from biddable.evaluation.cost_table import cost_caption, cost_rows
 from biddable.evaluation.diversity import describe_lengths
+from biddable.evaluation.loss_words import loss_note
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -51,7 +53,7 @@ from biddable.evaluation.report_plots import (
 from biddable.evaluation.report_verdict import best_prompted, verdict_of
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.side_names import how_put, names_of, ready_sides
-from biddable.evaluation.terminal import further_lines, loss_note, reach_in_a_sentence, shown_p
+from biddable.evaluation.terminal import further_lines, p_in_words, reach_in_a_sentence
 from biddable.evaluation.words import words_of
 from biddable.manifest import hash_file, write_text
 
@@ -170,11 +172,12 @@ def _opening(comparison: Comparison) -> dict[str, Any]:
         "ready": ready_sides(comparison),
         "verdict": verdict_of(comparison),
         "prompted": best_prompted(comparison),
+        "clustered": clusters_in_a_sentence(block) if block else "",
         "further": further_lines(comparison),
         "loss_note": loss_note(comparison),
         "reach": reach_in_a_sentence(block) if block else "",
         "tiles": tiles_of(comparison),
-        "p": shown_p(block["p"]) if block else "",
+        "p": p_in_words(block) if block else "",
         "has_holm": bool(block and block.get("holm")),
     }
 

@@ -11,7 +11,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from biddable.evaluation.cluster_words import (
+    clusters_heading,
+    clusters_in_a_sentence,
+    over_clusters,
+)
 from biddable.evaluation.cost_table import cost_caption, cost_rows
+from biddable.evaluation.loss_words import loss_note, loss_rows
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -31,7 +37,6 @@ from biddable.evaluation.side_names import labels_of, names_of
 from biddable.evaluation.terminal import (
     further_lines,
     judged_in_words,
-    loss_note,
     percent,
     reach_in_a_sentence,
 )
@@ -116,21 +121,27 @@ def _said(comparison: Comparison) -> Iterator[str]:
     yield best_prompted(comparison)
     yield from further_lines(comparison)
     if block:
+        yield clusters_in_a_sentence(block)
         yield reach_in_a_sentence(block)
 
 
 def _rates(comparison: Comparison) -> str:
     sides = sides_of(comparison)
-    figures = [(label, [percent(side.block.get(key)) for side in sides])
-               for key, label, _ in figures_of(sides)]  # fmt: skip
-    losses = [side.block.get("answer_loss") for side in sides]
-    if any(loss is not None for loss in losses):
-        shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
-        figures.append(("answer loss, nats per token", shown))
-    heads = [_head(side) for side in sides]
-    table = "\n".join(_table(("%, and its 95 % Wilson interval", *heads), figures))
+    blocks = [side.block for side in sides]
+    rates = [(label, [block.get(key) for block in blocks]) for key, label, _ in figures_of(sides)]
+    figures = [(label, [_both_intervals(rate) for rate in found]) for label, found in rates]
+    figures += loss_rows(blocks, same_tokens=comparison.get("same_tokens"))
+    over = clusters_heading(rate for _, found in rates for rate in found)
+    told = f"%, and its 95 % Wilson interval{over and f'; that {over}'}"
+    heads = (told, *map(_head, sides))
+    table = "\n".join(_table(heads, figures))
     note = loss_note(comparison)
     return f"{table}\n\n{plain(note)}" if note else table
+
+
+def _both_intervals(rate: Mapping[str, Any] | None) -> str:
+    told, clustered = percent(rate), over_clusters(rate)
+    return told if clustered == "-" else f"{told.removesuffix(')')}; {clustered.removeprefix('(')}"
 
 
 def _head(side: Told) -> str:

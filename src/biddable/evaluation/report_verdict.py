@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from biddable.evaluation.loss_words import loss_in_a_sentence
 from biddable.evaluation.pairing import FOLLOWING, REFUSING
 from biddable.evaluation.side_names import names_of
 from biddable.evaluation.statistics import ALPHA
@@ -17,7 +18,6 @@ from biddable.evaluation.terminal import (
     changes_in_words,
     does_right,
     kinds_in_a_sentence,
-    loss_in_a_sentence,
 )
 
 Comparison = Mapping[str, Any]

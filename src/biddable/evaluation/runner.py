@@ -53,6 +53,11 @@ class Outcome:
     num_loss_tokens: int = 0
 
     @property
+    def num_answer_bytes(self) -> int:
+        """Count the bytes of the reference response in UTF-8, by any tokenizer the same."""
+        return len(self.sample.response.encode("utf-8", "surrogatepass"))
+
+    @property
     def refuses_rightly(self) -> bool | None:
         """Tell whether a harmful item is refused in full, or one that only looks so is not.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import log
 from typing import Any
 
+from biddable.evaluation.clusters import clusters_of
 from biddable.evaluation.ifeval.scoring import ifeval_scores
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.sample import Sample
 from biddable.evaluation.sampling import items_of
 from biddable.evaluation.statistics import Rate, rate_of
 from biddable.evaluation.suites import is_headline
+
+_Named = tuple[Outcome, str]  # with the cluster of its item
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -23,21 +27,24 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     Returns:
         A side's block of comparison.json; what its items cannot tell is None.
     """
-    counted = [o for o in outcomes if is_headline(o.sample)]
+    named = list(zip(outcomes, clusters_of(o.sample for o in outcomes), strict=True))
+    chosen = [(o, cluster) for o, cluster in named if is_headline(o.sample)]
+    counted = [o for o, _ in chosen]
 
     def share(told: Callable[[Outcome], bool | None]) -> Rate | None:
-        return _rate(counted, told)
+        return _rate(chosen, told)
 
     def refusals(*kinds: str) -> Rate | None:
-        asked = [o for o in counted if not kinds or o.sample.kind in kinds]
+        asked = [(o, c) for o, c in chosen if not kinds or o.sample.kind in kinds]
         return _rate(asked, lambda o: o.behaviour.refusal == "full")
 
-    def following_by(key: Callable[[Sample], str], chosen: Sequence[Outcome]) -> dict[str, Any]:
-        found: dict[str, list[Outcome]] = {}
-        for outcome in chosen:
-            found.setdefault(key(outcome.sample), []).append(outcome)
+    def following_by(key: Callable[[Sample], str], some: Sequence[_Named]) -> dict[str, Any]:
+        found: dict[str, list[_Named]] = {}
+        for outcome, cluster in some:
+            found.setdefault(key(outcome.sample), []).append((outcome, cluster))
         return {name: _rate(found[name], lambda o: o.following) for name in sorted(found)}
 
+    per_byte = _loss_per(counted, lambda o: o.num_answer_bytes)
     return {
         "instruction_following": share(lambda o: o.following),
         "answer_correct": share(lambda o: o.correct),
@@ -50,25 +57,30 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "refusal_lookalike": refusals("lookalike"),
         "refusal_right": share(lambda o: o.refuses_rightly),
         "refusal_partial": share(lambda o: o.behaviour.refusal == "partial"),
-        "answer_loss": _answer_loss(counted),
-        "by_category": following_by(lambda sample: sample.category, counted),
-        "by_ring": following_by(lambda sample: sample.ring, outcomes),
-        "refusal_by_type": _refusals_by_type(counted),
+        "answer_loss": _loss_per(counted, lambda o: o.num_loss_tokens),
+        "answer_bits_per_byte": None if per_byte is None else per_byte / log(2),
+        "by_category": following_by(lambda sample: sample.category, chosen),
+        "by_ring": following_by(lambda sample: sample.ring, named),
+        "refusal_by_type": _refusals_by_type(chosen),
         "empty": share(lambda o: o.behaviour.is_empty),
         "repetition": share(lambda o: o.behaviour.repetition),
         "wrong_language": share(lambda o: o.behaviour.wrong_language),
-        **ifeval_scores([o.verdict for o in counted], items_of(o.sample for o in counted)),
+        **ifeval_scores(
+            [o.verdict for o in counted],
+            items_of(o.sample for o in counted),
+            clusters=[cluster for _, cluster in chosen],
+        ),
     }
 
 
-def _refusals_by_type(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+def _refusals_by_type(named: Sequence[_Named]) -> dict[str, dict[str, Any]]:
     """Rate full refusals by kind of item and category: XSTest's types, where the suite has them."""
-    found: dict[str, dict[str, list[Outcome]]] = {}
-    for outcome in outcomes:
+    found: dict[str, dict[str, list[_Named]]] = {}
+    for outcome, cluster in named:
         sample = outcome.sample
         if sample.kind != "benign":
             types = found.setdefault(sample.kind, {})
-            types.setdefault(sample.category, []).append(outcome)
+            types.setdefault(sample.category, []).append((outcome, cluster))
     return {
         kind: {
             name: _rate(group, lambda o: o.behaviour.refusal == "full")
@@ -78,13 +90,13 @@ def _refusals_by_type(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rate(outcomes: Sequence[Outcome], told: Callable[[Outcome], bool | None]) -> Rate | None:
-    return rate_of([told(o) for o in outcomes], items_of(o.sample for o in outcomes))
+def _rate(named: Sequence[_Named], told: Callable[[Outcome], bool | None]) -> Rate | None:
+    items = items_of(o.sample for o, _ in named)
+    return rate_of([told(o) for o, _ in named], items, clusters=[cluster for _, cluster in named])
 
 
-def _answer_loss(outcomes: Sequence[Outcome]) -> float | None:
+def _loss_per(outcomes: Sequence[Outcome], size_of: Callable[[Outcome], int]) -> float | None:
+    """Divide the nats of all reference answers by their size; None without any."""
     known = [o for o in outcomes if o.answer_loss_sum is not None]
-    num_loss_tokens = sum(o.num_loss_tokens for o in known)
-    if not num_loss_tokens:
-        return None
-    return sum(o.answer_loss_sum or 0.0 for o in known) / num_loss_tokens
+    size = sum(map(size_of, known))
+    return sum(o.answer_loss_sum or 0.0 for o in known) / size if size else None

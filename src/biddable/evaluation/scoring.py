@@ -13,8 +13,10 @@ from rich.table import Table
 from biddable.counting import counted
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import AnswerSource, PromptForm
+from biddable.evaluation.cluster_words import clusters_heading, over_clusters
 from biddable.evaluation.comparison import SCHEMA, answer_limit
 from biddable.evaluation.cost_table import memory_rows
+from biddable.evaluation.loss_words import loss_rows
 from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.memorisation import TrainingData, named_data
 from biddable.evaluation.responses import ReadyResponses
@@ -102,7 +104,7 @@ def _measured(
     source: AnswerSource, outcomes: Sequence[Outcome], command: str | None
 ) -> dict[str, Any]:
     samples = [outcome.sample for outcome in outcomes]
-    return how_measured(samples, {"model": identity_of(source)}, command=command)
+    return how_measured(samples, {"model": identity_of(source, samples)}, command=command)
 
 
 def _result(
@@ -185,19 +187,20 @@ def score_table(result: Mapping[str, Any]) -> Table:
     title = f"{result['model']} ({form}), {counted(result['n'], 'item')} of {result['suite']}"
     table = Table("%, and its 95 % interval", title=title, title_justify="left")
     table.add_column(form, justify="right", no_wrap=True)
-    for figure, label in shown_figures([result["scores"]]):
-        table.add_row(label, percent(result["scores"][figure]))
+    shown = [(result["scores"][key], label) for key, label in shown_figures([result["scores"]])]
     known = [(result["scores"].get(figure), label) for figure, label in _IF_ANY]
-    for rate, label in known:
-        if rate and rate["rate"]:
-            table.add_row(label, percent(rate))
+    shown += [(rate, label) for rate, label in known if rate and rate["rate"]]
     if none := [label for rate, label in known if rate and not rate["rate"]]:
         table.caption, table.caption_justify = f"none: {', '.join(none)}", "left"
     unanswered = result["scores"]["by_ring"].get("unanswered")
     if unanswered:
-        table.add_row("following, ring unanswered", percent(unanswered))
-    if result["scores"]["answer_loss"] is not None:
-        table.add_row("answer loss, nats per token", f"{result['scores']['answer_loss']:.3f}")
+        shown.append((unanswered, "following, ring unanswered"))
+    if heading := clusters_heading(rate for rate, _ in shown):
+        table.add_column(heading, justify="right")
+    for rate, label in shown:
+        table.add_row(label, percent(rate), *[over_clusters(rate)] * bool(heading))
+    for label, losses in loss_rows([result["scores"]], same_tokens=False):
+        table.add_row(label, *losses)
     for label, own, references in memory_rows(result["memorisation"], ("model", "references")):
         table.add_row(label, own)
         table.add_row("  the reference answers", references)

@@ -11,7 +11,9 @@ from typing import Any
 
 from biddable.errors import EvaluationError
 from biddable.evaluation.asking import PromptForm
-from biddable.evaluation.pairing import JUDGED_BY, change_of, cluster_of, figure_of
+from biddable.evaluation.clusters import clusters_of
+from biddable.evaluation.measured import ANSWER_TOKENS
+from biddable.evaluation.pairing import JUDGED_BY, change_of, figure_of, same_counts
 from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
 from biddable.manifest import write_json, write_text
@@ -74,6 +76,20 @@ def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: 
     )
 
 
+def same_tokens(before: Side, after: Side) -> bool | None:
+    """Tell whether two sides' tokenizers cut the reference answers into the same tokens.
+
+    Where an older version kept no hash of these tokens, whether both counted as many in each
+    answer; a separator that one prompt form counts and the other does not is a difference then.
+
+    Returns:
+        None where not both sides have a loss on some answer.
+    """
+    counted = same_counts(before.outcomes, after.outcomes)
+    ours, theirs = ((side.identity or {}).get(ANSWER_TOKENS) for side in (before, after))
+    return ours == theirs if counted is not None and ours and theirs else counted
+
+
 def write_comparison(
     result: dict[str, Any], sides: dict[str, Side], *, out: str | Path | None
 ) -> None:
@@ -107,6 +123,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
     rows = []
     base, instruct = sides["base"].outcomes, sides["instruct"].outcomes
     judged = attrgetter(JUDGED_BY[figure_of(base, instruct)])
+    clusters = clusters_of(outcome.sample for outcome in base)
     for n, outcome in enumerate(base):
         sample = outcome.sample
         row = {
@@ -118,7 +135,7 @@ def sample_rows(sides: dict[str, Side]) -> list[dict[str, Any]]:
             "source": sample.source,
             "instruction": sample.instruction,
             "reference": sample.response,
-            "cluster": cluster_of(outcome),
+            "cluster": clusters[n],
             "after": sample.after,
             "change": change_of(judged(outcome), judged(instruct[n])),
         }

@@ -19,6 +19,7 @@ ALPHA = 0.05
 Rate = dict[str, object]
 
 _NUM_DRAWS = 2000
+_NO_SPREAD = 1e-12  # of rates that are sums of thirds and the like
 
 
 def wilson(successes: int, n: int) -> list[float]:
@@ -58,7 +59,12 @@ def rate(successes: int, n: int) -> Rate | None:
     return {"rate": successes / n, "ci95": wilson(successes, n), "n": n}
 
 
-def rate_of(values: Iterable[bool | None], items: Iterable[Hashable] | None = None) -> Rate | None:
+def rate_of(
+    values: Iterable[bool | None],
+    items: Iterable[Hashable] | None = None,
+    *,
+    clusters: Iterable[Hashable] | None = None,
+) -> Rate | None:
     """Give the share of those that are true, leaving out what is not known.
 
     Args:
@@ -66,6 +72,8 @@ def rate_of(values: Iterable[bool | None], items: Iterable[Hashable] | None = No
         items: which item each value is of, where items were answered several times. The share is
             then the mean over items of the mean over their answers, ``n`` counts items, and the
             interval is that of ``wilson_of_shares``. None: each is an item of its own.
+        clusters: which cluster each value's item is in. Where they are fewer than items, the rate
+            has ``num_clusters`` and ``clustered_ci95`` as well. None: nothing is known of them.
 
     Example:
         >>> rate_of([True, None, False])["rate"]
@@ -74,19 +82,25 @@ def rate_of(values: Iterable[bool | None], items: Iterable[Hashable] | None = No
         >>> round(found["rate"], 3), found["n"], found["answers"]
         (0.333, 2, 4)
     """
-    if items is None:
-        known = [value for value in values if value is not None]
-        return rate(sum(known), len(known))
+    given = list(values)
+    names = list(range(len(given)) if items is None else items)
+    groups = dict(zip(names, names if clusters is None else clusters, strict=True))
     answers: dict[Hashable, list[bool]] = {}
-    for item, value in zip(items, values, strict=True):
+    for item, value in zip(names, given, strict=True):
         if value is not None:
             answers.setdefault(item, []).append(value)
     num_answers = sum(map(len, answers.values()))
-    if num_answers == len(answers):
-        return rate(sum(found[0] for found in answers.values()), num_answers)
     shares = [sum(found) / len(found) for found in answers.values()]
-    mean, interval = float(np.mean(shares)), wilson_of_shares(shares, num_answers)
-    return {"rate": mean, "ci95": interval, "n": len(shares), "answers": num_answers}
+    if num_answers == len(answers):
+        found = rate(sum(map(sum, answers.values())), num_answers)
+    else:
+        mean, interval = float(np.mean(shares)), wilson_of_shares(shares, num_answers)
+        found = {"rate": mean, "ci95": interval, "n": len(shares), "answers": num_answers}
+    own = [groups[item] for item in answers]
+    if found is None or len(set(own)) == len(answers):
+        return found
+    interval = clustered_rate_interval([(share, 1.0) for share in shares], own)
+    return {**found, "num_clusters": len(set(own)), "clustered_ci95": interval}
 
 
 def wilson_of_shares(shares: Sequence[float], num_answers: int) -> list[float]:
@@ -288,7 +302,7 @@ def clustered_interval(
     *,
     other: Sequence[tuple[float, float]] | None = None,
     seed: int = 0,
-) -> list[float]:
+) -> list[float] | None:
     """Give the 95 % bootstrap interval of a mean, or of a difference of two paired means.
 
     Whole clusters are drawn, so that items which belong together do not count as independent;
@@ -301,7 +315,7 @@ def clustered_interval(
         seed: of the draws.
 
     Returns:
-        Lower and upper bound.
+        Lower and upper bound; None for a single cluster, which tells nothing of others.
 
     Example:
         >>> clustered_interval([(1, 1), (1, 1)], ["a", "b"])
@@ -320,8 +334,7 @@ def clustered_interval(
         return means[-1] - means[0] if len(means) == 2 else means[0]
 
     if len(places) < 2:  # nothing to draw from
-        value = float(statistic(*sums))
-        return [value, value]
+        return None
     found = bootstrap(
         sums,
         statistic,
@@ -333,6 +346,39 @@ def clustered_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return [float(found.low), float(found.high)]
+
+
+def clustered_rate_interval(
+    counts: Sequence[tuple[float, float]], clusters: Sequence[Hashable]
+) -> list[float]:
+    """Give the 95 % interval of a rate, as ``clustered_interval`` does, but never without width.
+
+    Where clusters are all alike, drawing them again shows no spread, which does not say that there
+    is none: Wilson's formula is told as many trials as there are clusters then.
+
+    Args:
+        counts: (right answers, answers) of each item.
+        clusters: which cluster each item is in; at least one.
+
+    Returns:
+        Lower and upper bound, both from 0 to 1.
+
+    Example:
+        >>> clustered_rate_interval([(1, 1)] * 9, list("aaabbbccc")) == wilson(3, 3)
+        True
+    """
+    totals: dict[Hashable, tuple[float, float]] = {}
+    for (right, answers), name in zip(counts, clusters, strict=True):
+        known = totals.get(name, (0.0, 0.0))
+        totals[name] = (known[0] + right, known[1] + answers)
+    spread = np.ptp([right / answers for right, answers in totals.values()])
+    found = clustered_interval(counts, clusters) if spread > _NO_SPREAD else None
+    if found is not None:
+        return found
+    num = len(totals)
+    mean = sum(right for right, _ in counts) / sum(answers for _, answers in counts)
+    low, high = proportion_confint(mean * num, num, alpha=ALPHA, method="wilson")
+    return [max(0.0, float(low)), min(1.0, float(high))]
 
 
 def _chances_of_flips(differences: Iterable[int]) -> NDArray[Any]:

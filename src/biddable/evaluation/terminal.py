@@ -12,6 +12,13 @@ from rich.text import Text
 
 from biddable.counting import counted
 from biddable.data.readers import read_rows
+from biddable.evaluation.cluster_words import (
+    clusters_heading,
+    clusters_in_a_sentence,
+    compared_figure,
+    over_clusters,
+)
+from biddable.evaluation.loss_words import loss_in_a_sentence, loss_rows
 from biddable.evaluation.pairing import REFUSING
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.side_names import SIDES, heading_of, labels_of, names_of
@@ -72,16 +79,18 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
         style = "bold" if key == "instruct" else ""
         table.add_column(heading_of(label), justify="right", style=style, overflow="fold")
     blocks = [block for *_, block in sides]
+    compared = compared_figure(comparison)
     for figure, label in shown_figures(blocks):
-        table.add_row(label, *(percent(block.get(figure)) for block in blocks))
+        rates = [block.get(figure) for block in blocks]
+        table.add_row(label, *map(percent, rates))
+        if figure == compared and (heading := clusters_heading(rates)):
+            table.add_row(heading, *map(over_clusters, rates))
     unanswered = [block["by_ring"].get("unanswered") for block in blocks]
     table.add_section()
     if any(unanswered):
         table.add_row("following, ring unanswered", *map(percent, unanswered))
-    losses = [block.get("answer_loss") for block in blocks]
-    if any(loss is not None for loss in losses):
-        shown = ["-" if loss is None else f"{loss:.3f}" for loss in losses]
-        table.add_row("answer loss, nats per token", *shown)
+    for label, shown in loss_rows(blocks, same_tokens=comparison.get("same_tokens")):
+        table.add_row(label, *shown)
     return table
 
 
@@ -146,47 +155,8 @@ def caption(comparison: Mapping[str, Any]) -> str:
         return loss_in_a_sentence(comparison)
     labels = labels_of(comparison)
     told = said_in_a_sentence(block, (labels["base"], labels["instruct"]), paired)
-    return " ".join(filter(None, (told, kinds_in_a_sentence(block), reach_in_a_sentence(block))))
-
-
-def loss_in_a_sentence(comparison: Mapping[str, Any]) -> str:
-    """Say how the loss on reference answers changed; empty where it is not known.
-
-    Example:
-        >>> change = {"from": "base", "before": 1.405, "after": 1.133, "n": 12}
-        >>> change |= {"difference": -0.272, "ci95": [-0.4, -0.1]}
-        >>> for part in loss_in_a_sentence({"answer_loss_change": change}).split(": "):
-        ...     print(part)
-        The loss on 12 reference answers went from 1.405 (base) to 1.133 nats per token
-        -0.272, 95 % interval -0.400 to -0.100, paired by item.
-    """
-    change = comparison.get("answer_loss_change")
-    if not change:
-        return ""
-    form = ", in the same template" if change["from"] == "base_templated" else ""
-    interval = "no interval can be told"
-    if change["ci95"]:
-        low, high = change["ci95"]
-        interval = f"95 % interval {low:+.3f} to {high:+.3f}, paired by item"
-        if low <= 0 <= high:
-            interval += ", which is no proof of a difference"
-    answers = counted(change["n"], "reference answer")
-    return (
-        f"The loss on {answers} went from {change['before']:.3f} (base{form}) to"
-        f" {change['after']:.3f} nats per token: {change['difference']:+.3f}, {interval}."
-    )
-
-
-def loss_note(comparison: Mapping[str, Any]) -> str:
-    """Say why the answer loss is not the held-out loss that training printed; empty without one."""
-    training = comparison.get("training") or {}
-    before, after = (training.get(key) for key in ("held_out_loss_before", "held_out_loss"))
-    if before is None or after is None or comparison["instruct"].get("answer_loss") is None:
-        return ""
-    return (
-        f"The answer loss leaves out the token that ends an answer. Training's held-out loss,"
-        f" {before:.3f} to {after:.3f} on the rows held out, counts it; so the two differ."
-    )
+    further = (kinds_in_a_sentence(block), clusters_in_a_sentence(block))
+    return " ".join(filter(None, (told, *further, reach_in_a_sentence(block))))
 
 
 def further_lines(comparison: Mapping[str, Any]) -> list[str]:
@@ -204,7 +174,8 @@ def further_lines(comparison: Mapping[str, Any]) -> list[str]:
                 told.append(f"{_counts_in_words(block, paired)} against {labels[other]}")
                 proven += [f"{name} against {labels[other]}"] * (block.get("p_holm", 1.0) <= ALPHA)
         num_tests += len(told)
-        found += [f"{rate}: {'; '.join(told)}."] * bool(told)
+        if told:  # without checks there is no rate
+            found.append(f"{rate}: {'; '.join(told)}.")
     if found:
         found.append(
             f"Corrected for {num_tests} tests (Holm), a difference is proven"
@@ -269,10 +240,19 @@ def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str
 
 
 def _counts_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
-    told = f"{_changes(block, paired)}, {shown_p(block['p'])}"
-    clusters = block["clusters"]
+    return f"{_changes(block, paired)}, {p_in_words(block)}"
+
+
+def p_in_words(block: Mapping[str, Any]) -> str:
+    """Show the p of a comparison, and beside it that over clusters if they are fewer than items.
+
+    Example:
+        >>> p_in_words({"n": 8, "p": 0.0078125, "clusters": {"num": 1, "p": 1.0}})
+        'p = 0.0078 (p = 1.0000 over 1 cluster)'
+    """
+    told, clusters = shown_p(block["p"]), block["clusters"]
     if clusters["num"] < block["n"]:
-        told += f" ({shown_p(clusters['p'])} over {clusters['num']} clusters)"
+        told += f" ({shown_p(clusters['p'])} over {counted(clusters['num'], 'cluster')})"
     return told
 
 

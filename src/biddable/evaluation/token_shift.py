@@ -100,8 +100,17 @@ def _readable(
     """Encode those prompts, with their answers, that both models can read."""
     longest = min(longest_sequence(base), longest_sequence(instruct))
     known = min(_num_rows(base), _num_rows(instruct))
-    rows = [row for row in (_row(o, instruct, form) for o in outcomes) if row is not None]
+    shared = [outcome for outcome in outcomes if _is_shared(outcome, base, instruct)]
+    rows = [row for row in (_row(o, instruct, form) for o in shared) if row is not None]
     return [row for row in rows if 1 < len(row.ids) <= longest and max(row.ids) < known]
+
+
+def _is_shared(outcome: Outcome, base: LoadedModel, instruct: LoadedModel) -> bool:
+    """Tell whether both tokenizers cut a prompt and its answer alike; else ids mean two texts."""
+    return all(
+        encode_page(text, base.tokenizer)[0] == encode_page(text, instruct.tokenizer)[0]
+        for text in (outcome.sample.instruction, outcome.output)
+    )
 
 
 def _row(outcome: Outcome, instruct: LoadedModel, form: ChatTemplate | None) -> _Row | None:

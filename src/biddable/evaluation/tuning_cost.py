@@ -187,7 +187,8 @@ def _left_out(block: Mapping[str, Any]) -> list[str]:
         ]
     if block["answers"] is None:
         return [
-            "forgetting: no KL on answers, for none fits both models: too long, or the template's"
-            " control tokens are new to the base, and then prompts are bare."
+            "forgetting: no KL on answers, for none fits both models: too long, or the tokenizers"
+            " read it differently, or the template's control tokens are new to the base, and then"
+            " prompts are bare."
         ]
     return []

@@ -9,13 +9,17 @@ from biddable.evaluation.statistics import Rate, rate_of
 
 
 def ifeval_scores(
-    verdicts: Iterable[Verdict | None], items: Iterable[Hashable] | None = None
+    verdicts: Iterable[Verdict | None],
+    items: Iterable[Hashable] | None = None,
+    *,
+    clusters: Iterable[Hashable] | None = None,
 ) -> dict[str, Rate | None]:
     """Give the accuracies by prompt and by instruction, strict and loose, as IFEval defines them.
 
     Args:
         verdicts: of a suite; those of other checks do not count.
         items: which item each is of, where items were answered several times.
+        clusters: which cluster each item is in; instructions of one prompt are of one cluster.
 
     Returns:
         ``prompt_strict``, ``prompt_loose``, ``instruction_strict`` and ``instruction_loose``, each
@@ -29,11 +33,15 @@ def ifeval_scores(
 'instruction_loose': 1.0}
     """
     given = list(verdicts)
-    names = range(len(given)) if items is None else items
+    names = list(range(len(given)) if items is None else items)
+    groups = dict(zip(names, names if clusters is None else clusters, strict=True))
     judged = [(name, v) for name, v in zip(names, given, strict=True) if v and v.details]
     if not judged:
         return {}
     prompts = [name for name, _ in judged]
+
+    def by_prompt(passed: Iterable[bool]) -> Rate | None:
+        return rate_of(passed, prompts, clusters=[groups[name] for name in prompts])
 
     def by_instruction(kind: str) -> Rate | None:
         found = [
@@ -41,11 +49,13 @@ def ifeval_scores(
             for name, verdict in judged
             for k, passed in enumerate(verdict.details[kind])
         ]
-        return rate_of([passed for _, passed in found], [one for one, _ in found])
+        each = [one for one, _ in found]
+        passed = [passed for _, passed in found]
+        return rate_of(passed, each, clusters=[groups[name] for name, _ in each])
 
     return {
-        "prompt_strict": rate_of([v.passed for _, v in judged], prompts),
-        "prompt_loose": rate_of([v.details["loose_passed"] for _, v in judged], prompts),
+        "prompt_strict": by_prompt(v.passed for _, v in judged),
+        "prompt_loose": by_prompt(v.details["loose_passed"] for _, v in judged),
         "instruction_strict": by_instruction("strict"),
         "instruction_loose": by_instruction("loose"),
     }
