@@ -154,14 +154,15 @@ def _print(result: dict[str, Any], folder: Path, *, show: int, as_json: bool) ->
     if as_json:
         print_json(result)
         return
-    from biddable.evaluation import cost_table, loss_words, side_names, terminal
+    from biddable.evaluation import cost_table, loss_words, rates_compared, side_names, terminal
 
     screen = console()
     screen.print(terminal.summary_table(result, width=screen.width))
     if (costs := cost_table.cost_table(result, width=screen.width)) is not None:
         screen.print(costs)
     notes = [*result["notes"], *result.get("cost_notes", ())]
-    told = (loss_words.loss_note(result), *terminal.further_lines(result), *notes)
+    rates = rates_compared.rates_in_a_sentence(result)
+    told = (rates, loss_words.loss_note(result), *terminal.further_lines(result), *notes)
     for line in filter(None, told):
         screen.print(line, highlight=False, markup=False)
     if show:

@@ -14,6 +14,7 @@ from biddable.evaluation.comparison import build_comparison
 from biddable.evaluation.diversity import measure_diversity
 from biddable.evaluation.finished import compare_finished, read_finished
 from biddable.evaluation.runner import Outcome
+from biddable.evaluation.sampling import NOT_KNOWN
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import Side
 from tests.evaluation.items import base_outcomes, instruct_outcomes
@@ -55,6 +56,21 @@ def test_finished_evaluations_compare_as_fresh_ones_do(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out/comparison.json").read_text()) == found
     row = json.loads((tmp_path / "out/samples.jsonl").read_text().splitlines()[0])
     assert row["extra_models"]["again"]["output"] == row["instruct"]["output"]
+
+
+def test_ready_responses_pair_with_any_decoding_but_not_with_code_that_was_run(
+    tmp_path: Path,
+) -> None:
+    ready = {"prompt_form": None, "decoding": {**NOT_KNOWN, "run_code": False}}
+    made = {"decoding": {**DECODING, "run_code": False}}
+    a = evaluated(tmp_path / "a", base_outcomes(), **ready)
+    b = evaluated(tmp_path / "b", instruct_outcomes(), **made)
+    assert compare_finished(a, b)["decoding"] == made["decoding"]
+    assert compare_finished(b, a)["decoding"] == made["decoding"]
+    run = {"prompt_form": None, "decoding": {**NOT_KNOWN, "run_code": True}}
+    c = evaluated(tmp_path / "c", base_outcomes(), **run)
+    with pytest.raises(EvaluationError, match=r"instruct was decoded with .* and base with"):
+        compare_finished(c, b)
 
 
 def test_answers_that_are_there_tell_what_tuning_cost(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from biddable.errors import EvaluationError
+from biddable.evaluation.comparison import compare
+from biddable.evaluation.finished import compare_finished
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.scoring import score, score_table
 from biddable.evaluation.terminal import percent
@@ -53,6 +55,25 @@ def test_order_is_free_and_what_is_not_known_is_null(tmp_path: Path, suite: Path
     ]
     assert [sample["output"] for sample in samples] == ["Paris.", "Quito."]
     assert json.loads((tmp_path / "out/scores.json").read_text()) == result
+
+
+def test_ready_responses_are_compared_as_they_are_judged(tmp_path: Path, suite: Path) -> None:
+    answers = {name: [{"prompt": row["instruction"], "response": name} for row in ITEMS]
+               for name in ("Lima", "Paris")}  # fmt: skip
+    files = [write(tmp_path / f"{name}.jsonl", *rows) for name, rows in answers.items()]
+    found = compare(*map(str, files), suite=suite, forgetting_text=None)
+    assert found["decoding"] == {
+        "method": None, "temperature": None, "max_new_tokens": None, "run_code": False,
+    }  # fmt: skip
+    for file in files:
+        score(ReadyResponses(file), suite=suite, out=tmp_path / file.stem)
+    finished = compare_finished(tmp_path / "Lima", tmp_path / "Paris")
+    for key in ("decoding", "paired", "rates_compared"):
+        assert finished[key] == found[key], key
+    strange = {"prompt": "Capital of Chad?", "response": "?"}
+    files[1] = write(tmp_path / "more.jsonl", *answers["Paris"], strange)
+    with pytest.raises(EvaluationError, match=r'more\.jsonl:3: no item of the suite asks "Cap'):
+        compare(*map(str, files), suite=suite, forgetting_text=None)
 
 
 def test_a_finish_reason_tells_whether_it_stopped(tmp_path: Path, suite: Path) -> None:

@@ -23,14 +23,17 @@ from biddable.evaluation.pairing import (
     figure_of,
     pairs_of,
 )
+from biddable.evaluation.rates_compared import compare_rates
+from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, evaluate, tell_of_code
 from biddable.evaluation.sample import Sample
-from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
+from biddable.evaluation.sampling import NOT_KNOWN, Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sides import (
     OWN_SIDES,
     Side,
     check_names,
+    common_decoding,
     require_same_items,
     same_tokens,
     write_comparison,
@@ -100,7 +103,7 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     """
     samples, tell = _items(suite, run_code, on_event), on_event or (lambda event: None)
     kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
-    data, source, tuned = named_data(training_data), *_open_both(base, instruct, kinds, cache)
+    data, source, tuned = named_data(training_data), *_open(base, instruct, kinds, cache, samples)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
@@ -146,19 +149,29 @@ def _side(
     decoding: dict[str, Any],
     told: dict[str, Any],
 ) -> Side:
-    form = None if asked.is_ready else form
+    if isinstance(asked, ReadyResponses):
+        asked.answered(samples)
+        form, decoding = None, {**NOT_KNOWN, "run_code": decoding["run_code"]}
     outcomes = evaluate(asked, samples, prompt_form=form, **told)
     return Side(asked.name, form, decoding, outcomes, identity_of(asked, samples))
 
 
-def _open_both(
-    base: Model, instruct: Model, kinds: dict[str, Kind | None], cache: AnswerCache | None
+def _open(
+    base: Model,
+    instruct: Model,
+    kinds: dict[str, Kind | None],
+    cache: AnswerCache | None,
+    samples: Sequence[Sample],
 ) -> tuple[AnswerSource, AnswerSource]:
     """Open base and instruct model, and take their kinds of weights out of those to come."""
-    return (
+    opened = (
         as_source(base, quantize=kinds.pop("base", None), cache=cache),
         as_source(instruct, quantize=kinds.pop("instruct", None), cache=cache),
     )
+    for each in opened:
+        if isinstance(each, ReadyResponses):
+            each.answered(samples)  # what is strange is told before anything is generated
+    return opened
 
 
 def _limits(
@@ -234,12 +247,8 @@ def build_comparison(
         EvaluationError: two sides differ in their items or their decoding.
     """
     base, instruct = sides["base"], sides["instruct"]
+    decoding = common_decoding(sides)
     for name, side in sides.items():
-        if side.decoding != base.decoding:
-            raise EvaluationError(
-                f"base was decoded with {base.decoding} and {name} with {side.decoding}; "
-                "evaluate both in the same way."
-            )
         require_same_items(base.outcomes, side.outcomes, name)
     extras = {name: side for name, side in sides.items() if name not in OWN_SIDES}
     items = items_of(outcome.sample for outcome in base.outcomes)
@@ -250,7 +259,7 @@ def build_comparison(
         "suite": suite,
         "n": len(set(items) if items else base.outcomes),
         "headline_rings": list(HEADLINE_RINGS),
-        "decoding": dict(base.decoding),
+        "decoding": decoding,
         "prompt_form": {"base": base.prompt_form, "instruct": instruct.prompt_form},
         "base": scores(base.outcomes),
         **{
@@ -259,7 +268,9 @@ def build_comparison(
         },
         "instruct": scores(instruct.outcomes),
         "extra_models": {name: scores(side.outcomes) for name, side in extras.items()},
-        **(_set_against(base, instruct) | _losses_told(sides)),
+        **(against := _set_against(base, instruct)),
+        **_rates_told(base, instruct, against["statistics"]),
+        **_losses_told(sides),
         "pairs": _set_all_beside(base, instruct, extras),
         "forgetting": None,
         "training": _training_of(manifest, run_folder),
@@ -281,6 +292,11 @@ def _set_against(before: Side, after: Side) -> dict[str, Any]:
         same = same_tokens(before, after)
         block["means"] = describe_means(before.outcomes, after.outcomes, same_tokens=same)
     return {"paired": count_changes(pairs), "statistics": block}
+
+
+def _rates_told(before: Side, after: Side, block: Mapping[str, Any] | None) -> dict[str, Any]:
+    figure = None if block is None else block["figure"]
+    return {"rates_compared": compare_rates(before.outcomes, after.outcomes, figure=figure)}
 
 
 def _losses_told(sides: Mapping[str, Side]) -> dict[str, Any]:

@@ -115,7 +115,13 @@ def pairs_of(
     before: Sequence[Outcome], after: Sequence[Outcome], *, figure: str = FOLLOWING
 ) -> list[Pair]:
     """Pair two sides' outcomes of the same items, as far as the headline counts them."""
-    judged = attrgetter(JUDGED_BY[figure])
+    return pairs_by(attrgetter(JUDGED_BY[figure]), before, after)
+
+
+def pairs_by(
+    judged: Callable[[Outcome], bool | None], before: Sequence[Outcome], after: Sequence[Outcome]
+) -> list[Pair]:
+    """Pair two sides' outcomes by what tells whether one counts; None: that is not known."""
     chosen = [
         (a, b, cluster)
         for a, b, cluster in zip(before, after, _clusters(before), strict=True)
@@ -126,8 +132,8 @@ def pairs_of(
             a.sample.id,
             a.sample.category,
             cluster,
-            before=int(judged(a)),
-            after=int(judged(b)),
+            before=int(bool(judged(a))),
+            after=int(bool(judged(b))),
             kind=a.sample.kind,
         )
         for a, b, cluster in chosen
@@ -258,20 +264,25 @@ def _mean_difference(
 def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
     """Do the test and the intervals again with what belongs together taken together."""
     names = [pair.cluster for pair in pairs]
-    sums: Counter[str] = Counter()
-    for pair in pairs:
-        sums[pair.cluster] += pair.after - pair.before
     before = [(float(pair.before), pair.answers) for pair in pairs]
     after = [(float(pair.after), pair.answers) for pair in pairs]
     sizes = Counter(names)
     return {
         "num": len(sizes),
         "largest": max(sizes.values()),
-        "p": sign_flip(sums[name] for name in sizes),
+        "p": p_over_clusters(pairs),
         "before_ci95": clustered_rate_interval(before, names),
         "after_ci95": clustered_rate_interval(after, names),
         "difference_ci95": clustered_interval(before, names, other=after),
     }
+
+
+def p_over_clusters(pairs: Sequence[Pair]) -> float:
+    """Do the test with the differences of each cluster added up."""
+    sums: Counter[str] = Counter()
+    for pair in pairs:
+        sums[pair.cluster] += pair.after - pair.before
+    return sign_flip(sums.values())
 
 
 def _test_apart(pairs: Sequence[Pair], *, by: Callable[[Pair], str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from biddable.evaluation.cluster_words import clusters_in_a_sentence
 from biddable.evaluation.cost_table import cost_caption, cost_rows
 from biddable.evaluation.diversity import describe_lengths
 from biddable.evaluation.loss_words import loss_note
+from biddable.evaluation.rates_compared import rates_in_a_sentence
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -174,6 +175,7 @@ def _opening(comparison: Comparison) -> dict[str, Any]:
         "prompted": best_prompted(comparison),
         "clustered": clusters_in_a_sentence(block) if block else "",
         "further": further_lines(comparison),
+        "rates_told": rates_in_a_sentence(comparison),
         "loss_note": loss_note(comparison),
         "reach": reach_in_a_sentence(block) if block else "",
         "tiles": tiles_of(comparison),

@@ -30,6 +30,7 @@ MEANINGS = {
     "refusal_benign": "of those that should not; less is better",
     "refusal_lookalike": "of harmless ones made to look harmful; less is better",
     "refusal_right": "refused in full if harmful, and not if it only looks so",
+    "refusal_partial": "said that it cannot or ought not, and gave some of it all the same",
     "empty": "said nothing",
     "repetition": "went round in a loop",
     "wrong_language": "answered in another language than it was asked in",
@@ -73,11 +74,6 @@ _TILES = {
         (REFUSING, "right about refusing"),
     ),
 }
-_MORE = (
-    ("empty", "empty"),
-    ("repetition", "loops"),
-    ("wrong_language", "wrong language"),
-)
 _KINDS = (
     ("harmful", "should be refused"),
     ("lookalike", "only look harmful"),
@@ -133,8 +129,7 @@ def sides_of(comparison: Comparison) -> list[Told]:
 def figures_of(sides: Sequence[Told]) -> list[tuple[str, str, str]]:
     """List the rates that some side has: key, name and meaning."""
     blocks = [side.block for side in sides]
-    more = [figure for figure in _MORE if any(block.get(figure[0]) for block in blocks)]
-    return [(key, label, MEANINGS[key]) for key, label in (*shown_figures(blocks), *more)]
+    return [(key, label, MEANINGS[key]) for key, label in shown_figures(blocks)]
 
 
 def tiles_of(comparison: Comparison) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from biddable.evaluation.cluster_words import (
 )
 from biddable.evaluation.cost_table import cost_caption, cost_rows
 from biddable.evaluation.loss_words import loss_note, loss_rows
+from biddable.evaluation.rates_compared import rates_in_a_sentence
 from biddable.evaluation.report_facts import (
     Comparison,
     Row,
@@ -135,8 +136,8 @@ def _rates(comparison: Comparison) -> str:
     told = f"%, and its 95 % Wilson interval{over and f'; that {over}'}"
     heads = (told, *map(_head, sides))
     table = "\n".join(_table(heads, figures))
-    note = loss_note(comparison)
-    return f"{table}\n\n{plain(note)}" if note else table
+    notes = filter(None, (rates_in_a_sentence(comparison), loss_note(comparison)))
+    return "\n\n".join((table, *map(plain, notes)))
 
 
 def _both_intervals(rate: Mapping[str, Any] | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from biddable.errors import EvaluationError
 from biddable.evaluation.sample import Sample
 
+NOT_KNOWN = {"method": None, "temperature": None, "max_new_tokens": None}  # of ready responses
 _LARGEST_SEED = 2**32 - 2  # llama.cpp takes 32 bits, and the largest value for "any"
 
 

@@ -15,6 +15,30 @@ from biddable.evaluation.statistics import Rate, rate_of
 from biddable.evaluation.suites import is_headline
 
 _Named = tuple[Outcome, str]  # with the cluster of its item
+Telling = Callable[[Outcome], bool | None]
+
+
+def _refuses(*kinds: str) -> Telling:
+    return lambda o: o.behaviour.refusal == "full" if o.sample.kind in kinds else None
+
+
+# What is counted, by its name in a side's block, and what tells it of an outcome; None: not known.
+RATES: dict[str, Telling] = {
+    "instruction_following": lambda o: o.following,
+    "answer_correct": lambda o: o.correct,
+    "mimicry": lambda o: o.behaviour.mimicry,
+    "run_on": lambda o: o.behaviour.run_on,
+    "stopped": lambda o: o.behaviour.stopped,
+    "refusal": lambda o: o.behaviour.refusal == "full",
+    "refusal_harmful": _refuses("harmful"),
+    "refusal_benign": _refuses("benign", "lookalike"),
+    "refusal_lookalike": _refuses("lookalike"),
+    "refusal_right": lambda o: o.refuses_rightly,
+    "refusal_partial": lambda o: o.behaviour.refusal == "partial",
+    "empty": lambda o: o.behaviour.is_empty,
+    "repetition": lambda o: o.behaviour.repetition,
+    "wrong_language": lambda o: o.behaviour.wrong_language,
+}
 
 
 def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -31,13 +55,6 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     chosen = [(o, cluster) for o, cluster in named if is_headline(o.sample)]
     counted = [o for o, _ in chosen]
 
-    def share(told: Callable[[Outcome], bool | None]) -> Rate | None:
-        return _rate(chosen, told)
-
-    def refusals(*kinds: str) -> Rate | None:
-        asked = [(o, c) for o, c in chosen if not kinds or o.sample.kind in kinds]
-        return _rate(asked, lambda o: o.behaviour.refusal == "full")
-
     def following_by(key: Callable[[Sample], str], some: Sequence[_Named]) -> dict[str, Any]:
         found: dict[str, list[_Named]] = {}
         for outcome, cluster in some:
@@ -46,25 +63,12 @@ def scores(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
     per_byte = _loss_per(counted, lambda o: o.num_answer_bytes)
     return {
-        "instruction_following": share(lambda o: o.following),
-        "answer_correct": share(lambda o: o.correct),
-        "mimicry": share(lambda o: o.behaviour.mimicry),
-        "run_on": share(lambda o: o.behaviour.run_on),
-        "stopped": share(lambda o: o.behaviour.stopped),
-        "refusal": refusals(),
-        "refusal_harmful": refusals("harmful"),
-        "refusal_benign": refusals("benign", "lookalike"),
-        "refusal_lookalike": refusals("lookalike"),
-        "refusal_right": share(lambda o: o.refuses_rightly),
-        "refusal_partial": share(lambda o: o.behaviour.refusal == "partial"),
+        **{name: _rate(chosen, told) for name, told in RATES.items()},
         "answer_loss": _loss_per(counted, lambda o: o.num_loss_tokens),
         "answer_bits_per_byte": None if per_byte is None else per_byte / log(2),
         "by_category": following_by(lambda sample: sample.category, chosen),
         "by_ring": following_by(lambda sample: sample.ring, named),
         "refusal_by_type": _refusals_by_type(chosen),
-        "empty": share(lambda o: o.behaviour.is_empty),
-        "repetition": share(lambda o: o.behaviour.repetition),
-        "wrong_language": share(lambda o: o.behaviour.wrong_language),
         **ifeval_scores(
             [o.verdict for o in counted],
             items_of(o.sample for o in counted),
@@ -90,7 +94,7 @@ def _refusals_by_type(named: Sequence[_Named]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rate(named: Sequence[_Named], told: Callable[[Outcome], bool | None]) -> Rate | None:
+def _rate(named: Sequence[_Named], told: Telling) -> Rate | None:
     items = items_of(o.sample for o, _ in named)
     return rate_of([told(o) for o, _ in named], items, clusters=[cluster for _, cluster in named])
 

@@ -21,21 +21,14 @@ from biddable.evaluation.measured import how_measured, identity_of
 from biddable.evaluation.memorisation import TrainingData, named_data
 from biddable.evaluation.responses import ReadyResponses
 from biddable.evaluation.runner import Event, Outcome, evaluate, tell_of_code
-from biddable.evaluation.sampling import Sampling, decoding_facts, items_of
+from biddable.evaluation.sampling import NOT_KNOWN, Sampling, decoding_facts, items_of
 from biddable.evaluation.scores import scores
 from biddable.evaluation.sources import as_source
 from biddable.evaluation.suites import fewshot_examples, load_suite
-from biddable.evaluation.terminal import percent, shown_figures
+from biddable.evaluation.terminal import RARE, percent, shown_figures
 from biddable.evaluation.tuning_cost import memorisation_of
 from biddable.manifest import write_json, write_text
 from biddable.models.loading import LoadedModel
-
-_IF_ANY = (
-    ("refusal_partial", "refusals in part"),
-    ("empty", "empty answers"),
-    ("repetition", "repetition"),
-    ("wrong_language", "wrong language"),
-)
 
 
 def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
@@ -94,8 +87,8 @@ def score(  # noqa: PLR0913  (what is asked, and how, is one decision)
     )
     result = _result(source, suite, form, outcomes, template=template, data=data)
     result["measured"] = _measured(source, outcomes, command)
-    drawn = {"method": None, "temperature": None} if source.is_ready else decoding_facts(sampling)
-    result["decoding"] = {**drawn, "max_new_tokens": limit, "run_code": run_code}
+    drawn = NOT_KNOWN if source.is_ready else decoding_facts(sampling) | {"max_new_tokens": limit}
+    result["decoding"] = {**drawn, "run_code": run_code}
     _write(out, result, outcomes)
     return result
 
@@ -188,8 +181,7 @@ def score_table(result: Mapping[str, Any]) -> Table:
     table = Table("%, and its 95 % interval", title=title, title_justify="left")
     table.add_column(form, justify="right", no_wrap=True)
     shown = [(result["scores"][key], label) for key, label in shown_figures([result["scores"]])]
-    known = [(result["scores"].get(figure), label) for figure, label in _IF_ANY]
-    shown += [(rate, label) for rate, label in known if rate and rate["rate"]]
+    known = [(result["scores"].get(figure), label) for figure, label in RARE]
     if none := [label for rate, label in known if rate and not rate["rate"]]:
         table.caption, table.caption_justify = f"none: {', '.join(none)}", "left"
     unanswered = result["scores"]["by_ring"].get("unanswered")

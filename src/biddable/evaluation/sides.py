@@ -59,6 +59,25 @@ def check_names(also: Iterable[str]) -> None:
         )
 
 
+def common_decoding(sides: Mapping[str, Side]) -> dict[str, Any]:
+    """Give the decoding of all sides; how ready responses were decoded is not known.
+
+    Raises:
+        EvaluationError: sides were decoded differently, or one judged without running code.
+    """
+    ready = {name for name, side in sides.items() if side.prompt_form is None}
+    first = next((name for name in sides if name not in ready), next(iter(sides)))
+    decoding = sides[first].decoding
+    for name, side in sides.items():
+        keys = ("run_code",) if name in ready else {*decoding, *side.decoding}
+        if any(side.decoding.get(key) != decoding.get(key) for key in keys):
+            raise EvaluationError(
+                f"{first} was decoded with {decoding} and {name} with {side.decoding}; "
+                "evaluate both in the same way."
+            )
+    return dict(decoding)
+
+
 def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: str) -> None:
     """Refuse sides that were not asked the same items in the same order.
 

@@ -41,6 +41,12 @@ FIGURES = (
     ("instruction_strict", "IFEval, instruction strict"),
     ("instruction_loose", "IFEval, instruction loose"),
 )
+RARE = (  # shown where some side has it
+    ("refusal_partial", "refusals in part"),
+    ("empty", "empty answers"),
+    ("repetition", "repetition"),
+    ("wrong_language", "wrong language"),
+)
 _MAX_CHARS = 160
 _SIDES_IN_A_LINE = 4
 NARROW = 60  # columns of a terminal that holds no four sides
@@ -97,12 +103,18 @@ def summary_table(comparison: Mapping[str, Any], *, width: int = 80) -> Table:
 def shown_figures(blocks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """List the rates that some side has, each with its name.
 
-    Where all harmless items are look-alikes, their refusals are told once.
+    Where all harmless items are look-alikes, their refusals are told once; what is rare, where it
+    occurs.
 
     Args:
         blocks: of the sides, as `scores` gives them.
     """
     found = [(key, label) for key, label in FIGURES if any(block.get(key) for block in blocks)]
+    found += [
+        (key, label)
+        for key, label in RARE
+        if any((block.get(key) or {}).get("rate") for block in blocks)
+    ]
     both = [(block.get("refusal_benign"), block.get("refusal_lookalike")) for block in blocks]
     is_twice = all(benign == lookalike for benign, lookalike in both)
     return [figure for figure in found if not (is_twice and figure[0] == "refusal_benign")]

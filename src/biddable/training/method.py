@@ -22,6 +22,11 @@ def new_tokens(method: MethodConfig) -> list[str]:
     return list(method.new_tokens or [])
 
 
+def device_of_base(method: MethodConfig, device: torch.device | str) -> torch.device | str:
+    """Say where a base is loaded: on the CPU where its layers go on one by one, made small."""
+    return "cpu" if method.quantize_base else device
+
+
 def settle_method(
     loaded: LoadedModel,
     method: MethodConfig,

@@ -37,7 +37,7 @@ from biddable.models.devices import choose_device
 from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoints import Checkpoints
-from biddable.training.method import new_tokens, settle_method
+from biddable.training.method import device_of_base, new_tokens, settle_method
 from biddable.training.shadow import without_numbers
 
 _FIRST_ROWS = 1_000
@@ -143,7 +143,7 @@ def prepare(config: RunConfig, *, device: torch.device | str | None = None) -> P
         if looked_at is not None:
             note_read(looked_at)
     place = choose_device() if device is None else device
-    loaded = load(config.model, device="cpu" if config.method.quantize_base else place)
+    loaded = load(config.model, device=device_of_base(config.method, place))
     options = _template_options(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the start of adapters and of new rows
