@@ -52,11 +52,11 @@ def losses_of(world, *, method, micro_batch_size):
 CASES = [("full", None), ("full", 1), ("lora", None)]
 
 
-def open_world(rank, port):
-    """Be one of two processes, as torchrun would start them."""
+def open_world(rank, port, *, size=2):
+    """Be one of several processes, as torchrun would start them."""
     torch.set_num_threads(1)
     for name, value in {
-        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2,
+        "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size,
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
     }.items():  # fmt: skip
         os.environ[name] = str(value)
@@ -115,6 +115,37 @@ def test_what_rank_0_says_is_heard_in_order_whatever_its_length():
     said = [bytes(range(256)) * 40_000, b"", b"model.norm.weight"]  # the first in three parts
     assert [first.hear_main(text) for text in said] == said
     assert [second.hear_main() for _ in said] == said
+
+
+def bereft_worker(rank, port, folder):
+    """Lose the last of four, and stay until the others have noticed it, too."""
+    world = open_world(rank, port, size=4)
+    world.sum(1)
+    if rank == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        while True:
+            world.sum(1)
+    except TrainingError:  # and whoever holds the error holds the group
+        world.close()
+        Path(folder, str(rank)).touch()
+        until = time.monotonic() + TIMEOUT_S / 4
+        while len(list(Path(folder).iterdir())) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_process_that_stays_after_a_loss_keeps_no_other_from_noticing_it(tmp_path):
+    context, port, folder = multiprocessing.get_context("spawn"), free_port(), tmp_path / "noticed"
+    folder.mkdir()
+    running = [context.Process(target=bereft_worker, args=(r, port, str(folder))) for r in range(4)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(TIMEOUT_S)
+        process.kill()
+    assert [process.exitcode for process in running] == [0, 0, 0, -signal.SIGKILL]
 
 
 def write_run(folder):

@@ -22,6 +22,7 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
+from biddable.training.connections import hang_up, open_sockets
 from biddable.training.identity import find_differences
 from biddable.training.micro_batches import Group, shares
 from biddable.training.nonfinite import NotFiniteError
@@ -168,7 +169,7 @@ class Processes(World):
 
     def open(self, device: torch.device) -> None:
         """Open the process group, of the kind that the model's device takes."""
-        self.device = device
+        self.device, self._before = device, frozenset(open_sockets())
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else nccl puts what it makes on the first GPU
@@ -176,10 +177,12 @@ class Processes(World):
             dist.init_process_group(backend, store=self.store, rank=self.rank, world_size=self.size)
 
     def close(self) -> None:
-        """End the process group."""
+        """End the process group, and if it is broken its connections, too."""
         if dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+            if self.is_broken:
+                hang_up(but=self._before)
 
     def require_same(self, identity: Mapping[str, str]) -> None:
         """Refuse to train with a process that has other rows, settings or weights.
