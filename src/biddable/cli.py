@@ -45,7 +45,7 @@ from biddable.cli_options import (
 from biddable.cli_plan import plan
 from biddable.cli_serve import serve
 from biddable.counting import counted
-from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, RunStopped, nearest
+from biddable.errors import MAX_SHOWN_PROBLEMS, BiddableError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,8 +144,9 @@ def train(
 
         try:
             folder = run_training(settings, resume=resume, on_event=listen)
-        except RunStopped as stopped:
-            stopped.args = (f"{stopped} Go on: {_to_go_on(command_of(context))}",)
+        except BiddableError as error:
+            if error.is_resumable:
+                error.args = (f"{error} Go on: {_to_go_on(command_of(context))}",)
             raise
     if int(os.environ.get("RANK", "0")):  # of torchrun: the first process tells the results
         return
@@ -259,7 +260,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: Exception) -> int:
     """Say in one line what went wrong, and choose the exit code."""
     if isinstance(error, BiddableError):
-        say(str(error))
+        if not error.is_told:
+            say(str(error))
         return getattr(error, "exit_code", 1)
     told = getattr(error, "format_message", None)  # typer's own: a wrong option, a missing argument
     if told is not None:

@@ -25,7 +25,15 @@ MAX_SHOWN_PROBLEMS = 20
 
 
 class BiddableError(Exception):
-    """Raised through its children; the command line shows it in one line, without a traceback."""
+    """Raised through its children; the command line shows it in one line, without a traceback.
+
+    Attributes:
+        is_told: another process of the same run says it; the command line only ends with it.
+        is_resumable: the run is saved; the command line says how it goes on.
+    """
+
+    is_told = False
+    is_resumable = False
 
 
 class ConfigError(BiddableError):
@@ -86,6 +94,8 @@ class RunStopped(BiddableError):
     Attributes:
         exit_code: what the process should end with: 128 and the signal's number.
     """
+
+    is_resumable = True
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         """Take what to say, and how to end."""

@@ -177,7 +177,7 @@ def test_full_disk_at_the_end_of_a_run_that_is_saved(
     monkeypatch.setattr("biddable.training.checkpoint.write_json", refuse)
     ran = cli("train", path)
     assert (ran.code, ran.out) == (1, "")
-    assert last_line(ran).endswith("It is saved at step 2: --resume goes on there.")
+    assert last_line(ran).endswith(f"It is saved at step 2. Go on: biddable train {path} --resume")
     monkeypatch.setattr("biddable.training.checkpoint.write_json", write_json)
     assert cli("train", path, "--resume").code == 0
     assert [folder.name for folder in Path("runs").iterdir()] == ["tiny"]

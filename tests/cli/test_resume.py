@@ -19,7 +19,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from biddable.errors import RunStopped
+from biddable.errors import RunStopped, TrainingError
 from tests.cli.conftest import Cli
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -273,6 +273,20 @@ def test_how_to_go_on_is_how_it_was_started(
     Path("run.yaml").rename("a.yaml")
     ran = cli(*typed.split()[1:])
     assert (ran.code, ran.err) == (130, f"biddable: stopped. Go on: {told}\n")
+
+
+def test_what_another_process_says_is_not_said_again(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        error = TrainingError("rank 0 of 2: a loss is no number.")
+        error.is_told = True
+        raise error
+
+    monkeypatch.setattr("biddable.training.finetune.run_training", fail)
+    Path("a.yaml").write_text("{model: mimic, data: {train: rows.jsonl}, output: a}")
+    ran = cli("train", "a.yaml")
+    assert (ran.code, ran.err) == (1, "")
 
 
 def test_a_second_ctrl_c_ends_at_once(start: Start, write_config: Callable[..., None]) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,37 @@ def test_what_rank_0_says_is_heard_in_order_whatever_its_length():
     assert [second.hear_main() for _ in said] == said
 
 
+def bereft_worker(rank, port, folder):
+    """Lose the last of four, and stay until the others have noticed it, too."""
+    world = open_world(rank, port, size=4)
+    world.sum(1)
+    if rank == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        while True:
+            world.sum(1)
+    except TrainingError:  # and whoever holds the error holds the group
+        world.close()
+        Path(folder, str(rank)).touch()
+        until = time.monotonic() + TIMEOUT_S / 4
+        while len(list(Path(folder).iterdir())) < 3:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_process_that_stays_after_a_loss_keeps_no_other_from_noticing_it(tmp_path):
+    context, port, folder = multiprocessing.get_context("spawn"), free_port(), tmp_path / "noticed"
+    folder.mkdir()
+    running = [context.Process(target=bereft_worker, args=(r, port, str(folder))) for r in range(4)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(TIMEOUT_S)
+        process.kill()
+    assert [process.exitcode for process in running] == [0, 0, 0, -signal.SIGKILL]
+
+
 def write_run(folder):
     tiny_model().save_pretrained(folder / "base")
     tiny_tokenizer().save_pretrained(folder / "base")
@@ -129,12 +161,14 @@ def write_run(folder):
         )
 
 
-def start(*arguments, processes):
+def start(*arguments, processes, port=None, node=None):
+    """Start torchrun, be it for one of two nodes that meet at a port of this machine."""
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    torchrun += ["--master-addr", "127.0.0.1", "--master-port", str(port or free_port())]
+    torchrun += ["--nnodes", "2", "--node-rank", str(node)] if node is not None else []
     command = [sys.executable, *torchrun, "-m", "biddable", "train", *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -155,12 +189,17 @@ def children_of(pid):
     return by_rank
 
 
-def cut_off(number, *, processes):
-    """Run with some processes, and send the last a signal at the 10th step or later."""
-    running = start("two.yaml", processes=processes)
+def wait_for_step_10(running):
     while not Path("two.checkpoints/step-00000010").exists():
         assert running.poll() is None, running.communicate()[1]
-    os.kill(children_of(running.pid)[processes - 1], number)
+        time.sleep(0.01)
+
+
+def cut_off(number, *, processes, rank=1):
+    """Run with some processes, and send one a signal at the 10th step or later."""
+    running = start("two.yaml", processes=processes)
+    wait_for_step_10(running)
+    os.kill(children_of(running.pid)[rank], number)
     _, told = running.communicate(timeout=TIMEOUT_S)
     assert running.returncode != 0
     return told
@@ -174,22 +213,21 @@ def steps_of(folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize(
-    ("number", "line", "before", "after"),
+    ("number", "rank", "line", "processes"),
     [
-        (signal.SIGKILL, "another process of this run has ended or cannot be reached", 2, 2),
-        (signal.SIGTERM, "stopped by SIGTERM, and saved at step", 2, 1),
-        (signal.SIGTERM, "stopped by SIGTERM, and saved at step", 1, 2),
+        (signal.SIGKILL, 0, "rank 0 of 2 has ended or cannot be reached", (2, 2)),
+        (signal.SIGKILL, 1, "another process of this run has ended or cannot be reached", (2, 2)),
+        (signal.SIGTERM, 1, "stopped by SIGTERM, and saved at step", (2, 1)),
+        (signal.SIGTERM, 0, "stopped by SIGTERM, and saved at step", (1, 2)),
     ],
 )
-def test_a_run_that_was_cut_off_is_saved_and_goes_on(tmp_path, number, line, before, after):
+def test_a_run_that_was_cut_off_is_saved_and_goes_on(tmp_path, number, rank, line, processes):
     write_run(tmp_path)
-    told = cut_off(number, processes=before)
+    before, after = processes
+    told = cut_off(number, processes=before, rank=rank)
     (shown,) = [text for text in told.splitlines() if line in text]
-    if number == signal.SIGTERM:
-        torchrun = "torchrun --nproc-per-node 2 -m " if before == 2 else ""
-        assert shown.endswith(f"Go on: {torchrun}biddable train two.yaml --resume")
-    else:
-        assert "--resume" in shown
+    torchrun = "torchrun --nproc-per-node 2 -m " if before == 2 else ""
+    assert shown.endswith(f"Go on: {torchrun}biddable train two.yaml --resume")
     finish(start("two.yaml", "--resume", processes=after))
     finish(start("one.yaml", processes=1))
     found, wanted = steps_of("two"), steps_of("one")

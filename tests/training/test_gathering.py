@@ -255,7 +255,7 @@ def test_a_process_that_is_killed_as_the_folder_is_written_leaves_the_run_to_go_
     assert run_in_two("killed", dies=True) == [0, -signal.SIGKILL]
     told = Path("killed.told").read_text()
     assert "another process of this run has ended" in told
-    assert "--resume goes on there" in told
+    assert "It is saved at step " in told
     assert not Path("killed").exists()
     assert not Path("killed.partial").exists()
     assert run_in_two("killed", resume=True) == [0, 0]

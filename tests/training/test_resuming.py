@@ -5,15 +5,17 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
+from torch.distributed import HashStore
 
 from biddable.config import parse_config
 from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.training import finetune
 from biddable.training.distributed import World
+from biddable.training.ending import leading
 from biddable.training.finetune import run_training
 from biddable.training.planner import plan_run
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -213,8 +215,9 @@ def test_a_disk_that_turns_bad_on_the_way_costs_nothing(disk, trouble, monkeypat
 
     told = []
     config = config_of(output=str(disk / "run"), checkpoints={"every_steps": 1})
-    with pytest.raises(CheckpointError, match=r"It is saved at step 2: --resume goes on there\.$"):
+    with pytest.raises(CheckpointError, match=r"It is saved at step 2\.$") as raised:
         run_training(config, on_event=listen)
+    assert raised.value.is_resumable
     reason = {"full": "No space left", "read-only": "Read-only"}[trouble]
     failed = [text for text in told if text.startswith("training goes on, but could not be saved")]
     assert len(failed) == 2
@@ -247,14 +250,21 @@ def test_a_folder_of_another_run_is_not_taken_for_a_whole_one():
 )
 def test_what_ends_all_processes_is_told_by_the_first_alone(monkeypatch, error):
     class Second(World):
-        rank, size = 1, 2
+        rank, size, store = 1, 2, HashStore()
+
+        def wait_for_turn(self):
+            with suppress(TrainingError), leading(self):  # what rank 0 does meanwhile
+                raise TrainingError
+            return ""
 
     def end(*_, **__):
         raise error
 
     monkeypatch.setattr(finetune, "find_world", Second)
     monkeypatch.setattr(finetune, "_train", end)
-    run_training(config_of())  # torchrun would end the first before it has told
+    with pytest.raises(type(error), match=str(error)) as raised:
+        run_training(config_of())
+    assert raised.value.is_told
     assert list(Path().glob("run*")) == []
 
 

@@ -266,7 +266,7 @@ class Checkpoints:
     def hint(self) -> str:
         """Say in a sentence what of the run is saved; empty if nothing is."""
         steps = self._steps()
-        return f" It is saved at step {max(steps):,}: --resume goes on there." if steps else ""
+        return f" It is saved at step {max(steps):,}." if steps else ""
 
     def remove(self) -> None:
         """Clear up after a run that is whole, unless they are to stay."""

@@ -22,6 +22,7 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
+from biddable.training.connections import hang_up, open_sockets
 from biddable.training.identity import find_differences
 from biddable.training.micro_batches import Group, shares
 from biddable.training.nonfinite import NotFiniteError
@@ -43,11 +44,14 @@ class World:
     Attributes:
         rank: of this process, from 0.
         size: how many processes there are.
+        local_rank: number of this process on its machine.
+        store: of small texts, reached by all; None for one process.
         is_broken: whether one of them is lost, so that nothing more can be done together.
         device: of this process, as it was opened with.
     """
 
-    rank, size = 0, 1
+    rank, size, local_rank = 0, 1, 0
+    store: Any = None
     device = torch.device("cpu")
     is_broken = False
 
@@ -139,12 +143,12 @@ class Processes(World):
             local_rank: number of this process on its machine.
         """
         self.rank, self.size = rank, size
-        self._store, self._local_rank = store, local_rank
+        self.store, self.local_rank = store, local_rank
         self._num_said = 0
 
     def announce(self, told: str) -> None:
         """Let the others go on that wait in `wait_for_turn`."""
-        self._store.set(f"biddable/{self.rank}", told)
+        self.store.set(f"biddable/{self.rank}", told)
 
     def wait_for_turn(self) -> str:
         """Wait until rank 0, then the first process of this machine, has its rows encoded.
@@ -153,28 +157,32 @@ class Processes(World):
 
         Returns:
             What rank 0 announced.
+
+        Raises:
+            TrainingError: the store is gone, with rank 0 or its machine.
         """
-        for rank in (0, self.rank - self._local_rank):
-            while rank != self.rank and not self._store.check([f"biddable/{rank}"]):
-                time.sleep(_POLL_S)
-        return "" if self.is_main else self._store.get("biddable/0").decode()
+        with self._guarded():
+            for rank in (0, self.rank - self.local_rank):
+                while rank != self.rank and not self.store.check([f"biddable/{rank}"]):
+                    time.sleep(_POLL_S)
+            return "" if self.is_main else str(self.store.get("biddable/0").decode())
 
     def open(self, device: torch.device) -> None:
         """Open the process group, of the kind that the model's device takes."""
-        self.device = device
+        self.device, self._before = device, frozenset(open_sockets())
         backend = "nccl" if device.type == "cuda" else "gloo"
         if device.type == "cuda":
             torch.cuda.set_device(device)  # else nccl puts what it makes on the first GPU
         with self._guarded():
-            dist.init_process_group(
-                backend, store=self._store, rank=self.rank, world_size=self.size
-            )
+            dist.init_process_group(backend, store=self.store, rank=self.rank, world_size=self.size)
 
     def close(self) -> None:
-        """End the process group."""
+        """End the process group, and if it is broken its connections, too."""
         if dist.is_initialized():
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+            if self.is_broken:
+                hang_up(but=self._before)
 
     def require_same(self, identity: Mapping[str, str]) -> None:
         """Refuse to train with a process that has other rows, settings or weights.
@@ -246,7 +254,7 @@ class Processes(World):
                 told = f"rank {self.rank} of {self.size}: {told}"
             self.is_broken = True
             with suppress(RuntimeError):  # the first to come is the cause; others lost their peers
-                told = self._store.compare_set(_FAILURE, "", told).decode()
+                told = self.store.compare_set(_FAILURE, "", told).decode()
             raise TrainingError(
                 f"{told.rstrip('.')}. If it lost a connection, another process of this run has"
                 " ended: see its own last line, or the machine's log for a kill; if memory ran out,"
@@ -308,16 +316,16 @@ class Processes(World):
             if self.is_main:
                 parts = [said[n : n + _MOST_SAID] for n in range(0, len(said), _MOST_SAID)]
                 for number, part in enumerate(parts):
-                    self._store.set(f"{key}/{number}", part)
-                self._store.set(key, str(len(parts)))
+                    self.store.set(f"{key}/{number}", part)
+                self.store.set(key, str(len(parts)))
                 return said
-            while not self._store.check([key]):
-                if self._store.check([_FAILURE]):
-                    raise RuntimeError(self._store.get(_FAILURE).decode())
+            while not self.store.check([key]):
+                if self.store.check([_FAILURE]):
+                    raise RuntimeError(self.store.get(_FAILURE).decode())
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _POLL_S)
-            numbers = range(int(self._store.get(key)))
-            return b"".join(self._store.get(f"{key}/{number}") for number in numbers)
+            numbers = range(int(self.store.get(key)))
+            return b"".join(self.store.get(f"{key}/{number}") for number in numbers)
 
     def wait(self) -> None:
         """Wait until rank 0 has saved; not for a process that is lost."""

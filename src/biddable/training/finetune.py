@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from biddable.config_training import TrainingConfig
 from biddable.data.dataset import InstructionDataset
 from biddable.data.segment_ids import stop_ids
 from biddable.data.templates import ChatTemplate, saved_name, template_hash
-from biddable.errors import CheckpointError, RunStopped, TrainingError
+from biddable.errors import CheckpointError, TrainingError
 from biddable.manifest import build_manifest
 from biddable.models.adapter import num_base_parameters
 from biddable.models.devices import choose_device
@@ -26,6 +25,7 @@ from biddable.models.readiness import assess, require_ready
 from biddable.training.checkpoint import RunRecord, read_config_of, save_run
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import World, find_world
+from biddable.training.ending import assisting, leading, wait_until_whole
 from biddable.training.gathering import Gather, gathered_by_main
 from biddable.training.identity import find_differences, identify_config, identify_run
 from biddable.training.lock import locked
@@ -127,7 +127,7 @@ def run_training(
     if not world.is_main:
         return _assist(config, world=world, checkpoints=checkpoints)
     listener = on_event or (lambda event: None)
-    with locked(checkpoints.output):
+    with leading(world), locked(checkpoints.output):
         return _lead(config, checkpoints, resume=resume, listener=listener, world=world)
 
 
@@ -174,34 +174,34 @@ def _lead(
                     _save_whole(folder, prepared, record, gather=gather)
                 world.close()
             except (TrainingError, CheckpointError) as error:
-                error.args = (f"{error}{checkpoints.hint()}",)
+                hint = checkpoints.hint()
+                error.args, error.is_resumable = (f"{error}{hint}",), bool(hint)
                 raise
     checkpoints.remove()
     return folder
 
 
 def _assist(config: RunConfig, *, world: World, checkpoints: Checkpoints) -> Path:
-    """Take a share of the steps of a run that rank 0 tells, saves and writes.
-
-    What ends the run on all processes alike is told by rank 0 alone, and here is no failure:
-    torchrun would end rank 0 for it before it has said so.
-    """
-    if world.wait_for_turn() == _WHOLE:
-        return checkpoints.output
-    is_divided = divides(config.training, world)
-    prepared = receive_prepared(world.hear_main(), config) if is_divided else prepare(config)
-    data = encode_parts(prepared)
-    world.announce("encoded")
-    model, hashed = prepared.loaded.model, template_hash(prepared.template)
-    world.open(choose_device() if is_divided else model.device)
-    own = None if is_divided else model  # its weights are rank 0's, handed out in parts
-    world.require_same(identify_run(config, own, template_hash=hashed, rows=data.parts))
-    samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
-    with checkpoints.listening(), suppress(RunStopped, TrainingError, CheckpointError):
-        _train(config, prepared, data=data, venue=Venue(checkpoints, samples, world))
-        with gathered_by_main(model, world):  # rank 0 writes
-            pass
-    world.close()
+    """Take a share of the steps of a run that rank 0 tells, saves and writes."""
+    with assisting(world, checkpoints):
+        if world.wait_for_turn() == _WHOLE:
+            wait_until_whole(world)
+            return checkpoints.output
+        is_divided = divides(config.training, world)
+        prepared = receive_prepared(world.hear_main(), config) if is_divided else prepare(config)
+        data = encode_parts(prepared)
+        world.announce("encoded")
+        model, hashed = prepared.loaded.model, template_hash(prepared.template)
+        world.open(choose_device() if is_divided else model.device)
+        own = None if is_divided else model  # its weights are rank 0's, handed out in parts
+        world.require_same(identify_run(config, own, template_hash=hashed, rows=data.parts))
+        samples = SampleAnswers(config.watch, prepared.loaded, prepared.template, world=world)
+        with checkpoints.listening():
+            _train(config, prepared, data=data, venue=Venue(checkpoints, samples, world))
+            with gathered_by_main(model, world):  # rank 0 writes
+                pass
+            world.close()
+            wait_until_whole(world)
     return checkpoints.output
 
 
