@@ -102,6 +102,21 @@ def test_rings_are_told_in_words_and_which_of_them_the_figures_count() -> None:
     assert "1 of these items is of a ring that the rates above do not count." in text
 
 
+def test_a_ring_that_all_items_share_is_not_told() -> None:
+    result, rows = build_comparison(sides(), suite="s"), sample_rows(sides())
+    told = sides_of(result)
+
+    def captions(of: Any) -> str:
+        return " ".join(re.findall(r'<span class="w">(.*?)</span>', "".join(
+            group.html for group in items_of(of, told).groups
+        )))  # fmt: skip
+
+    assert "wording" in captions(rows)
+    alike = [row for row in rows if row["ring"] == "entity"]
+    assert len(alike) > 1
+    assert "entity" not in captions(alike)
+
+
 def test_every_text_colour_has_contrast_enough() -> None:
     css = page().partition("</style>")[0]
     light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)

@@ -89,6 +89,8 @@ def items_of(rows: Sequence[Row], sides: Sequence[Told], *, max_bytes: int = MAX
         sides: in the page's order.
         max_bytes: of all items together, in UTF-8.
     """
+    if len({row["ring"] for row in rows}) == 1:  # which tells nothing
+        rows = [{**row, "ring": ""} for row in rows]
     cards = conversations_of(rows)
     place = bisect_left(_LIMITS, True, key=lambda n: _size(cards, sides, n) <= max_bytes)
     limit = _LIMITS[min(place, len(_LIMITS) - 1)]
@@ -175,7 +177,8 @@ def _card(turns: Sequence[Row], sides: Sequence[Told], limit: int, *, number: in
         shown.append(("" if is_whole and n == 1 else asked) + _answers(row, sides, limit))
     marks = " ".join(f"{places[s]}:{name}" for s, name in _behaviours(turns) if s in places)
     ids = ", ".join(str(row["id"]) for row in turns)
-    where = " · ".join((str(first["category"]).replace("_", " "), first["ring"], ids))
+    category = str(first["category"]).replace("_", " ")
+    where = " · ".join(filter(None, (category, first["ring"], ids)))
     return (
         f'<details class="it" id="item-{number}" data-k="{change_in(turns) or ""}"'
         f' data-c="{escape(first["category"])}" data-r="{escape(first["ring"])}" data-b="{marks}">'
