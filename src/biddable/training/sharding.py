@@ -164,10 +164,10 @@ class Sharding:
 
     def _divide(self) -> None:
         model = self._model
-        decoder = Body(model).decoder
+        body = Body(model)
+        decoder, heads = body.decoder, body.beside
         assert decoder is not None
         assert isinstance(model, PreTrainedModel)
-        heads = [child for child in model.children() if child is not decoder]
         above = {id(p) for head in heads for p in head.parameters()}
         # a head's weight that is the embeddings' own would have to be in two groups
         shared = {p for p in decoder.parameters() if id(p) in above}
