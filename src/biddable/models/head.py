@@ -24,9 +24,9 @@ from biddable.models.rope import own_angles
 
 _log = logging.getLogger(__name__)
 
-# The attribute of a model that holds what was found, for it and its copies: the name of the part
-# below its head, and why it is run whole; one of the two is empty.
-_FOUND = "_biddable_body"
+# The name of the part below a model's head, and why it is run whole; one of the two is empty.
+Parts = tuple[str, str]
+_FOUND = "_biddable_parts"  # the attribute of a model that holds them, for its copies too
 _PROBE_SHAPE = (2, 4)  # ids on which the parts are tried
 _NO_PART = "what is below it is no model of its own"
 # How far logits may be apart, in parts of the largest: what the order of additions may change.
@@ -55,9 +55,7 @@ class Body:
         self._output: type[Any] = BaseModelOutputWithPast
         self.why_whole = ""
         if name is None:
-            if _FOUND not in model.__dict__:
-                model.__dict__[_FOUND] = _find(model)
-            name, self.why_whole = model.__dict__[_FOUND]
+            name, self.why_whole = known_parts(model)
         self.decoder: nn.Module | None = model.get_submodule(name) if name else None
 
     @property
@@ -108,7 +106,20 @@ class Body:
         return logits.flatten(0, 1)  # [0] would copy the whole of its gradient
 
 
-def _find(model: nn.Module) -> tuple[str, str]:
+def known_parts(model: nn.Module) -> Parts:
+    """Find a model's parts, or give what was found before."""
+    if _FOUND not in model.__dict__:
+        take_parts(model, _find(model))
+    found: Parts = model.__dict__[_FOUND]
+    return found
+
+
+def take_parts(model: nn.Module, found: Parts) -> None:
+    """Take what was found elsewhere, as by a process that has the model's numbers."""
+    model.__dict__[_FOUND] = found
+
+
+def _find(model: nn.Module) -> Parts:
     """Give the name of the part below a model's head, or why the model is to be run whole."""
     config: Any = model.config
     first = next(model.parameters())
@@ -145,9 +156,11 @@ def _why_whole(body: Body, ids: Tensor, expected: Tensor) -> str:
         raise
     except Exception as error:  # whatever a model's own code does with what it does not expect
         return f"run by itself the head fails ({type(error).__name__})"
-    off = float((found - expected[places]).abs().max() / expected.abs().max())
+    off, largest = (float(some.abs().max()) for some in (found - expected[places], expected))
     limit = max(_LIMITS.get(given.dtype, 1e-9) for given in (states, expected))
-    return "" if off <= limit else f"run by itself the head gives other logits (by {off:.1g})"
+    if off <= limit * largest:
+        return ""
+    return f"run by itself the head gives other logits (by {off / (largest or 1):.1g})"
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.errors import ConfigError
 from biddable.models.freezing import decoder_layers
-from biddable.models.head import Body
+from biddable.models.head import Body, known_parts, take_parts
 from biddable.models.loss import accumulate_gradient
 from biddable.models.quantized import is_small
 from biddable.training.distributed import World
@@ -77,6 +77,8 @@ class Sharding:
             return cls(model, world)
         if world.size == 1:
             return cls(model, world, note=f"{_KEY}: one process, so nothing is divided")
+        with world.together():  # the others may have no numbers to find them by
+            take_parts(model, world.from_main(known_parts(model)))
         require_divisible(model)
         made = cls(model, world)
         with world.together():
