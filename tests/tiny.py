@@ -10,6 +10,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -102,4 +104,26 @@ def tiny_gpt2(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> GPT2LMHea
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
+    return model.to(dtype).eval()
+
+
+def tiny_opt(seed: int = 0, *, dtype: torch.dtype = torch.float32) -> OPTForCausalLM:
+    """Build an OPT of hidden size 64, no dropout: it calls its decoder, past its `base_model`."""
+    config = OPTConfig(
+        vocab_size=300,
+        hidden_size=64,
+        ffn_dim=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        word_embed_proj_dim=64,
+        max_position_embeddings=256,
+        dropout=0.0,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=0,
+        init_std=0.1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = OPTForCausalLM(config)
     return model.to(dtype).eval()

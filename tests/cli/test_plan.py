@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from biddable.models import head
 from tests.cli.conftest import Cli, Config
 
 
@@ -37,6 +38,14 @@ def test_no_measure_tells_no_time(cli: Cli, config: Config) -> None:
     estimate = json.loads(cli("plan", config(), "--no-measure", "--json").out)["estimate"]
     assert estimate["pace"] is None
     assert estimate["memory"]["activations"] > 0
+
+
+def test_a_model_that_is_run_whole_is_told(
+    cli: Cli, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head, "_find", lambda model: ("", "Such is run whole, its head at all"))
+    layout = json.loads(cli("plan", config(), "--no-measure", "--json").out)["layout"]
+    assert layout.endswith("at their start is run once; Such is run whole, its head at all")
 
 
 def test_the_dry_run_tells_its_stages_and_leaves_nothing(cli: Cli, config: Config) -> None:

@@ -54,14 +54,15 @@ def kept_by_autograd(model, batch):
             found[storage.data_ptr()] = storage
         return tensor
 
+    body = Body(model)
     model.train(True)
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with fast_layers(model), hooks:
         if hasattr(batch, "branches"):
             with tree_attention(model, batch):
-                Body(model).states(**batch.inputs())
+                body.states(**batch.inputs())
         else:
-            Body(model).states(input_ids=batch.input_ids)
+            body.states(input_ids=batch.input_ids)
     return sum(storage.nbytes() for storage in found.values())
 
 

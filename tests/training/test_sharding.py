@@ -18,7 +18,7 @@ from biddable.training.distributed import ALONE
 from biddable.training.sharding import Sharding
 from biddable.training.shards import whole
 from biddable.training.venue import Venue
-from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model
+from tests.tiny import in_exact_doubles, tiny_gpt2, tiny_model, tiny_opt
 from tests.training.rows import random_examples
 from tests.training.test_distributed import (
     TIMEOUT_S,
@@ -43,6 +43,7 @@ KINDS = (
     "recomputed",
     "best",
     "grouped",
+    "opt",
 )
 
 
@@ -52,6 +53,8 @@ def model_of(kind):
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # each process has noise of its own
+    elif kind == "opt":  # the decoder is no child of the model, its head is tied
+        model = tiny_opt(dtype=torch.float64)
     else:
         model = tiny_model(dtype=torch.float64, tie="tied" in kind)
     if "lora" in kind:

@@ -25,6 +25,7 @@ from biddable.data.encoding import Example
 from biddable.data.trees import Branches, TreeBatch, build_tree
 from biddable.models.block_attention import attend_blocks, block_mask
 from biddable.models.branch_attention import attend_branches, gather, is_fused
+from biddable.models.head import Body
 from biddable.models.randomness import shares_noise
 from biddable.models.rope import own_angles
 
@@ -201,11 +202,11 @@ def why_not_exact(model: nn.Module) -> str | None:
                 model(torch.tensor([row.input_ids], device=model.device), use_cache=False).logits[0]
                 for row in rows
             ]
-            keys, parts = TrunkKeys(), []
+            body, keys, parts = Body(model), TrunkKeys(), []
             for is_trunk in (True, False):
                 tree = build_tree(rows, range(len(rows)), trunk=4, only_trunk=is_trunk)
                 with tree_attention(model, tree.to(model.device), keys):
-                    logits = model(**tree.to(model.device).inputs(), use_cache=False).logits[0]
+                    logits = body.logits(body.states(**tree.to(model.device).inputs()))
                 parts.append((tree.origins, logits))
     except Exception as error:  # whatever a model's own code does with what it does not expect
         ran_out = isinstance(error, MemoryError | torch.OutOfMemoryError)

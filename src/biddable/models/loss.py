@@ -152,9 +152,8 @@ def accumulate_gradient(
         is the gradient.
     """
     inputs, edges = _inputs(batch, _device(model)), Edges.of(batch)
-    keys = None if trunk is None else trunk.keys
+    body, keys = Body(model), None if trunk is None else trunk.keys
     with _attention(model, batch, keys), read_at(_places(edges, model)):
-        body = Body(model)
         states = body.states(**inputs)
         parts = _one_part(edges, model) if in_one_part else _parts(edges, model)
         loss, gradient = _learn(body, states, parts, num_loss_tokens)
@@ -182,9 +181,8 @@ class Trunk:
         self.keys = TrunkKeys()
         self._model, self._tree = model, tree.to(_device(model))
         edges = Edges.of(tree)
-        self._places = _places(edges, model)
+        body, self._places = Body(model), _places(edges, model)
         with self._attention(), read_at(self._places):
-            body = Body(model)
             self._states = body.states(**self._tree.inputs())
             parts = _parts(edges, model)
             self.loss, self._gradient = _learn(body, self._states, parts, num_loss_tokens)

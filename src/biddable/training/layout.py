@@ -16,6 +16,7 @@ from biddable.data.trees import TreeBatch, build_tree
 from biddable.errors import ConfigError
 from biddable.models.attention import why_no_trees
 from biddable.models.freezing import decoder_layers, lowest_trained
+from biddable.models.head import Body
 from biddable.models.randomness import noisy_embeddings
 from biddable.models.recompute import recomputed_activations
 from biddable.models.rope import NO_LIMITS, AngleLimits
@@ -34,12 +35,14 @@ class Layout:
         reason: in words, for the user.
         max_tokens: ids of a forward pass, unless the user says how many rows it has.
         limits: at which lengths rows may no longer share a pass.
+        note: why the head is run at all places, in words, for the user; empty if it is not.
     """
 
     is_tree: bool
     reason: str
     max_tokens: int = MICRO_BATCH_TOKENS
     limits: AngleLimits = NO_LIMITS
+    note: str = ""
 
     @classmethod
     def choose(cls, model: nn.Module, settings: TrainingConfig) -> Layout:
@@ -50,15 +53,16 @@ class Layout:
             settings: of the run.
         """
         max_tokens, limits = _max_tokens(model), AngleLimits.of(model)
+        note = Body(model).why_whole
         if settings.layout == "padded":
-            return replace(PADDED, max_tokens=max_tokens, limits=limits)
+            return replace(PADDED, max_tokens=max_tokens, limits=limits, note=note)
         with training_noise(model, settings):
             why = why_no_trees(model)
         if why:
             told = f"rows are padded, not laid out as trees: {why}"
-            return cls(False, told, max_tokens, limits)
+            return cls(False, told, max_tokens, limits, note)
         told = "what rows of a forward pass have in common at their start is run once"
-        return cls(True, told, max_tokens, limits)
+        return cls(True, told, max_tokens, limits, note)
 
     def batch(
         self, rows: EncodedRows, numbers: Sequence[int], *, trunk: int = 0

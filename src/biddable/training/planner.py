@@ -151,7 +151,7 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
         num_step_tokens=steps.num_tokens if steps else 0,
         num_step_loss_tokens=steps.num_loss_tokens if steps else 0,
         num_step_unique_tokens=steps.num_unique_tokens if steps else 0,
-        layout=sizing.layout.reason if sizing else "",
+        layout=_layout(sizing.layout) if sizing else "",
         learning_rate=rate,
         learning_rate_reason=reason,
         refusals=refusals,
@@ -172,6 +172,10 @@ def _sizing(
         layout=Layout.choose(model, settings),
         num_processes=num_processes,
     )
+
+
+def _layout(layout: Layout) -> str:
+    return "; ".join(filter(None, (layout.reason, layout.note)))
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:

@@ -23,7 +23,7 @@ from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.errors import ConfigError
 from biddable.models.freezing import decoder_layers
-from biddable.models.head import Body
+from biddable.models.head import Body, known_parts, take_parts
 from biddable.models.loss import accumulate_gradient
 from biddable.models.quantized import is_small
 from biddable.training.distributed import World
@@ -77,6 +77,8 @@ class Sharding:
             return cls(model, world)
         if world.size == 1:
             return cls(model, world, note=f"{_KEY}: one process, so nothing is divided")
+        with world.together():  # the others may have no numbers to find them by
+            take_parts(model, world.from_main(known_parts(model)))
         require_divisible(model)
         made = cls(model, world)
         with world.together():
@@ -164,10 +166,10 @@ class Sharding:
 
     def _divide(self) -> None:
         model = self._model
-        decoder = Body(model).decoder
+        body = Body(model)
+        decoder, heads = body.decoder, body.beside
         assert decoder is not None
         assert isinstance(model, PreTrainedModel)
-        heads = [child for child in model.children() if child is not decoder]
         above = {id(p) for head in heads for p in head.parameters()}
         # a head's weight that is the embeddings' own would have to be in two groups
         shared = {p for p in decoder.parameters() if id(p) in above}

@@ -179,8 +179,8 @@ class _Run:
                 "learning_rate_reason": state.log.learning_rate_reason,
             }
         )
-        if self.sharding.note:
-            self._tell({"event": "note", "text": self.sharding.note})
+        for note in filter(None, (self.sharding.note, self.layout.note)):
+            self._tell({"event": "note", "text": note})
         self.model.train(True)
         told = self.passes.prepare(
             self.steps[0],
