@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from transformers import BertConfig, BertLMHeadModel
 
 from biddable.config import parse_config
 from biddable.data.encoding import Example
@@ -195,3 +196,24 @@ def test_tiny_rows_are_not_said_to_be_zeros():
     assert readiness.stop_state == "zero"
     told = readiness.facts[0].text
     assert "below 1 % of the usual length of a row: zeros, or next to nothing" in told
+
+
+@pytest.mark.parametrize("is_decoder", [True, False])
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(is_decoder):
+    config = BertConfig(
+        vocab_size=tiny_model().config.vocab_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        is_decoder=is_decoder,
+    )
+    torch.manual_seed(0)
+    model = BertLMHeadModel(config).train()
+    tokenizer = tiny_tokenizer()
+    readiness = assess(LoadedModel(model, tokenizer, "bert", ""), get_template("inst", tokenizer))
+    assert model.training
+    assert ("sees-ahead" in codes(readiness, "error")) is not is_decoder
+    if not is_decoder:
+        with pytest.raises(ConfigError, match=r"BertLMHeadModel sees the tokens .* is_decoder"):
+            require_ready(readiness)

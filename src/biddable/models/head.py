@@ -30,7 +30,7 @@ _FOUND = "_biddable_parts"  # the attribute of a model that holds them, for its 
 _PROBE_SHAPE = (2, 4)  # ids on which the parts are tried
 _NO_PART = "what is below it is no model of its own"
 # How far logits may be apart, in parts of the largest: what the order of additions may change.
-_LIMITS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+LIMITS = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class Body:
@@ -126,7 +126,7 @@ def _find(model: nn.Module) -> Parts:
     num_ids = config.get_text_config(decoder=True).vocab_size
     ids = torch.arange(_PROBE_SHAPE[0] * _PROBE_SHAPE[1], device=first.device) % num_ids
     ids = ids.view(_PROBE_SHAPE)
-    with _undisturbed(model), own_angles(model), _first_called(model) as called:
+    with undisturbed(model), own_angles(model), _first_called(model) as called:
         if any(parameter.is_meta for parameter in model.parameters()):
             with suppress(Exception):  # whatever its own code does without numbers
                 model(input_ids=ids, use_cache=False)
@@ -157,7 +157,7 @@ def _why_whole(body: Body, ids: Tensor, expected: Tensor) -> str:
     except Exception as error:  # whatever a model's own code does with what it does not expect
         return f"run by itself the head fails ({type(error).__name__})"
     off, largest = (float(some.abs().max()) for some in (found - expected[places], expected))
-    limit = max(_LIMITS.get(given.dtype, 1e-9) for given in (states, expected))
+    limit = max(LIMITS.get(given.dtype, 1e-9) for given in (states, expected))
     if off <= limit * largest:
         return ""
     return f"run by itself the head gives other logits (by {off / (largest or 1):.1g})"
@@ -180,7 +180,7 @@ def _note(called: list[str], name: str, *_: Any) -> None:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Iterator[None]:
     """Run a model without dropout and gradients, and leave its modes and all generators as is."""
     gpus = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     modes = [(module, module.training) for module in model.modules()]

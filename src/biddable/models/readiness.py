@@ -19,6 +19,7 @@ from biddable.data.encoding import encode
 from biddable.data.problems import Problem
 from biddable.data.templates import ChatTemplate, get_template
 from biddable.errors import ConfigError, TemplateError
+from biddable.models.causality import sees_ahead
 from biddable.models.freezing import has_tied_head
 from biddable.models.loading import LoadedModel
 from biddable.models.rows import RowState, hidden_radius, matrix, reach, row_states
@@ -303,6 +304,10 @@ def _shape_facts(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         spare = num_rows - num_tokens
         padded = f", {spare:,} of them beyond the tokenizer's" if spare else ""
         facts.append(Fact("vocabulary", f"{num_rows:,} rows in the vocabulary{padded}"))
+    if sees_ahead(model):
+        text = f"{type(model).__name__} sees the tokens that it is to predict: it is no causal LM"
+        advice = "Set is_decoder in its config.json if it has that; or choose another base."
+        facts.append(Fact("sees-ahead", text, "error", advice))
     config = model.config.get_text_config(decoder=True)
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None:
