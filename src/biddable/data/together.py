@@ -42,6 +42,7 @@ def find_bunches(rows: EncodedRows, size: int) -> list[list[int]]:
         The numbers of each bunch's rows, of two at least.
 
     Example:
+        >>> from biddable.data.encoding import Example
         >>> ids = [[document] * 40 + [question] for question in (7, 8) for document in (1, 2)]
         >>> find_bunches(EncodedRows.of([Example(row, [True] * 41) for row in ids]), 2)
         [[0, 2], [1, 3]]
