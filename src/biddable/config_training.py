@@ -137,6 +137,11 @@ class TrainingConfig(Section):
         description="rows of a forward pass share their common starts where the model allows it,"
         " or are padded; the gradient is the same",
     )
+    keep_together: Flag = Field(
+        False,
+        description="rows that begin alike (questions on one document, answers to one prompt) are"
+        " shuffled as one, into the same steps, which then share more; less well mixed",
+    )
     precision: Literal["float32", "mixed"] | None = Field(
         None,
         description="of passes: float32; or mixed, bfloat16 while weights and moments stay in"

@@ -13,7 +13,7 @@ from biddable.models.loss import accumulate_gradient, batch_loss
 from biddable.models.token_rows import train_token_rows
 from biddable.training.trainer import train
 from tests.tiny import in_exact_doubles, tiny_model
-from tests.training.rows import random_examples
+from tests.training.rows import questions_on_documents, random_examples
 
 BATCH = 8
 
@@ -59,6 +59,15 @@ def test_neither_micro_batches_nor_their_layout_change_anything(
     one_by_one = trained(examples, micro_batch_size=1, layout="padded")
     other = trained(examples, micro_batch_size=micro_batch_size, layout=layout)
     assert_same(other, one_by_one)
+
+
+@pytest.mark.usefixtures("_exact")
+def test_rows_kept_together_have_the_gradients_of_their_padded_steps() -> None:
+    examples = questions_on_documents(5, 3)
+    padded = trained(examples, keep_together=True, layout="padded", micro_batch_size=1)
+    assert_same(trained(examples, keep_together=True), padded)
+    with pytest.raises(AssertionError):  # other steps
+        assert_same(trained(examples), padded)
 
 
 @pytest.mark.parametrize("kind", [LoRAKind(dora=True, rate_ratio=4.0), LoRAKind(init="pissa")])

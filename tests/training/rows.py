@@ -25,3 +25,18 @@ def countable_examples(num_rows: int) -> list[Example]:
         Example([n, n + 1, n + 2, n + 3, 0], [False, False, True, True, True], f"rows.jsonl:{n}")
         for n in range(1, num_rows + 1)
     ]
+
+
+def questions_on_documents(num_documents: int, num_questions: int) -> list[Example]:
+    """Make rows of 48 ids of a document and 6 of their own, no two of a document side by side."""
+    rng = random.Random(0)
+    documents = [[n, *(rng.randrange(300) for _ in range(47))] for n in range(num_documents)]
+    return [
+        Example(
+            [*document, question, *(rng.randrange(300) for _ in range(5))],
+            [False] * 50 + [True] * 4,
+            f"rows.jsonl:{question}:{document[0]}",
+        )
+        for question in range(num_questions)
+        for document in documents
+    ]

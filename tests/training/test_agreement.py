@@ -17,7 +17,7 @@ from biddable.training.distributed import ALONE
 from biddable.training.layout import Layout, planned_steps
 from biddable.training.venue import Venue
 from tests.tiny import in_exact_doubles, tiny_model
-from tests.training.rows import random_examples
+from tests.training.rows import questions_on_documents, random_examples
 from tests.training.test_distributed import TIMEOUT_S, free_port, open_world
 
 pytestmark = pytest.mark.slow  # two processes that import torch
@@ -79,6 +79,19 @@ def with_trunks(world):
     return {"trunks": trunks, "losses": losses(log), "weights": weight_sum(model)}
 
 
+def with_rows_kept_together(world):
+    """Train on questions on documents, those on one in one step."""
+    rows, model = questions_on_documents(6, 3), tiny_model(dtype=torch.float64)
+    settings = SETTINGS.model_copy(update={"keep_together": True, "batch_size": 6})
+    log = trainer.train(model, rows, settings=settings, venue=Venue(world=world))
+    steps = [record for record in log.records if record["event"] == "step"]
+    return {
+        "rows": [step["rows"] for step in steps],
+        "losses": losses(log),
+        "weights": weight_sum(model),
+    }
+
+
 def with_dropout(world):
     """Train an adapter with dropout twice, and draw the next random number of each process."""
     found = []
@@ -105,6 +118,7 @@ def worker(rank, port, folder):
     with pytest.MonkeyPatch.context() as patch:
         in_exact_doubles(patch)
         found["with_trunks"] = with_trunks(world)
+        found["with_rows_kept_together"] = with_rows_kept_together(world)
     Path(folder, f"{rank}.json").write_text(json.dumps(found))
     world.close()
 
@@ -147,6 +161,15 @@ def test_trunks_shared_by_the_rows_of_two_processes_come_to_the_losses_of_one(bo
     for found in both:
         assert found["with_trunks"]["losses"] == pytest.approx(expected["losses"], rel=1e-10)
         assert found["with_trunks"]["weights"] == pytest.approx(expected["weights"], rel=1e-10)
+
+
+def test_rows_kept_together_by_two_processes_are_those_of_one(both, monkeypatch):
+    in_exact_doubles(monkeypatch)
+    expected = with_rows_kept_together(ALONE)
+    for found in (scenes["with_rows_kept_together"] for scenes in both):
+        assert found["rows"] == expected["rows"]
+        assert found["losses"] == pytest.approx(expected["losses"], rel=1e-10)
+        assert found["weights"] == pytest.approx(expected["weights"], rel=1e-10)
 
 
 def test_dropout_is_of_each_process_its_own_and_the_same_in_every_run(both):

@@ -35,6 +35,11 @@ def test_what_differs_is_named_with_both_values():
     ]
 
 
+def test_rows_kept_together_are_another_run():
+    then, now = (identify_config(config_of(training={"keep_together": n})) for n in (False, True))
+    assert find_differences(then, now) == ["training.keep_together was false, and is true"]
+
+
 def test_a_number_counts_by_its_value():
     whole, written = (config_of(training={"epochs": number}) for number in (2, 2.0))
     assert identify_config(whole) == identify_config(written)

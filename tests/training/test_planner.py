@@ -68,6 +68,29 @@ def test_the_plan_counts_what_training_then_does(config_of, method):
     assert plan.num_stopped == plan.num_kept
 
 
+def test_the_plan_says_what_rows_kept_together_would_save(config_of, tmp_path):
+    path = tmp_path / "documents.jsonl"
+    asked = [(chr(97 + n % 12) * 80, f"Question {n}?") for n in range(48)]
+    rows = [{"instruction": text, "input": more, "response": "Yes."} for text, more in asked]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train": str(path)}
+    training = {"epochs": 2, "batch_size": 4}
+    mixed = plan_run(config_of(data, training=training), measure=False)
+    kept = plan_run(config_of(data, training={**training, "keep_together": True}), measure=False)
+    saved = 1 - kept.num_step_unique_tokens / mixed.num_step_unique_tokens
+    assert mixed.num_step_together_tokens == kept.num_step_unique_tokens
+    assert saved > 0.3
+    assert f"{100 * saved:.0f} % fewer with training.keep_together: true" in " ".join(
+        shown(mixed).split()
+    )
+    assert kept.num_step_tokens == mixed.num_step_tokens
+    assert kept.num_step_together_tokens == kept.num_step_unique_tokens
+    assert "keep_together" not in shown(kept)
+    assert "keep_together" not in shown(plan_run(config_of(), measure=False))
+    padded = config_of(data, training={**training, "layout": "padded"})
+    assert "keep_together" not in shown(plan_run(padded, measure=False))
+
+
 def test_the_ledger_names_what_the_limit_takes(config_of):
     plan = plan_run(config_of({"max_seq_len": 40}))
     ledger = plan.ledgers["train"]

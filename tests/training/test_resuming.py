@@ -22,6 +22,7 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 ROWS = [{"instruction": f"Say {n}", "response": str(n)} for n in range(12)]
 TRAINING = {"epochs": 2, "batch_size": 4}
+DOCUMENTS = {"train": "documents.jsonl"}  # of two questions each
 
 
 def write_base(seed=0):
@@ -78,11 +79,15 @@ KINDS = {
         {"name": "lora", "dropout": 0.1},
         {"training": {**TRAINING, "gradient_checkpointing": True, "weight_decay": 0.1}},
     ),
+    "kept together": ("full", {"training": {**TRAINING, "keep_together": True}, "data": DOCUMENTS}),
 }
 
 
 @pytest.mark.parametrize(("method", "changes"), KINDS.values(), ids=KINDS)
 def test_every_kind_of_training_goes_on_bit_for_bit(method, changes):
+    asked = [f"{chr(97 + n % 4) * 60} {n}" for n in range(8)]
+    rows = [{"instruction": text, "response": "yes"} for text in asked]
+    Path("documents.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run_training(config_of(method=method, output="unbroken", **changes))
     stopped_at(3, method=method, **changes)
     run_training(config_of(method=method, **changes), resume=True)

@@ -7,7 +7,6 @@ repeated and resumed. Every row is used once in an epoch; none is dropped.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from biddable.counting import counted
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import IGNORE_INDEX, Example, labels_from_mask
 from biddable.data.grouping import by_kind, group_by_starts
+from biddable.data.together import find_bunches, shuffle_together
 from biddable.data.trees import common_start, shared_lengths, sort_rows
 
 MICRO_BATCH_TOKENS = 4096
@@ -136,6 +136,7 @@ class BatchPlan(Sequence[Step]):
 
     Attributes:
         is_cut_by_tokens: how many rows a forward pass has was not given.
+        num_kept_together: rows that are shuffled as one with others; None if that was not asked.
     """
 
     def __init__(
@@ -179,7 +180,17 @@ class BatchPlan(Sequence[Step]):
         )
         self._is_tree = is_tree
         self.is_cut_by_tokens = micro_batch_size is None
+        self.num_kept_together: int | None = None
         self._numbers = range(self._order.num_steps(epochs))
+
+    def keeping_together(self) -> BatchPlan:
+        """Give as many steps of the same rows, those that begin alike being in the same ones."""
+        if self.num_kept_together is not None:
+            return self
+        plan = copy(self)
+        plan._order = self._order.of_bunches(find_bunches(self._rows, self._order.batch_size))
+        plan.num_kept_together = sum(map(len, plan._order.bunches))
+        return plan
 
     def __len__(self) -> int:
         """Count the steps."""
@@ -233,6 +244,9 @@ class BatchPlan(Sequence[Step]):
             f"{counted(len(self), 'step')}, {counted(self.num_tokens, 'token')}"
             f"{left if self._is_tree else ''}, {counts['num_loss_tokens']:,} learned"
         )
+        if self.num_kept_together is not None:
+            kept = counted(self.num_kept_together, "row")
+            summary += f"; {kept} kept with those that begin alike"
         return {"summary": summary, **counts}
 
     def _total(self, counts: NDArray[np.int64] | NDArray[np.int32]) -> int:
@@ -289,10 +303,17 @@ class _Order:
         if min(batch_size, micro_batch_size or 1) < 1 or micro_batch_size == 0:
             raise ValueError(_NOT_POSITIVE)
         self._lengths, self._seed = lengths, seed
-        self._batch_size, self._micro_batch_size = batch_size, micro_batch_size
+        self.batch_size, self._micro_batch_size = batch_size, micro_batch_size
         self._max_tokens, self._kinds = max_tokens, kinds
         self._epoch, self._shuffled = -1, np.zeros(0, np.int64)
+        self.bunches: Sequence[Sequence[int]] = ()
         self.steps_per_epoch = math.ceil(len(lengths) / batch_size)
+
+    def of_bunches(self, bunches: Sequence[Sequence[int]]) -> _Order:
+        """Shuffle the rows of each bunch as one."""
+        order = copy(self)
+        order.bunches, order._epoch = bunches, -1
+        return order
 
     def num_steps(self, epochs: float) -> int:
         if epochs <= 0:
@@ -302,11 +323,11 @@ class _Order:
     def rows(self, number: int) -> list[int]:
         epoch, number = divmod(number, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = list(range(len(self._lengths)))
-            random.Random(f"{self._seed}:{epoch}").shuffle(order)
+            seed, size = f"{self._seed}:{epoch}", self.batch_size
+            order = shuffle_together(len(self._lengths), self.bunches, size=size, seed=seed)
             self._epoch, self._shuffled = epoch, np.array(order)
-        start = number * self._batch_size
-        rows: list[int] = self._shuffled[start : start + self._batch_size].tolist()
+        start = number * self.batch_size
+        rows: list[int] = self._shuffled[start : start + self.batch_size].tolist()
         return rows
 
     def step(self, number: int, trees_of: EncodedRows | None = None) -> Step:

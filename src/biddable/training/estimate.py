@@ -98,7 +98,7 @@ def estimate(
         measure: run some passes; else there is no time, and memory is by the formulas alone.
         available: bytes that this process may have; None: asked of the machine.
     """
-    model, steps, looked_at = sizing.model, sizing.steps(), sizing.micro_batches()
+    model, steps, looked_at = sizing.model, sizing.steps, sizing.micro_batches()
     in_use = memory_in_use(model.device)
     if available is None:
         available = free_memory(model.device) + in_use
@@ -155,7 +155,7 @@ def _pace(
     states: Activations | None,
 ) -> Pace:
     """Add up the time of all parts of a run from what was measured."""
-    steps = sizing.steps()
+    steps = sizing.steps
     work = Work.of(sizing.model, num_skipped=states.num_layers if states else 0)
     batches = [batch for step in looked_at for batch in step]
     needed = sum(map(work.to_train, batches))

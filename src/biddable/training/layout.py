@@ -114,7 +114,7 @@ def planned_steps(
     rows: EncodedRows, *, settings: TrainingConfig, seed: int, layout: Layout
 ) -> BatchPlan:
     """Plan the steps that `train` takes with these arguments."""
-    return BatchPlan(
+    plan = BatchPlan(
         rows,
         batch_size=settings.batch_size,
         micro_batch_size=settings.micro_batch_size,
@@ -124,6 +124,7 @@ def planned_steps(
         max_tokens=layout.max_tokens,
         kinds=layout.limits.kinds(rows.lengths.tolist()),
     )
+    return plan.keeping_together() if settings.keep_together else plan
 
 
 def held_out_step(model: nn.Module, rows: EncodedRows, *, layout: Layout) -> BatchPlan:

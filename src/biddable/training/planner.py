@@ -71,6 +71,7 @@ class Plan:
         num_step_tokens: ids that the steps run through.
         num_step_loss_tokens: those that they learn.
         num_step_unique_tokens: ids that are left where rows of a micro-batch share their starts.
+        num_step_together_tokens: ids that are left with ``training.keep_together``.
         layout: how rows of a micro-batch are laid out, and why.
         learning_rate: its peak.
         learning_rate_reason: why.
@@ -90,6 +91,7 @@ class Plan:
     num_step_tokens: int
     num_step_loss_tokens: int
     num_step_unique_tokens: int
+    num_step_together_tokens: int
     layout: str
     learning_rate: float
     learning_rate_reason: str
@@ -128,7 +130,8 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
     ledgers = {part: _ledger(examples, prepared) for part, examples in encoded.items()}
     kept = EncodedRows.of([e for e in encoded["train"] if _fits(e, prepared)])
     sizing = _sizing(kept, config.training, prepared, num_processes) if kept else None
-    steps = sizing.steps() if sizing else None
+    steps = sizing.steps if sizing else None
+    num_unique = steps.num_unique_tokens if steps else 0
     rate, reason = peak_learning_rate(prepared.loaded.model, config.training)
     num_stopped = sum(1 for example in kept if _num_stops(example, readiness.stop_id))
     refusals = [str(p) for p in readiness.problems if p.severity == "error"]
@@ -150,7 +153,8 @@ def plan_run(config: RunConfig, *, measure: bool = True, num_processes: int = 1)
         num_steps=len(steps) if steps else 0,
         num_step_tokens=steps.num_tokens if steps else 0,
         num_step_loss_tokens=steps.num_loss_tokens if steps else 0,
-        num_step_unique_tokens=steps.num_unique_tokens if steps else 0,
+        num_step_unique_tokens=num_unique,
+        num_step_together_tokens=_num_together(sizing, num_unique) if sizing else 0,
         layout=_layout(sizing.layout) if sizing else "",
         learning_rate=rate,
         learning_rate_reason=reason,
@@ -176,6 +180,14 @@ def _sizing(
 
 def _layout(layout: Layout) -> str:
     return "; ".join(filter(None, (layout.reason, layout.note)))
+
+
+def _num_together(sizing: Sizing, num_unique: int) -> int:
+    """Count the ids that are left where rows that begin alike are kept together."""
+    if not sizing.layout.is_tree or sizing.steps.num_kept_together is not None:
+        return num_unique
+    steps = sizing.steps.keeping_together()
+    return steps.num_unique_tokens if steps.num_kept_together else num_unique
 
 
 def percentile(ordered: Sequence[int], share: float) -> int:
@@ -243,7 +255,7 @@ def _refused_by_settings(config: RunConfig, sizing: Sizing | None) -> list[str]:
         return []
     found = []
     try:
-        schedule_factor(0, len(sizing.steps()), settings=config.training)
+        schedule_factor(0, len(sizing.steps), settings=config.training)
     except ConfigError as error:
         found.append(str(error))
     try:

@@ -108,8 +108,9 @@ class Sizing:
             made._like = self.kept
         return made
 
+    @cached_property
     def steps(self) -> BatchPlan:
-        """Plan the run."""
+        """The plan of the run."""
         return planned_steps(self.rows, settings=self.settings, seed=self.seed, layout=self.layout)
 
     def micro_batches(self) -> list[list[MicroBatch]]:
@@ -117,7 +118,7 @@ class Sizing:
         settings = self.settings.model_copy(update={"gradient_checkpointing": False})
         key = (self.rows, self.layout, repr(settings))  # of runs that differ elsewhere, too
         if key not in self._counted:
-            steps: Sequence[Step] = self.steps()[:_STEPS_LOOKED_AT]
+            steps: Sequence[Step] = self.steps[:_STEPS_LOOKED_AT]
             if self.num_processes > 1:
                 steps = [part for step in steps for part in self._parts(step)]
             self._counted[key] = micro_batches_of(self.rows, steps, is_tree=self.layout.is_tree)
