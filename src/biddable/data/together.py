@@ -102,7 +102,7 @@ def shuffle_together(
 
     Example:
         >>> shuffle_together(6, [[0, 3, 4]], size=3, seed="0:0")
-        [0, 3, 4, 2, 1, 5]
+        [2, 5, 1, 0, 3, 4]
     """
     behind = {row for bunch in bunches for row in bunch[1:]}
     order = [row for row in range(num_rows) if row not in behind]  # a bunch is its first row here

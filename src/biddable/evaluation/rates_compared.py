@@ -75,7 +75,7 @@ def rates_in_a_sentence(comparison: Mapping[str, Any]) -> str:
         >>> for part in rates_in_a_sentence({"rates_compared": rates}).split(": "):
         ...     print(part)
         Of 2 other rates, corrected for as many tests (Holm), 1 is proven to differ
-        mimicry 80.0 to 0.0 % (p < 1e-8).
+        mimicry 80.0 to 0.0 % (p < 1e-9).
     """
     rates = comparison.get("rates_compared") or {}
     if not rates:
