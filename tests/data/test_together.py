@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
 import random
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +101,16 @@ def test_rows_that_are_equal_empty_or_a_start_of_others_are_found() -> None:
     assert find_bunches(encoded([[], []]), 1) == []
 
 
+def test_rows_of_a_mapped_file_come_to_the_same_bunches(tmp_path: Path) -> None:
+    rows = encoded(questions(6, 4))
+    path = tmp_path / "input_ids"
+    path.write_bytes(rows.input_ids.tobytes())
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    ids = np.frombuffer(mapped, np.int32)
+    assert find_bunches(replace(rows, input_ids=ids, mapped=(mapped,)), 8) == find_bunches(rows, 8)
+
+
 def test_one_step_has_all_rows_anyway() -> None:
     assert find_bunches(encoded(questions(3, 3)), 9) == []
 
@@ -189,14 +202,15 @@ def test_bunches_are_shuffled_anew_in_each_epoch_and_by_each_seed() -> None:
 
 
 def test_each_document_is_run_once_where_its_questions_stay_together() -> None:
-    rows = encoded(questions(40, 8, preamble=20, document=300))
-    mixed = BatchPlan(rows, batch_size=32, epochs=2, is_tree=True, seed=3)
+    """The figures of docs/engine.md."""
+    rows = encoded(questions(200, 8, document=48, own=6))
+    mixed = BatchPlan(rows, batch_size=32, is_tree=True)
     kept = mixed.keeping_together()
-    assert mixed.num_tokens == kept.num_tokens == 2 * 320 * 340
-    assert kept.num_unique_tokens == 2 * (10 * 20 + 40 * 300 + 320 * 20)
-    assert mixed.num_unique_tokens > 4 * kept.num_unique_tokens
-    assert kept.num_kept_together == 320
-    assert kept.describe()["summary"].endswith("; 320 rows kept with those that begin alike")
+    assert mixed.num_tokens == kept.num_tokens == 86_400
+    assert kept.num_unique_tokens == 200 * 48 + 1600 * 6 == 19_200
+    assert mixed.num_unique_tokens == 81_600  # each document in 7.5 of its 8 steps
+    assert kept.num_kept_together == 1600
+    assert kept.describe()["summary"].endswith("; 1,600 rows kept with those that begin alike")
     assert "kept" not in mixed.describe()["summary"]
     assert kept.keeping_together() is kept
 
