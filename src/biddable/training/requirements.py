@@ -53,7 +53,7 @@ def require_places(model: nn.Module, max_seq_len: int | None) -> None:
 
 
 def num_places(model: nn.Module) -> int | None:
-    """Give how many tokens a model's table of positions has a row for; None without such a table."""
+    """Give how many tokens a model's table of positions has rows for; None if it has no table."""
     config = getattr(model, "config", None)
     longest = getattr(config and config.get_text_config(decoder=True), _LONGEST, None)
     if longest is None:
