@@ -331,7 +331,7 @@ def _tell_preparation(event: Mapping[str, Any], screen: Console) -> None:
 
 
 def _in_one_line(folder: Path, results: Mapping[str, Any]) -> str:
-    parts = [f"{results['steps']:,} steps", f"{results['tokens']:,} tokens"]
+    parts = [counted(results["steps"], "step"), counted(results["tokens"], "token")]
     parts.append(f"{results['seconds']:.0f} s")
     if num_resumed := len(results["resumed_at"]):
         parts[-1] += f" in {num_resumed + 1} parts"

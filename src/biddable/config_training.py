@@ -47,7 +47,9 @@ class MethodConfig(Section):
     )
     dropout: Share = Field(0.0, description="lora: share of the adapter's input dropped")
     target_modules: Literal["all-linear"] | list[Text] = Field(
-        "all-linear", description="lora: names of the linear layers that get an adapter"
+        "all-linear",
+        description="lora: linear layers that get an adapter, by name, the end of a name, or a"
+        " pattern (`q_proj`, `layers.3`, `*.mlp.*`); the head gets none",
     )
     rslora: Flag = Field(
         False, description="lora: scale = alpha / sqrt(rank), so that a large rank learns as fast"

@@ -9,7 +9,7 @@ from biddable.models import loading
 from biddable.models.adapter import save_adapter
 from biddable.models.loading import ModelSource, load, load_tokenizer, resolve
 from biddable.models.lora import apply_lora, lora_layers
-from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny import tiny_gpt2, tiny_model, tiny_tokenizer
 
 IDS = torch.tensor([[1, 2, 3]])
 
@@ -146,6 +146,12 @@ def test_a_folder_without_a_tokenizer_names_the_file(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"it has no tokenizer.json; copy it from"):
         load(str(folder))
+
+
+def test_an_empty_tokenizer_is_not_made_up_for_a_folder_without_one(tmp_path):
+    tiny_gpt2().save_pretrained(tmp_path)  # its class makes one of no files, without a word
+    with pytest.raises(CheckpointError, match=r"it has no tokenizer.json; copy it from"):
+        load(str(tmp_path))
 
 
 def test_missing_weights_are_no_reason_to_invent_them(folder):

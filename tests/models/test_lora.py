@@ -75,6 +75,13 @@ def test_targets_by_name():
     ]
 
 
+@pytest.mark.parametrize("targets", [["layers.1"], ["*.1.mlp.*", "layers.1.self_attn"]])
+def test_targets_by_the_module_around_them_or_a_pattern(targets):
+    names = apply_lora(tiny_model(), target_modules=targets)
+    assert len(names) == 7
+    assert all(name.startswith("model.layers.1.") for name in names)
+
+
 def test_unknown_target_suggests_the_nearest():
     with pytest.raises(ConfigError, match=r'no linear layer is called "q_prj".*mean "q_proj"'):
         apply_lora(tiny_model(), target_modules=["q_prj"])

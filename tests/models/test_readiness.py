@@ -49,7 +49,8 @@ def test_an_untrained_stop_token_under_lora_is_refused(row):
     assert (readiness.stop_text, readiness.stop_trains) == ("<|im_end|>", False)
     assert codes(readiness, "error") == {"stop-token"}
     assert codes(readiness, "warning") == {"control-token"}  # <|im_start|> is read, and is noise
-    with pytest.raises(ConfigError, match=r'<\|im_end\|> .*can never be learned.*method "full"'):
+    advice = r'can never be learned.* Set method.train_tokens: \["<\|im_end\|>"\].*method "full"'
+    with pytest.raises(ConfigError, match=rf"<\|im_end\|> .*{advice}"):
         require_ready(readiness)
 
 

@@ -68,6 +68,17 @@ def test_a_held_out_loss_that_is_least_at_the_end_is_no_rise(last, monkeypatch):
     assert {record["event"] for record in log.records} == {"step", "held_out"}
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_weights_worse_than_the_base_are_told(keep, monkeypatch):
+    losses = iter([2.0, 5.0, 2.5, 3.0])
+    monkeypatch.setattr(trainer, "held_out_loss", lambda *_, **__: (next(losses), 10))
+    _, log = run(epochs=3, keep=keep)
+    left = {"last": "3.0000", "best": "2.5000"}[keep]
+    told = log.records[-1].get("text") or log.records[-1]["summary"]
+    assert f"weights that are left, {left}, is above the base's, 2.0000" in told
+    assert "learning_rate (now 0.01)" in told
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_a_run_out_of_patience_stops_and_says_so(patience, monkeypatch):
     losses = iter([9.0, 5.0, 4.0, 4.0, 6.0, 4.5, 3.0, 2.0, 1.0])

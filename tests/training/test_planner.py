@@ -116,6 +116,7 @@ def test_a_limit_that_leaves_no_row_refuses(config_of):
     plan = plan_run(config_of({"max_seq_len": 3}))
     assert (plan.num_kept, plan.num_steps) == (0, 0)
     assert "every row is over 3 tokens" in plan.refusals[0]
+    assert "keep_together" not in shown(plan)  # nothing could be saved of nothing
 
 
 def test_a_folder_in_the_way_is_told_and_the_plan_is_whole(config_of):

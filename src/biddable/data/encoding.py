@@ -88,7 +88,10 @@ class EncodingReport:
             DataError: no row was kept.
         """
         if not self.num_kept:
-            fix = "Raise max_seq_len, or learn at least one answer."
+            fix = (
+                "Shorten the rows, raise max_seq_len as far as the model can read, or learn at"
+                " least one answer."
+            )
             raise DataError(f"no row is left to learn from:\n{join_problems(self.dropped)}\n{fix}")
 
     def summary(self) -> str:

@@ -60,7 +60,7 @@ def freeze_named(model: PreTrainedModel, patterns: Sequence[str]) -> int:
     # a parameter that is shared has several names, and each of them may be meant
     named = list(model.named_parameters(remove_duplicate=False))
     for pattern in patterns:
-        meant = [p for name, p in named if any(_fits(n, pattern) for n in _names_of(name))]
+        meant = [p for name, p in named if is_meant(name, pattern)]
         if not meant:
             known = sorted({n for name, _ in named for n in _names_of(name)})
             ends = sorted({name.rpartition(".")[2] for name in known})
@@ -110,6 +110,16 @@ def has_tied_head(model: PreTrainedModel) -> bool:
     """Say whether the head's weight is the embeddings' own."""
     head = model.get_output_embeddings()
     return head is not None and head.weight is model.get_input_embeddings().weight
+
+
+def is_meant(name: str, pattern: str) -> bool:
+    """Say whether a pattern means a parameter or module: fits its name, or one around it.
+
+    Example:
+        >>> is_meant("model.layers.1.q_proj", "layers.1"), is_meant("layers.13.q_proj", "layers.1")
+        (True, False)
+    """
+    return any(_fits(around, pattern) for around in _names_of(name))
 
 
 def _names_of(parameter: str) -> Iterator[str]:

@@ -39,6 +39,7 @@ EMBEDDED = ("mimic", "smollm2")
 MANIFEST = "manifest.json"
 
 _ASSETS = Path(__file__).parents[1] / "assets"
+_NO_TOKENIZER = "it has no tokenizer.json; copy it from where the model comes from."
 _LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 
 
@@ -289,6 +290,8 @@ def _load_tokenizer(place: str, **where: Any) -> PreTrainedTokenizerBase:
             )
     except _LOAD_ERRORS as error:
         raise _not_loaded(place, error) from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers makes an empty one up
+        raise _not_loaded(place, ValueError(_NO_TOKENIZER))
     return tokenizer
 
 
@@ -304,7 +307,7 @@ def _not_loaded(place: str, error: Exception) -> CheckpointError | ConfigError:
         return CheckpointError(not_on_hub(place))
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "backend tokenizer" in reason:
-        reason = "it has no tokenizer.json; copy it from where the model comes from."
+        reason = _NO_TOKENIZER
     if Path(place).is_dir():
         reason = cut_off_safetensors(place) or reason
     return CheckpointError(f"{place}: cannot be loaded as a causal language model: {reason}")

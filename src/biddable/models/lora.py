@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from biddable.errors import ConfigError, nearest
+from biddable.models.freezing import is_meant
 from biddable.models.low_rank import low_rank_linear
 from biddable.models.quantized import (
     QuantizedKind,
@@ -267,8 +268,9 @@ def apply_lora(
         rank: size of each adapter.
         alpha: strength; None means the rank.
         dropout: share of each adapter's input dropped in training.
-        target_modules: names of layers, or ends of them (``q_proj``); ``all-linear`` means every
-            linear layer but the head.
+        target_modules: names of linear layers or of modules around some, ends of such names
+            (``q_proj``, ``layers.3``), or either with ``*``, ``?`` and ``[..]`` as in a shell;
+            ``all-linear`` means every linear layer but the head.
         kind: rsLoRA, DoRA, LoRA+ and PiSSA; None for a plain adapter.
 
     Returns:
@@ -358,14 +360,19 @@ def _target_names(model: nn.Module, targets: Literal["all-linear"] | Sequence[st
         )
     if targets == "all-linear":
         return linears
+    chosen: set[str] = set()
     for target in targets:
-        if not any(is_named(name, target) for name in linears):
+        # a whole name means one layer, and a file of adapters has a great many
+        fit = {target}.intersection(linears) or {n for n in linears if is_meant(n, target)}
+        chosen |= fit
+        if not fit:
             known = sorted({name.rpartition(".")[2] for name in linears})
             raise ConfigError(
-                f'method.target_modules: no linear layer is called "{target}"; '
-                f"known: {', '.join(known)}.{nearest(target, known)}"
+                f'method.target_modules: no linear layer is called "{target}"; known, beside the '
+                f"head, which gets no adapter: {', '.join(known)}; a longer name ({linears[-1]}), a"
+                f" module around some, or a pattern with * is allowed too.{nearest(target, known)}"
             )
-    return [name for name in linears if any(is_named(name, target) for target in targets)]
+    return [name for name in linears if name in chosen]
 
 
 def _linears(model: nn.Module) -> list[str]:

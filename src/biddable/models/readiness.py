@@ -224,9 +224,9 @@ def _stop_fact(
         return Fact("stop-token", f"{token} can be learned: its row in the head trains{how}")
     frozen = "its row in the head stays as it is"
     advice = (
-        "Leave method.train_tokens at auto, which trains its row alone, or use method"
-        ' "full", or a template that ends with a token the base knows ("inst" and "alpaca" end'
-        " with the tokenizer's eos_token)."
+        f'Set method.train_tokens: ["{template.stop_text}"], which trains its row alone (auto does'
+        ' where it is untrained), or use method "full", or a template that ends with a token the'
+        ' base knows ("inst" and "alpaca" end with the tokenizer\'s eos_token).'
     )
     if reached is not None and reached < 0.5:
         limit = f"{100 * reached:.2g} %"

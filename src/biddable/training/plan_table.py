@@ -117,7 +117,7 @@ def _layout(plan: Plan) -> str:
     num_unique, num_together = plan.num_step_unique_tokens, plan.num_step_together_tokens
     is_shared = num_unique < plan.num_step_tokens
     told = plan.layout + (f": {num_unique:,} tokens" if is_shared else "")
-    saved = 1 - num_together / max(num_unique, 1)
+    saved = 1 - num_together / num_unique if num_unique else 0
     if saved >= _WORTH_SAYING:
         told += f"; {100 * saved:.0f} % fewer with training.keep_together: true"
     return told

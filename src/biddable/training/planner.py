@@ -241,7 +241,8 @@ def _refusals(ledgers: dict[str, Ledger], *, num_kept: int, num_stopped: int) ->
     ]
     limits = {part: f"{ledger.limit:,}" for part, ledger in ledgers.items() if ledger.limit}
     found += [
-        f"{part}: every row is over {limits[part]} tokens; none is left. Raise data.max_seq_len."
+        f"{part}: every row is over {limits[part]} tokens; none is left. Shorten the rows, or raise"
+        " data.max_seq_len as far as the model can read."
         for part, ledger in ledgers.items()
         if ledger.num_over == ledger.num_rows and ledger.overflow == "drop"
     ]

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from biddable.config import RunConfig
 from biddable.config_data import DataConfig
+from biddable.counting import counted
 from biddable.data.cache import cache_key, encode_rows, note_read, were_read
 from biddable.data.conversation import Conversation
 from biddable.data.encoded import EncodedRows
@@ -38,6 +39,7 @@ from biddable.models.loading import LoadedModel, load, load_tokenizer
 from biddable.models.readiness import Readiness, choose_template
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.method import device_of_base, new_tokens, settle_method
+from biddable.training.requirements import require_places
 from biddable.training.shadow import without_numbers
 
 _FIRST_ROWS = 1_000
@@ -144,6 +146,7 @@ def prepare(config: RunConfig, *, device: torch.device | str | None = None) -> P
             note_read(looked_at)
     place = choose_device() if device is None else device
     loaded = load(config.model, device=device_of_base(config.method, place))
+    require_places(loaded.model, config.data.max_seq_len)
     options = _template_options(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # the start of adapters and of new rows
@@ -296,7 +299,7 @@ def _read_rows(config: RunConfig) -> Rows:
     if not rows or (wanted is not None and wanted > len(rows)):
         names = ", ".join(source.name for source in sources)
         raise ConfigError(
-            f"data: {names} has {len(pairs)} rows; train_rows "
+            f"data: {names} has {counted(len(pairs), 'row')}; train_rows "
             f"{wanted or 'none'} and held_out_rows {data.held_out_rows or 'none'} leave too few. "
             "Lower one of them."
         )

@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
+from biddable.counting import counted
 from biddable.training.metrics import Figures, clock, short_count
 
 _HELD_OUT = "held-out"
@@ -85,7 +86,7 @@ class ProgressBar:
             self._say(
                 f"learning rate {event['learning_rate']:g} ({event['learning_rate_reason']}); "
                 f"{event['num_trained_parameters']:,} parameters are trained, the model has "
-                f"{event['num_parameters']:,}; {event['num_examples']:,} examples"
+                f"{event['num_parameters']:,}; {counted(event['num_examples'], 'example')}"
             )
             if self._is_drawn:
                 self._live.start()

@@ -135,6 +135,24 @@ class RunState:
             " that step"
         )
 
+    def harm(self) -> str:
+        """Say that the weights that are left have a higher held-out loss than the base, if so.
+
+        Example:
+            >>> losses = {0: 2.0, 40: 8.0}
+            >>> records = [{"event": "held_out", "step": n, "loss": losses[n]} for n in losses]
+            >>> RunState(TrainingLog(records=records, kept_step=40)).harm()
+            "the held-out loss of the weights that are left, 8.0000, is above the base's, 2.0000...
+        """
+        left, losses = self.log.kept_held_out_loss, self.log.held_out_losses
+        if left is None or not round(max(left - losses[0], 0), 4):
+            return ""
+        return (
+            f"the held-out loss of the weights that are left, {left:.4f}, is above the base's,"
+            f" {losses[0]:.4f}; a lower training.learning_rate (now {self.log.learning_rate:g})"
+            " or fewer epochs may help"
+        )
+
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that train, by their names."""

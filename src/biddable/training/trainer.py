@@ -361,8 +361,9 @@ class _Run:
             load_trained(state.best_weights, self.model)
             state.log.kept_step = state.best_step
             told = f"kept the weights of step {state.best_step}, of least held-out loss"
+            told = "; ".join(filter(None, (told, state.harm())))
             self._record({"event": "keep", "step": state.best_step, "summary": told})
-        elif told := state.rise():
+        elif told := "; ".join(filter(None, (state.rise(), state.harm()))):
             self._record({"event": "note", "text": told})
 
     def _record(self, record: Event) -> None:
