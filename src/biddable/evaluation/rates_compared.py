@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biddable.counting import counted
-from biddable.evaluation.pairing import REFUSING, p_over_clusters, pairs_by
+from biddable.evaluation.pairing import REFUSING, p_of_both, pairs_by
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.scores import RATES
-from biddable.evaluation.statistics import ALPHA, holm, sign_flip
+from biddable.evaluation.statistics import ALPHA, holm
 from biddable.evaluation.terminal import FIGURES, RARE, shown_p
 
 TESTED = (
@@ -60,7 +60,7 @@ def compare_rates(
                 "after": sum(pair.after for pair in pairs) / answers,
                 "rose": sum(gain > 0 for gain in gains),
                 "fell": sum(gain < 0 for gain in gains),
-                "p": max(sign_flip(gains), p_over_clusters(pairs)),
+                "p": p_of_both(pairs),
             }
     corrected = holm({name: facts["p"] for name, facts in found.items()})
     return {name: facts | {"p_holm": corrected[name]} for name, facts in found.items()}
