@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from biddable.counting import counted
 from biddable.curves import read_losses
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
@@ -101,9 +102,10 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     Raises:
         EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    samples, tell = _items(suite, run_code, on_event), on_event or (lambda event: None)
+    samples, tell = load_suite(suite), on_event or (lambda event: None)
     kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
-    data, source, tuned = named_data(training_data), *_open(base, instruct, kinds, cache, samples)
+    data, source, tuned = named_data(training_data), *_open(base, instruct, kinds, cache)
+    tell_of_code(_answered((source, tuned), samples), on_event, run_code=run_code)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
@@ -134,12 +136,22 @@ def _costs(
     return cost_of_tuning(base, instruct, sides, **asked)
 
 
-def _items(
-    suite: str | Path, run_code: bool, on_event: Callable[[Event], None] | None
-) -> list[Sample]:
-    samples = load_suite(suite)
-    tell_of_code(samples, on_event, run_code=run_code)
-    return samples
+def _answered(opened: Sequence[AnswerSource], samples: Sequence[Sample]) -> list[Sample]:
+    """Give the items that will be judged; what cannot be paired is told before any is asked."""
+    found = [
+        each.answered(samples) if isinstance(each, ReadyResponses) else list(samples)
+        for each in opened
+    ]
+    for source, own, other in zip(opened, found, reversed(found), strict=True):
+        known = {sample.id for sample in own}
+        lacking = [sample.source or sample.id for sample in other if sample.id not in known]
+        if lacking:
+            raise EvaluationError(
+                f"{source.name}: has no response to {counted(len(lacking), 'item')} that the other"
+                f" side answers, the first of them {lacking[0]}; add it, or leave the item out of"
+                " the suite."
+            )
+    return found[0]
 
 
 def _side(
@@ -161,17 +173,12 @@ def _open(
     instruct: Model,
     kinds: dict[str, Kind | None],
     cache: AnswerCache | None,
-    samples: Sequence[Sample],
 ) -> tuple[AnswerSource, AnswerSource]:
     """Open base and instruct model, and take their kinds of weights out of those to come."""
-    opened = (
+    return (
         as_source(base, quantize=kinds.pop("base", None), cache=cache),
         as_source(instruct, quantize=kinds.pop("instruct", None), cache=cache),
     )
-    for each in opened:
-        if isinstance(each, ReadyResponses):
-            each.answered(samples)  # what is strange is told before anything is generated
-    return opened
 
 
 def _limits(
