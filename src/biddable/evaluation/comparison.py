@@ -102,10 +102,9 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     Raises:
         EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    samples, tell = load_suite(suite), on_event or (lambda event: None)
-    kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
-    data, source, tuned = named_data(training_data), *_open(base, instruct, kinds, cache)
-    tell_of_code(_answered((source, tuned), samples), on_event, run_code=run_code)
+    samples, tell, kinds = load_suite(suite), on_event or (lambda event: None), dict(quantize or {})
+    limits, data = _limits(suite, max_new_tokens, run_code, sampling), named_data(training_data)
+    source, tuned = _settle(_open(base, instruct, kinds, cache), samples, tell, run_code=run_code)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
@@ -136,8 +135,14 @@ def _costs(
     return cost_of_tuning(base, instruct, sides, **asked)
 
 
-def _answered(opened: Sequence[AnswerSource], samples: Sequence[Sample]) -> list[Sample]:
-    """Give the items that will be judged; what cannot be paired is told before any is asked."""
+def _settle(
+    opened: tuple[AnswerSource, AnswerSource],
+    samples: Sequence[Sample],
+    tell: Callable[[Event], None],
+    *,
+    run_code: bool,
+) -> tuple[AnswerSource, AnswerSource]:
+    """Tell what can be told before any item is asked: what cannot be paired, or is not run."""
     found = [
         each.answered(samples) if isinstance(each, ReadyResponses) else list(samples)
         for each in opened
@@ -151,7 +156,8 @@ def _answered(opened: Sequence[AnswerSource], samples: Sequence[Sample]) -> list
                 f" side answers, the first of them {lacking[0]}; add it, or leave the item out of"
                 " the suite."
             )
-    return found[0]
+    tell_of_code(found[0], tell, run_code=run_code)
+    return opened
 
 
 def _side(
