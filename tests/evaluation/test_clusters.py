@@ -16,6 +16,7 @@ from biddable.evaluation.cluster_words import clusters_in_a_sentence
 from biddable.evaluation.clusters import clusters_of
 from biddable.evaluation.comparison import build_comparison
 from biddable.evaluation.ifeval.scoring import ifeval_scores
+from biddable.evaluation.pairing import FOLLOWING, REFUSING, Pair, describe_pairs
 from biddable.evaluation.report import render_report
 from biddable.evaluation.report_markdown import card_text, pull_request_text
 from biddable.evaluation.runner import judge_outputs
@@ -23,7 +24,7 @@ from biddable.evaluation.sample import Sample
 from biddable.evaluation.scoring import score, score_table
 from biddable.evaluation.sides import Side, sample_rows
 from biddable.evaluation.suites import load_suite
-from biddable.evaluation.terminal import caption, summary_table
+from biddable.evaluation.terminal import caption, reach_in_a_sentence, summary_table
 from tests.evaluation.items import contains, item
 from tests.evaluation.test_comparison import DECODING
 
@@ -139,6 +140,35 @@ def test_intervals_over_clusters_stand_beside_wilson_s() -> None:
         assert told in text
         assert "| %, and its 95 % Wilson interval; that over 6 clusters |" in text
         assert f"66.7 (47-82; {low:.0f}-{high:.0f}) |" in text
+
+
+def test_what_clusters_do_not_prove_is_called_no_proof() -> None:
+    told = caption(build_comparison(sides(4), suite="s"))
+    assert "p = 0.0005 (p = 0.2500 over 6 clusters), which is no proof of a difference." in told
+
+
+def test_what_items_can_show_is_told_of_their_clusters() -> None:
+    own, some, few = (build_comparison(sides(n), suite="s")["statistics"] for n in (1, 2, 6))
+    told = reach_in_a_sentence(some)
+    assert told.startswith("With 24 items in 12 clusters the smallest difference")
+    assert some["mde"] == own["mde"] == 6 / 24  # one item in each of six clusters
+    for key in ("power80", "power80_worst_case"):
+        assert 1.2 * own[key] < some[key] < 1.6 * own[key], key  # sqrt(2) for half as many
+    assert some["mde_at_discordance"] > own["mde_at_discordance"]
+    assert reach_in_a_sentence(few) == (
+        "With 24 items in 4 clusters no difference could be significant."
+    )
+    assert few["power80"] is few["power80_worst_case"] is None
+    uneven = [Pair(str(n), "c", str(min(n, 5)), 0, 1) for n in range(90)]
+    assert (describe_pairs(uneven) or {})["power80"] is None  # not 200 points
+
+
+def test_categories_and_kinds_are_tested_over_clusters_too() -> None:
+    for key, figure in (("holm", FOLLOWING), ("kinds", REFUSING)):
+        for name, is_proven in (("one", False), ("", True)):
+            pairs = [Pair(str(n), "c", name or str(n), 0, 1) for n in range(9)]
+            (found,) = (describe_pairs(pairs, figure=figure) or {})[key].values()
+            assert found["is_significant"] is is_proven, (key, name)
 
 
 def test_items_that_are_their_own_have_one_interval() -> None:

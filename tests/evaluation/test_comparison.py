@@ -97,6 +97,9 @@ def test_sides_with_other_items_or_decoding_are_refused() -> None:
     swapped = replace(given["instruct"], outcomes=instruct_outcomes()[::-1])
     with pytest.raises(EvaluationError, match='"f" and "u"'):
         build_comparison(given | {"instruct": swapped}, suite="s")
+    drawn = [replace(o, sample=replace(o.sample, seed=0)) for o in instruct_outcomes()]
+    with pytest.raises(EvaluationError, match=r'differ \("f" in seed\)'):
+        build_comparison(given | {"instruct": replace(swapped, outcomes=drawn)}, suite="s")
 
 
 def test_compare_writes_what_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

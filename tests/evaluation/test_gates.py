@@ -94,20 +94,27 @@ def test_all_wrong_paths_are_told_at_once() -> None:
         fails("nothing < 1", "paired.fixed > 0", "paired.lost > 0")
 
 
-def answered(flags: Sequence[bool]) -> list[Outcome]:
+def answered(flags: Sequence[bool], entity: str | None = None) -> list[Outcome]:
+    """Give items of two categories; the first nine are about an entity, if one is named."""
+    about = [entity if n < 9 else None for n in range(len(flags))]
     items = [
-        item(str(n), f"Say w{n}.", f"w{n}", category="ab"[n % 2], check=contains(f"w{n}"))
-        for n in range(len(flags))
-    ]
+        item(
+            str(n), f"Say w{n}.", f"w{n}", category="ab"[n % 2], check=contains(f"w{n}"),
+            entity=name,
+        )
+        for n, name in enumerate(about)
+    ]  # fmt: skip
     outputs = [s.response if flag else "no" for s, flag in zip(items, flags, strict=True)]
     return judge_outputs(items, outputs, stopped=[True] * len(items))
 
 
-def written(folder: Path, flags: Sequence[bool], **changes: Any) -> tuple[dict[str, Any], Path]:
+def written(
+    folder: Path, flags: Sequence[bool], *, entity: str | None = None, **changes: Any
+) -> tuple[dict[str, Any], Path]:
     decoding = DECODING | changes
     given = {
-        "base": Side("mimic", "bare", decoding, answered([False] * len(flags))),
-        "instruct": Side("run", "template", decoding, answered(flags)),
+        "base": Side("mimic", "bare", decoding, answered([False] * len(flags), entity)),
+        "instruct": Side("run", "template", decoding, answered(flags, entity)),
     }
     result = build_comparison(given, suite="s.jsonl")
     write_comparison(result, given, out=folder)
@@ -127,6 +134,16 @@ def test_a_significant_loss_against_the_baseline_fails(tmp_path: Path) -> None:
         "7 items lost and 0 gained (Holm p = 0.031).",
     ]
     assert " in b:" in found[1]
+
+
+def test_a_loss_on_items_that_belong_together_fails_no_build(tmp_path: Path) -> None:
+    found = []
+    for entity in ("one", None):
+        folder = tmp_path / str(entity)
+        _, old = written(folder / "old", [True] * 20, entity=entity)
+        new, _ = written(folder / "new", [False] * 9 + [True] * 11, entity=entity)
+        found.append(len(failed_baseline(new, folder / "new/samples.jsonl", baseline=old)))
+    assert found[0] == 0 < found[1]
 
 
 def test_a_gain_against_the_baseline_does_not_fail(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_items_that_belong_together_prove_no_more_than_their_cluster() -> None:
 def test_refusals_by_kind_are_left_to_a_verdict_on_refusals() -> None:
     before, after = judged(["red"] * 3, kind="harmful"), judged(["red"] * 3, kind="harmful")
     assert "refusal_harmful" in compare_rates(before, after, figure="instruction_following")
-    assert "refusal_harmful" not in compare_rates(before, after, figure="refusal_right")
+    found = compare_rates(before, after, figure="refusal_right")
+    assert "refusal_harmful" not in found
+    assert "refusal_partial" in found  # which its kinds do not count
 
 
 def test_what_is_proven_is_told_and_else_that_nothing_is() -> None:
@@ -59,3 +61,7 @@ def test_what_is_proven_is_told_and_else_that_nothing_is() -> None:
     same = rates_in_a_sentence({"rates_compared": compare_rates(after, after, figure=None)})
     assert same.endswith("none is proven to differ.")
     assert rates_in_a_sentence({}) == ""
+    assert told.startswith("Of 9 rates,")  # no verdict, beside which they would be others
+    assert rates_in_a_sentence(
+        {"rates_compared": {"empty": {"p_holm": 1.0}}, "statistics": {"n": 1}}
+    ).startswith("Of 1 other rate,")

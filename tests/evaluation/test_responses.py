@@ -76,6 +76,36 @@ def test_ready_responses_are_compared_as_they_are_judged(tmp_path: Path, suite: 
         compare(*map(str, files), suite=suite, forgetting_text=None)
 
 
+def test_responses_to_fewer_items_are_refused_before_the_other_side_is_asked(
+    tmp_path: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lima = {"prompt": "Capital of Peru?", "response": "Lima."}
+    few = str(write(tmp_path / "few.jsonl", lima))
+    monkeypatch.setattr("biddable.evaluation.comparison.evaluate", None)
+    told = rf"few\.jsonl: has no response to 1 item that the other side .*{suite.name}:1; add it"
+    for pair in ((few, "mimic"), ("mimic", few)):
+        with pytest.raises(EvaluationError, match=told):
+            compare(*pair, suite=suite, forgetting_text=None, cache=None)
+
+
+def test_code_that_is_not_run_is_told_of_what_is_answered(tmp_path: Path) -> None:
+    code = "def f(x):\n    return x"
+    check = {"kind": "python", "reference": code, "tests": [["f(1)", "1"]]}
+    items = [{"instruction": f"Write f{n}.", "response": code, "check": check} for n in range(3)]
+    suite = write(tmp_path / "code.jsonl", *items)
+    files = [
+        str(write(tmp_path / f"{name}.jsonl", {"prompt": "Write f1.", "response": name}))
+        for name in "ab"
+    ]
+    notes: list[str] = []
+    found = compare(
+        *files, suite=suite, forgetting_text=None,
+        on_event=lambda event: notes.append(str(event.get("note", ""))),
+    )  # fmt: skip
+    assert found["n"] == 1
+    assert "".join(notes).startswith("1 of 1 item asks for Python")
+
+
 def test_a_finish_reason_tells_whether_it_stopped(tmp_path: Path, suite: Path) -> None:
     result = judge(
         tmp_path, suite,

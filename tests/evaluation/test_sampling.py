@@ -170,6 +170,13 @@ def sides(before: list[Outcome], after: list[Outcome]) -> dict[str, Side]:
     }
 
 
+def test_a_gain_on_every_item_does_not_hide_what_is_found() -> None:
+    """Differences that are all alike have no spread, and a difference is found all the same."""
+    given = sides(answered(*[(0, 0, 0)] * 20), answered(*[(1, 1, 1)] * 20))
+    block = build_comparison(given, suite="s")["statistics"]
+    assert block["power80"] == pytest.approx(block["power80_worst_case"], rel=0.05)
+
+
 def test_sides_are_tested_by_the_differences_of_their_items() -> None:
     """Eight items better by one answer of three, one worse by two."""
     before = answered(*[(0, 1, 0)] * 8, (1, 1, 1), (0, 0, 0))

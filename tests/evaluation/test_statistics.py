@@ -13,6 +13,7 @@ from biddable.evaluation.statistics import (
     clustered_interval,
     clustered_rate_interval,
     detectable,
+    detectable_mean,
     holm,
     mcnemar,
     rate,
@@ -92,6 +93,29 @@ def test_the_power_is_as_promised(n: int, discordance: float) -> None:
     known = {pair: mcnemar(*pair) for pair in {(int(f), int(b)) for f, b, _ in draws}}
     found = np.mean([f > b and known[int(f), int(b)] <= 0.05 for f, b, _ in draws])
     assert found == pytest.approx(0.8, abs=0.025)  # 4 standard errors
+
+
+@pytest.mark.parametrize("num_differing", [0, 20, 100])
+def test_the_power_of_sums_is_that_of_items_where_each_is_one(num_differing: int) -> None:
+    exact = detectable(100, num_differing / 100)
+    assert exact == pytest.approx(
+        detectable_mean([1] * num_differing + [0] * (100 - num_differing)), rel=0.05
+    )
+
+
+def test_the_power_of_sums_is_as_promised() -> None:
+    """Also where every difference was to the good: a test that flips signs goes by their size."""
+    sizes = np.array([0, 1, 2, 2, 4] * 12)
+    mean = detectable_mean([int(size) for size in sizes])
+    assert mean is not None
+    share = 0.5 * (1 + mean / sizes.mean())
+    rng, found = np.random.default_rng(3), 0
+    for _ in range(400):
+        drawn = rng.choice(sizes, len(sizes)) * rng.choice(
+            [1, -1], len(sizes), p=[share, 1 - share]
+        )
+        found += sign_flip(int(d) for d in drawn) <= 0.05
+    assert 0.74 < found / 400 < 0.86
 
 
 def test_false_alarms_are_as_rare_as_promised() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from biddable.counting import counted
 from biddable.curves import read_losses
 from biddable.errors import EvaluationError
 from biddable.evaluation.answer_cache import AnswerCache
@@ -101,9 +102,9 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     Raises:
         EvaluationError, DataError, ConfigError: an item, the suite or a model's name does not fit.
     """
-    samples, tell = _items(suite, run_code, on_event), on_event or (lambda event: None)
-    kinds, limits = dict(quantize or {}), _limits(suite, max_new_tokens, run_code, sampling)
-    data, source, tuned = named_data(training_data), *_open(base, instruct, kinds, cache, samples)
+    samples, tell, kinds = load_suite(suite), on_event or (lambda event: None), dict(quantize or {})
+    limits, data = _limits(suite, max_new_tokens, run_code, sampling), named_data(training_data)
+    source, tuned = _settle(_open(base, instruct, kinds, cache), samples, tell, run_code=run_code)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
@@ -134,12 +135,29 @@ def _costs(
     return cost_of_tuning(base, instruct, sides, **asked)
 
 
-def _items(
-    suite: str | Path, run_code: bool, on_event: Callable[[Event], None] | None
-) -> list[Sample]:
-    samples = load_suite(suite)
-    tell_of_code(samples, on_event, run_code=run_code)
-    return samples
+def _settle(
+    opened: tuple[AnswerSource, AnswerSource],
+    samples: Sequence[Sample],
+    tell: Callable[[Event], None],
+    *,
+    run_code: bool,
+) -> tuple[AnswerSource, AnswerSource]:
+    """Tell what can be told before any item is asked: what cannot be paired, or is not run."""
+    found = [
+        each.answered(samples) if isinstance(each, ReadyResponses) else list(samples)
+        for each in opened
+    ]
+    for source, own, other in zip(opened, found, reversed(found), strict=True):
+        known = {sample.id for sample in own}
+        lacking = [sample.source or sample.id for sample in other if sample.id not in known]
+        if lacking:
+            raise EvaluationError(
+                f"{source.name}: has no response to {counted(len(lacking), 'item')} that the other"
+                f" side answers, the first of them {lacking[0]}; add it, or leave the item out of"
+                " the suite."
+            )
+    tell_of_code(found[0], tell, run_code=run_code)
+    return opened
 
 
 def _side(
@@ -161,17 +179,12 @@ def _open(
     instruct: Model,
     kinds: dict[str, Kind | None],
     cache: AnswerCache | None,
-    samples: Sequence[Sample],
 ) -> tuple[AnswerSource, AnswerSource]:
     """Open base and instruct model, and take their kinds of weights out of those to come."""
-    opened = (
+    return (
         as_source(base, quantize=kinds.pop("base", None), cache=cache),
         as_source(instruct, quantize=kinds.pop("instruct", None), cache=cache),
     )
-    for each in opened:
-        if isinstance(each, ReadyResponses):
-            each.answered(samples)  # what is strange is told before anything is generated
-    return opened
 
 
 def _limits(

@@ -86,7 +86,7 @@ def compare_finished(
         The comparison, as comparison.json has it.
 
     Raises:
-        EvaluationError: a folder is not whole, or items, suite or decoding differ.
+        EvaluationError: a folder is not whole, or items or decoding differ.
         DataError: a folder's samples, or the training data, cannot be read.
     """
     check_names(also or {})

@@ -149,8 +149,8 @@ def failed_baseline(
         baseline: the older comparison.json, its samples.jsonl beside it.
 
     Returns:
-        A line for the whole suite and one for each category that lost, by McNemar's exact test;
-        categories corrected by Holm's method.
+        A line for the whole suite and one for each category that lost, where the exact test over
+        items and that over clusters both say so; categories corrected by Holm's method.
 
     Raises:
         EvaluationError: the older comparison is not whole, or of other items or decoding.
@@ -163,10 +163,10 @@ def failed_baseline(
             f"{baseline}: no item of it has a check, or is of a kind that calls for a refusal, so "
             "nothing tells a loss; leave --baseline out, or name a suite with checks."
         )
-    lost = []
-    if counts["broken"] > counts["fixed"] and block["p"] <= ALPHA:
+    lost, p = [], max(block["p"], block["clusters"]["p"])
+    if counts["broken"] > counts["fixed"] and p <= ALPHA:
         told = f"{counted(counts['broken'], 'item')} lost and {counts['fixed']} gained"
-        lost.append(f"failed against {baseline}: {told} (p = {block['p']:.2g}).")
+        lost.append(f"failed against {baseline}: {told} (p = {p:.2g}).")
     for name, found in block["holm"].items():
         if found["broken"] > found["fixed"] and found["is_significant"]:
             told = f"{counted(found['broken'], 'item')} lost and {found['fixed']} gained"

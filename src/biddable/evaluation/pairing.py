@@ -179,27 +179,46 @@ def describe_pairs(pairs: Sequence[Pair], *, figure: str = FOLLOWING) -> dict[st
         "n_discordant": sum(gain != 0 for gain in gains),
         "difference": sum(gains) / (n * answers),
         "p": sign_flip(gains),
-        **_reach(gains, answers),
+        **_reach(pairs),
         "clusters": _clustered(pairs),
         "holm": _test_apart(pairs, by=lambda pair: pair.category),
         "kinds": _test_apart(pairs, by=lambda pair: pair.kind) if figure == REFUSING else None,
     }
 
 
-def _reach(gains: Sequence[int], answers: int) -> dict[str, float | None]:
-    """Say which differences so many items can show, in the best case and as they came."""
-    n, num_discordant = len(gains), sum(gain != 0 for gain in gains)
-    best, as_seen = smallest_significant(n), smallest_flip(gains)
+def _reach(pairs: Sequence[Pair]) -> dict[str, float | None]:
+    """Say which differences can be shown, in the best case and as they came.
+
+    Where clusters are fewer than items, both tests must find a difference, so the larger counts.
+    """
+    n, answers = len(pairs), pairs[0].answers
+    gains, sums = [pair.after - pair.before for pair in pairs], _sums_of_clusters(pairs)
+    best = smallest_significant(len(sums))
+    as_seen = _larger([smallest_flip(gains), smallest_flip(sums)])
+    powers, worst = [_found_mean(gains, n * answers)], [detectable(n, 1.0)]
     if answers == 1:
-        power = detectable(n, num_discordant / n)
-    else:
-        power = detectable_mean([gain / answers for gain in gains])
+        powers = [detectable(n, sum(gain != 0 for gain in gains) / n)]
+    if len(sums) < n:
+        powers.append(_found_mean(sums, n * answers))
+        worst.append(_found_mean(list(Counter(pair.cluster for pair in pairs).values()), n))
     return {
-        "mde": None if best is None else best / answers,
+        "mde": None if best is None else best * len(sums) / (n * answers),
         "mde_at_discordance": None if as_seen is None else as_seen / (n * answers),
-        "power80": power,
-        "power80_worst_case": detectable(n, 1.0),
+        "power80": _larger(powers),
+        "power80_worst_case": _larger(worst),
     }
+
+
+def _found_mean(differences: Sequence[int], num_answers: int) -> float | None:
+    """Give ``detectable_mean`` as a difference of rates; None where it is above the largest, 1."""
+    mean = detectable_mean(differences)
+    found = None if mean is None else mean * len(differences) / num_answers
+    return None if found is None or found > 1 else found
+
+
+def _larger(found: Sequence[float | None]) -> float | None:
+    known = [value for value in found if value is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def describe_means(
@@ -270,29 +289,32 @@ def _clustered(pairs: Sequence[Pair]) -> dict[str, Any]:
     return {
         "num": len(sizes),
         "largest": max(sizes.values()),
-        "p": p_over_clusters(pairs),
+        "p": sign_flip(_sums_of_clusters(pairs)),
         "before_ci95": clustered_rate_interval(before, names),
         "after_ci95": clustered_rate_interval(after, names),
         "difference_ci95": clustered_interval(before, names, other=after),
     }
 
 
-def p_over_clusters(pairs: Sequence[Pair]) -> float:
-    """Do the test with the differences of each cluster added up."""
+def _sums_of_clusters(pairs: Sequence[Pair]) -> list[int]:
     sums: Counter[str] = Counter()
     for pair in pairs:
         sums[pair.cluster] += pair.after - pair.before
-    return sign_flip(sums.values())
+    return list(sums.values())
+
+
+def p_of_both(pairs: Sequence[Pair]) -> float:
+    """Do the test over items, and with the differences of each cluster added up: the larger p."""
+    gains = [pair.after - pair.before for pair in pairs]
+    return max(sign_flip(gains), sign_flip(_sums_of_clusters(pairs)))
 
 
 def _test_apart(pairs: Sequence[Pair], *, by: Callable[[Pair], str]) -> dict[str, Any]:
-    """Do the test in each group of items, corrected for the number of groups."""
+    """Do both tests in each group of items, corrected for the number of groups."""
     found: dict[str, list[Pair]] = {}
     for pair in pairs:
         found.setdefault(by(pair), []).append(pair)
-    plain = {
-        name: sign_flip(pair.after - pair.before for pair in found[name]) for name in sorted(found)
-    }
+    plain = {name: p_of_both(found[name]) for name in sorted(found)}
     corrected = holm(plain)
     return {
         name: {

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biddable.counting import counted
-from biddable.evaluation.pairing import REFUSING, p_over_clusters, pairs_by
+from biddable.evaluation.pairing import REFUSING, p_of_both, pairs_by
 from biddable.evaluation.runner import Outcome
 from biddable.evaluation.scores import RATES
-from biddable.evaluation.statistics import ALPHA, holm, sign_flip
+from biddable.evaluation.statistics import ALPHA, holm
 from biddable.evaluation.terminal import FIGURES, RARE, shown_p
 
 TESTED = (
@@ -29,6 +29,7 @@ TESTED = (
     "repetition",
     "wrong_language",
 )
+_OF_A_KIND = ("refusal_harmful", "refusal_benign", "refusal_lookalike")
 _LABELS = dict((*FIGURES, *RARE))
 
 
@@ -47,7 +48,7 @@ def compare_rates(
         of the items that both sides tell it of, the larger p-value of the exact test over items and
         over clusters, and that corrected for the number of rates (Holm).
     """
-    names = [name for name in TESTED if figure != REFUSING or "refusal_" not in name]
+    names = [name for name in TESTED if figure != REFUSING or name not in _OF_A_KIND]
     found = {}
     for name in names:
         pairs = pairs_by(RATES[name], before, after)
@@ -60,21 +61,21 @@ def compare_rates(
                 "after": sum(pair.after for pair in pairs) / answers,
                 "rose": sum(gain > 0 for gain in gains),
                 "fell": sum(gain < 0 for gain in gains),
-                "p": max(sign_flip(gains), p_over_clusters(pairs)),
+                "p": p_of_both(pairs),
             }
     corrected = holm({name: facts["p"] for name, facts in found.items()})
     return {name: facts | {"p_holm": corrected[name]} for name, facts in found.items()}
 
 
 def rates_in_a_sentence(comparison: Mapping[str, Any]) -> str:
-    """Say which of the other rates are proven to differ; empty where none was tested.
+    """Say which rates beside the verdict's, if it has one, differ; empty where none was tested.
 
     Example:
         >>> rates = {"mimicry": {"before": 0.8, "after": 0.0, "p_holm": 1e-9}}
         >>> rates |= {"run_on": {"before": 0.1, "after": 0.05, "p_holm": 0.4}}
         >>> for part in rates_in_a_sentence({"rates_compared": rates}).split(": "):
         ...     print(part)
-        Of 2 other rates, corrected for as many tests (Holm), 1 is proven to differ
+        Of 2 rates, corrected for as many tests (Holm), 1 is proven to differ
         mimicry 80.0 to 0.0 % (p < 1e-9).
     """
     rates = comparison.get("rates_compared") or {}
@@ -86,7 +87,8 @@ def rates_in_a_sentence(comparison: Mapping[str, Any]) -> str:
         for name, facts in rates.items()
         if facts["p_holm"] <= ALPHA
     ]
-    told = f"Of {counted(len(rates), 'other rate')}, corrected for as many tests (Holm),"
+    tested = counted(len(rates), "other rate" if comparison.get("statistics") else "rate")
+    told = f"Of {tested}, corrected for as many tests (Holm),"
     if not proven:
         return f"{told} none is proven to differ."
     verb = "is" if len(proven) == 1 else "are"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from biddable.evaluation.measured import ANSWER_TOKENS
 from biddable.evaluation.pairing import JUDGED_BY, change_of, figure_of, same_counts
 from biddable.evaluation.report import SAMPLES, write_reports
 from biddable.evaluation.runner import Outcome
+from biddable.evaluation.sample import Sample
 from biddable.manifest import write_json, write_text
 
 OWN_SIDES = ("base", "base_templated", "base_fewshot", "instruct")
@@ -88,11 +89,19 @@ def require_same_items(base: Sequence[Outcome], other: Sequence[Outcome], name: 
     if ours == theirs:
         return
     pairs = zip(ours, theirs, strict=False)
-    first = next((f'"{a.id}" and "{b.id}"' for a, b in pairs if a != b), "their number")
+    first = next((_difference(a, b) for a, b in pairs if a != b), "their number")
     raise EvaluationError(
         f"base has {len(ours)} items and {name} {len(theirs)}, and they differ ({first}); "
         "put the same items to both."
     )
+
+
+def _difference(ours: Sample, theirs: Sample) -> str:
+    """Name two items; or one, and in what it differs."""
+    if ours.id != theirs.id:
+        return f'"{ours.id}" and "{theirs.id}"'
+    names = [field.name for field in fields(ours)]
+    return f'"{ours.id}" in {next(n for n in names if getattr(ours, n) != getattr(theirs, n))}'
 
 
 def same_tokens(before: Side, after: Side) -> bool | None:

@@ -15,9 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 from biddable.errors import EvaluationError
 
 ALPHA = 0.05
-
 Rate = dict[str, object]
-
 _NUM_DRAWS = 2000
 _NO_SPREAD = 1e-12  # of rates that are sums of thirds and the like
 
@@ -201,26 +199,28 @@ def smallest_flip(differences: Iterable[int]) -> int | None:
     return len(chances) - 1 - 2 * int(flipped[-1]) if len(flipped) else None
 
 
-def detectable_mean(differences: Sequence[float]) -> float | None:
+def detectable_mean(differences: Sequence[int]) -> float | None:
     """Give the mean difference that such a test finds 80 times in 100, about.
 
-    From the spread of the differences that were seen, and the normal curve; exact counts as in
-    ``detectable`` would need to know how often each size comes.
+    By the normal curve, for differences as large as seen; as few as it takes, where fewer were.
 
     Args:
-        differences: of each item.
+        differences: as ``sign_flip`` takes them; only their sizes count.
 
     Returns:
-        A difference; None where no spread was seen.
+        A difference; None where no outcome could be significant.
 
     Example:
-        >>> round(detectable_mean([0.5, -0.5] * 50), 3)
-        0.141
+        >>> round(detectable_mean([1] * 20 + [0] * 80), 3), detectable_mean([1] * 5)
+        (0.124, None)
     """
-    n = len(differences)
-    spread = float(np.std(differences, ddof=1)) if n > 1 else 0.0
-    reach = float(norm.ppf(1 - ALPHA / 2) + norm.ppf(0.8))
-    return reach * spread / float(np.sqrt(n)) if spread else None
+    n, z, power = len(differences), norm.ppf(1 - ALPHA / 2), norm.ppf(0.8)
+    if smallest_significant(n) is None:
+        return None
+    # a mean m of root mean square r is found if m sqrt(n) = z r + power sqrt(r^2 - m^2)
+    share = (z * n**0.5 + power * (n + power**2 - z**2) ** 0.5) / (n + power**2)  # m / r
+    # and of whole numbers m is r^2 at most
+    return float(share * max(np.sqrt(np.mean(np.square(differences))), share))
 
 
 def smallest_significant(n: int, num_discordant: int | None = None) -> float | None:

@@ -208,6 +208,7 @@ def said_in_a_sentence(
 
     Example:
         >>> block = {"n": 8, "before": 0.0, "after": 1.0, "p": 0.0078125, "clusters": {"num": 8}}
+        >>> block["clusters"]["p"] = block["p"]
         >>> block |= {"answers_per_item": 1, "figure": "instruction_following"}
         >>> counts = {"fixed": 8, "broken": 0, "both": 0, "neither": 0}
         >>> print(said_in_a_sentence(block, ("base", "instruct"), counts))
@@ -247,8 +248,8 @@ def asked_items(block: Mapping[str, Any]) -> str:
 
 def changes_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
     """Say how many items were fixed and broken, and whether chance explains it; see above."""
-    told = _counts_in_words(block, paired)
-    return told + (", which is no proof of a difference" if block["p"] > ALPHA else "")
+    told, p = _counts_in_words(block, paired), max(block["p"], block["clusters"]["p"])
+    return told + (", which is no proof of a difference" if p > ALPHA else "")
 
 
 def _counts_in_words(block: Mapping[str, Any], paired: Mapping[str, Any]) -> str:
@@ -276,18 +277,23 @@ def _changes(block: Mapping[str, Any], counts: Mapping[str, Any]) -> str:
 
 
 def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
-    """Say which differences this many items can show.
+    """Say which differences this many items can show, in as many clusters.
 
     Example:
-        >>> for part in reach_in_a_sentence({"n": 100, "mde": 0.06, "power80": 0.135}).split("; "):
+        >>> block = {"n": 100, "mde": 0.06, "power80": 0.135, "clusters": {"num": 100}}
+        >>> for part in reach_in_a_sentence(block).split("; "):
         ...     print(part)
         With 100 items the smallest difference that could be significant is 6.0 points
         one of 13.5, where as many items differ as here, is found 80 times in 100.
-        >>> print(reach_in_a_sentence({"n": 5, "mde": None, "power80": None}))
-        With 5 items no difference could be significant.
+        >>> block = {"n": 9, "mde": None, "power80": None, "clusters": {"num": 5}}
+        >>> print(reach_in_a_sentence(block))
+        With 9 items in 5 clusters no difference could be significant.
     """
+    asked, num = counted(block["n"], "item"), block["clusters"]["num"]
+    if num < block["n"]:
+        asked += f" in {counted(num, 'cluster')}"
     if block["mde"] is None:
-        return f"With {counted(block['n'], 'item')} no difference could be significant."
+        return f"With {asked} no difference could be significant."
     found = (
         "none is found 80 times in 100"
         if block["power80"] is None
@@ -295,7 +301,7 @@ def reach_in_a_sentence(block: Mapping[str, Any]) -> str:
         " 80 times in 100"
     )
     return (
-        f"With {counted(block['n'], 'item')} the smallest difference that could be significant is "
+        f"With {asked} the smallest difference that could be significant is "
         f"{100 * block['mde']:.1f} points; {found}."
     )
 
