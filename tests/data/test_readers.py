@@ -157,6 +157,14 @@ def test_one_object_over_many_lines_is_one_problem() -> None:
     assert problem("a.json", '{\n "data": [\n]\n}\n').startswith(expected)
 
 
+def test_a_file_of_one_row_with_a_key_twice_is_not_called_one_object() -> None:
+    Path("a.jsonl").write_text(
+        '{"prompt": "a", "prompt": "b", "response": "c"}\n', encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=r'^a\.jsonl:1: the key "prompt" is given twice'):
+        read_rows("a.jsonl")
+
+
 def test_rows_that_are_no_objects() -> None:
     assert problem("a.json", '[1,\n"a", null, [], true, [1]]').splitlines() == [
         "a.json:1: a number instead of a row; expected an object {...}.",

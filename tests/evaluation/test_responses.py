@@ -135,6 +135,10 @@ def test_items_without_a_response_are_left_out_and_named(tmp_path: Path, suite: 
             'r.jsonl:1: the prompt "Capital of Peru?" stands in 2 lines (1, 2)',
         ),
         ([{"prompt": "Capital of Peru?", "respons": "a"}], 'r.jsonl:1: lacks "response"'),
+        (
+            [{"prompt": "Capital of Peru?", "response": "a\ud83d"}],
+            'r.jsonl:1: "response" has half of a surrogate pair',
+        ),
         ([{"prompt": 3, "response": "a"}], "\"prompt\" is '3'; expected a text"),
         (
             [{"prompt": "Capital of Peru?", "response": "a", "finish_reason": "eos"}],

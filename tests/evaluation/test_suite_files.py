@@ -89,6 +89,17 @@ def test_instructions_are_read_without_their_checks(tmp_path: Path) -> None:
             {"prompt": "a", "instruction_id_list": ["x"], "kwargs": []},
             'has 1 instructions and 0 "kwargs"',
         ),
+        (
+            "ifeval",
+            {"prompt": "a", "instruction_id_list": ["punctuation:no_coma"], "kwargs": [{}]},
+            'Did you mean "punctuation:no_comma"?',
+        ),
+        (
+            "ifeval",
+            {"prompt": "a", "instruction_id_list": ["punctuation:no_comma"], "kwargs": ["x"]},
+            '"kwargs" has one that is no object',
+        ),
+        ("mt_bench", {"turns": ["a", "b\ud83d"]}, '"turns" has half of a surrogate pair'),
         ("xstest", {"prompt": "a", "label": "harmless"}, "expected safe or unsafe"),
         ("gsm8k", {"question": "a", "answer": "It is 7."}, "ends in no"),
         ("gsm8k", {"question": "", "answer": "#### 7"}, "expected a text"),

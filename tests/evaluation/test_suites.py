@@ -84,6 +84,9 @@ def test_headline_leaves_out_what_was_never_answered() -> None:
         ({"instruction": " "}, "expected a text that is not empty"),
         ({"may_echo": "no"}, "expected true or false"),
         ({"respones": "x"}, 'Did you mean "response"?'),
+        ({"prompt": "Capital of Peru?"}, 'key "prompt" is unknown'),
+        ({"response": ""}, "expected a text that is not empty"),
+        ({"instruction": "a\ud83d"}, '"instruction" has half of a surrogate pair'),
     ],
 )
 def test_malformed_items_are_named_with_file_and_line(
@@ -105,8 +108,17 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_rows_in_memory_are_named_by_number() -> None:
-    with pytest.raises(EvaluationError, match='item 7: lacks "response"'):
-        samples_from_rows([(7, {"instruction": "a", "check": {"kind": "refuses"}})])
+    with pytest.raises(EvaluationError, match='item 7: lacks "check"'):
+        samples_from_rows([(7, {"instruction": "a", "response": "b"})])
+
+
+def test_a_prompt_and_its_check_are_an_item() -> None:
+    sample = samples_from_rows([(1, {"prompt": "Refuse.", "check": {"kind": "refuses"}})])[0]
+    assert (sample.instruction, sample.messages[0].content, sample.response) == (
+        "Refuse.",
+        "Refuse.",
+        "",
+    )
 
 
 def test_missing_suites_are_told_apart_from_missing_files(tmp_path: Path) -> None:
