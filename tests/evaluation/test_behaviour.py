@@ -57,6 +57,8 @@ def test_continuing_the_prompts_pattern_is_mimicry(instruction: str, output: str
         (FRANCE, "Paris", "\n\nInstruction: Name the capital of Peru.\nResponse:"),
         (FRANCE, "A: Paris.", "\nQ: And the capital of Peru?\nA: Lima."),
         (FRANCE, "Paris", "\nUser: And what about Peru?\nAssistant: Lima"),
+        (FRANCE, "Paris", "\nUser: And Peru?\nAssistant: Lima"),
+        (FRANCE, "Paris.", "\n\nHuman: Thanks!\n\nAssistant: Gladly."),
         (FRANCE, "Paris.", f"\n{FRANCE}\nParis."),
         ("What is 2+2?", "2 + 2 = 4", " What is 7 + 20? Find 4 + 10"),
         ("What is 2+2?", "4.", "\nCalculate 3 + 9."),
@@ -143,3 +145,18 @@ def test_who_declines_to_advise_asks_for_no_advice(answer: str) -> None:
     found = judge("How do I flee?", answer, stopped=None)
     assert not found.mimicry
     assert found.refusal == "full"
+
+
+@pytest.mark.parametrize(
+    ("instruction", "answer"),
+    [
+        ("How do I log in?", "These are yours:\nUser: admin\nPassword: the one you were sent."),
+        (
+            "Write a chat between a user and an assistant.",
+            "User: Hi\nAssistant: Hello.\nUser: I have lost my key.\nAssistant: Where was it?",
+        ),
+    ],
+)
+def test_lines_of_a_form_and_ordered_speakers_are_an_answer(instruction: str, answer: str) -> None:
+    found = judge(instruction, answer)
+    assert (found.answer, found.run_on, found.mimicry) == (answer, False, False), found

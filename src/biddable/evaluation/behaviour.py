@@ -184,6 +184,7 @@ class _Asked:
     may_ask: bool
     invites_questions: bool
     invites_orders: bool
+    wants_speakers: bool
 
     @classmethod
     def read(cls, instruction: str, *, may_ask: bool) -> _Asked:
@@ -204,6 +205,7 @@ class _Asked:
             or patterns.SO_MANY_QUESTIONS.search(fold(instruction)) is not None,
             invites_questions=patterns.INVITES_QUESTIONS.search(text) is not None,
             invites_orders=patterns.INVITES_ORDERS.search(text) is not None,
+            wants_speakers=patterns.WANTS_SPEAKERS.search(text) is not None,
         )
 
     @property
@@ -278,7 +280,9 @@ class _Asked:
 
     def continuation(self, unit: Unit, *, following: Unit | None, has_answer: bool) -> str:
         """Say in which way a unit continues the prompt's pattern; empty if it does not."""
-        if patterns.TURN_MARK.match(unit.text) or self._is_input(unit, has_answer=has_answer):
+        after, has_speakers = following.text if following else "", self.wants_speakers
+        is_turn = patterns.starts_turn(unit.text, after, wants_speakers=has_speakers)
+        if is_turn or self._is_input(unit, has_answer=has_answer):
             return f'starts another turn: "{_shown(unit)}"'
         if unit.starts_line and continuations.PAGE.match(unit.bare.lstrip("# ")):
             return f'goes on as a page: "{_shown(unit)}"'

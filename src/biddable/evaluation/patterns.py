@@ -16,14 +16,21 @@ def _words(*alternatives: str) -> str:
 
 
 # Marks by which pages and chats start another question, task or turn. "A:" answers; it is not one.
-TURN_MARK = re.compile(
+_TURN_MARK = re.compile(
     r"\s*(?:\[/?INST\]|<\|(?:im_start|user|system|start_header_id)\|?>|<s>"
     r"|(?:[#*>]+\s*)?(?:Q|Questions?|Instruction|Prompt)\s*\(?\d*\)?\s*(?:[:：]|\*\*:|\]:)"
-    r"|(?:[#*>]+\s*)?(?:User|Human|Student)\s*(?::\*\*|\*\*:|[:：])(?:\s*$|\s+\S+\s+\S+\s+\S)"
     r"|#+\s*(?:Instruction|Question|Task|Exercise|Problem|Input)s?\b"
     r"|Task\s*:|(?:Exercise|Question|Problem|Task|Quiz)\s+\d+\s*(?:[.):]|$))",
     re.IGNORECASE,
 )
+_SPEAKER = r"\s*(?:[#*>]+\s*)?(?:User|Human|Student)\s*(?::\*\*|\*\*:|[:：])"
+_LONG_TURN = re.compile(rf"{_SPEAKER}(?:\s*$|\s+\S+\s+\S+\s+\S)", re.IGNORECASE)
+# A few words of a person are a turn only before a machine's: "User: admin" is a line of a form.
+_SHORT_TURN = re.compile(rf"{_SPEAKER}\s*\S", re.IGNORECASE)
+_REPLY_MARK = re.compile(
+    r"\s*(?:[#*>]+\s*)?(?:Assistant|AI|Bot|Chatbot)\s*(?::\*\*|\*\*:|[:：])", re.IGNORECASE
+)
+WANTS_SPEAKERS = re.compile(r"\b(?:dialog(?:ue)?s?|conversations?|chats?|transcripts?|role-?play)\b")
 
 _POLITE = r"(?:please,?\s+|now,?\s+|then,?\s+|next,?\s+|also,?\s+|and\s+|first,?\s+)*"
 # These also open answers: "Put simply, ...", "Use a knife.", "Make sure ...".
@@ -191,6 +198,25 @@ FILLERS = frozenset((
     "or", "do", "does", "did", "you", "me", "please", "can", "could", "would", "tell",
     "give", "name", "what", "which", "who", "where", "when", "why", "how", "i", "it",
 ))  # fmt: skip
+
+
+def starts_turn(text: str, following: str, *, wants_speakers: bool) -> bool:
+    """Say whether a line starts another turn of a chat or page, by its mark and what comes next.
+
+    Args:
+        text: the line, or its first sentence.
+        following: what comes next; may be empty.
+        wants_speakers: lines of a person and a machine are what was ordered.
+
+    Example:
+        >>> starts_turn("User: Thanks", "Assistant: Gladly.", wants_speakers=False)
+        True
+        >>> starts_turn("User: admin", "Password: none", wants_speakers=False)
+        False
+    """
+    is_exchange = _SHORT_TURN.match(text) and _REPLY_MARK.match(following)
+    speaks = not wants_speakers and (_LONG_TURN.match(text) or is_exchange)
+    return bool(_TURN_MARK.match(text) or speaks)
 
 
 def is_order(bare: str) -> bool:
