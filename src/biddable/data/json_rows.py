@@ -244,10 +244,12 @@ def _fills_the_file(raw: bytes, stream: io.BufferedReader, path: str, limits: Li
     if not raw.lstrip().startswith(b"{") or not stream.seekable():
         return False
     at = stream.tell()
-    text = raw + stream.read(limits.max_line_bytes)
+    rest = stream.read(limits.max_line_bytes)
     stream.seek(at)
+    if not rest.strip():
+        return False  # one line is a row, whatever else is wrong with it
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(json.loads(raw + rest), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -18,6 +18,7 @@ from biddable.evaluation.answer_cache import AnswerCache
 from biddable.evaluation.asking import Answered, Asking, PromptForm, Tell
 from biddable.evaluation.openai_form import CUT, ENDED, ended
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.words import half_pair_problem
 
 _SHOWN = 60
 
@@ -143,6 +144,9 @@ def _problem(row: dict[str, Any]) -> str | None:
             return f'lacks "{key}"; a line has "prompt" and "response".{close}'
         if not isinstance(row[key], str):
             return f'"{key}" is {str(row[key])[:_SHOWN]!r}; expected a text.'
+        broken = half_pair_problem(row[key])
+        if broken:
+            return f'"{key}" {broken}'
     reason = row.get("finish_reason")
     if reason not in (None, ENDED, CUT):
         shown = f'"{reason}"' if isinstance(reason, str) else repr(reason)

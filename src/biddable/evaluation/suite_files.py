@@ -15,7 +15,9 @@ from biddable.data.conversation import Message
 from biddable.data.files import Row
 from biddable.data.readers import read_rows
 from biddable.errors import EvaluationError, join_problems, nearest
+from biddable.evaluation.ifeval.judging import instructions_problem
 from biddable.evaluation.sample import Sample
+from biddable.evaluation.words import half_pair_problem
 
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 _RESULT = re.compile(r"####\s*(-?[\d,]+(?:\.\d+)?)\s*$")
@@ -92,6 +94,10 @@ def _take(row: Row, key: str, kind: type | tuple[type, ...], expected: str) -> A
     value = row[key]
     if not isinstance(value, kind) or (isinstance(value, str) and not value.strip()):
         raise _Malformed(f'"{key}" is {str(value)[:60]!r}; expected {expected}.')
+    for text in value if isinstance(value, list) else [value]:
+        broken = half_pair_problem(text) if isinstance(text, str) else ""
+        if broken:
+            raise _Malformed(f'"{key}" {broken}')
     return value
 
 
@@ -116,10 +122,15 @@ def _ifeval(row: Row, source: str) -> list[Sample]:
         raise _Malformed(
             f'has {len(ids)} instructions and {len(settings)} "kwargs"; give one each.'
         )
+    if not all(given is None or isinstance(given, dict) for given in settings):
+        raise _Malformed('"kwargs" has one that is no object; expected an object or null for each.')
     instructions = [
         {"id": name, "kwargs": {k: v for k, v in (given or {}).items() if v is not None}}
         for name, given in zip(ids, settings, strict=True)
     ]
+    problem = instructions_problem(instructions)
+    if problem:
+        raise _Malformed(problem)
     groups = {str(name).partition(":")[0] for name in ids}
     ends = [str((given or {}).get("end_phrase") or "") for given in settings]
     return [

@@ -19,6 +19,7 @@ from biddable.errors import DataError, EvaluationError, join_problems, nearest
 from biddable.evaluation.check_forms import check_problem
 from biddable.evaluation.sample import Kind, Ring, Sample
 from biddable.evaluation.suite_files import BENCHMARKS, KINDS, read_benchmark, split_kind
+from biddable.evaluation.words import half_pair_problem
 
 HEADLINE_RINGS = ("entity", "wording")
 NUM_SHOTS = 3
@@ -97,6 +98,8 @@ def samples_from_rows(rows: Sequence[tuple[int, Row]], *, path: str | None = Non
     seen: dict[str, int] = {}
     for line, row in rows:
         source = f"{path}:{line}" if path else f"item {line}"
+        if "prompt" in row and "instruction" not in row:
+            row = {"instruction" if key == "prompt" else key: row[key] for key in row}  # noqa: PLW2901
         found = list(_problems(row))
         name = str(row.get("id", line))
         if not found and seen.setdefault(name, line) != line:
@@ -163,11 +166,14 @@ def _problems(row: Row) -> list[str]:
         for key in sorted(row.keys() - set(_KEYS))
     ]
     problems += [
-        f'lacks "{key}"; an item has "instruction", "response" and "check".'
-        for key in ("instruction", "response", "check")
+        f'lacks "{key}"; an item has "instruction" (or "prompt"), "check" and, if there is one, '
+        'a right "response".'
+        for key in ("instruction", "check")
         if key not in row
     ]
     for key, value in row.items():
+        broken = half_pair_problem(value) if key in _TEXTS and isinstance(value, str) else ""
+        problems += [f'"{key}" {broken}'] if broken else []
         expected = ""
         if key in _TEXTS and not (isinstance(value, str) and value.strip()):
             expected = "a text that is not empty"
@@ -187,7 +193,7 @@ def _sample(row: dict[str, Any], name: str, source: str) -> Sample:
     return Sample(
         id=name,
         instruction=row["instruction"],
-        response=row["response"],
+        response=row.get("response", ""),
         category=row.get("category", "all"),
         messages=(Message("user", row["instruction"]),),
         source=source,

@@ -56,3 +56,15 @@ def has_phrase(text: str, phrase: str) -> bool:
 def _phrase_pattern(phrase: str) -> re.Pattern[str]:
     parts = r"\s+".join(re.escape(part) for part in fold(phrase).split())
     return re.compile(rf"(?<!\w){parts}(?!\w)")
+
+
+def half_pair_problem(text: str) -> str:
+    """Say that a text has half of a surrogate pair, which no UTF-8 file can hold; else empty.
+
+    Example:
+        >>> half_pair_problem("a\\ud83d"), half_pair_problem("\U0001f600")
+        ('has half of a surrogate pair (as \\\\ud83d alone); write the whole sign.', '')
+    """
+    if text.isascii() or not any("\ud800" <= sign <= "\udfff" for sign in text):
+        return ""
+    return "has half of a surrogate pair (as \\ud83d alone); write the whole sign."
