@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel
+from transformers import BertConfig, BertLMHeadModel, XLMConfig, XLMWithLMHeadModel
 
 from biddable.config import parse_config
 from biddable.data.encoding import Example
 from biddable.data.templates import get_template
 from biddable.errors import ConfigError
+from biddable.models.causality import sees_ahead
 from biddable.models.control_rows import train_control_rows
 from biddable.models.freezing import freeze_layers
 from biddable.models.loading import LoadedModel, load
@@ -218,3 +219,10 @@ def test_a_model_that_sees_what_it_is_to_predict_is_refused(is_decoder):
     if not is_decoder:
         with pytest.raises(ConfigError, match=r"BertLMHeadModel sees the tokens .* is_decoder"):
             require_ready(readiness)
+
+
+def test_an_id_that_a_model_takes_for_padding_hides_nothing():
+    config = XLMConfig(vocab_size=300, emb_dim=32, n_layers=1, n_heads=2)
+    assert config.pad_token_id < 12  # XLM does not attend to as many last places as have it
+    torch.manual_seed(0)
+    assert sees_ahead(XLMWithLMHeadModel(config))

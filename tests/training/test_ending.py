@@ -13,7 +13,7 @@ import pytest
 from torch.distributed import HashStore
 
 from biddable.config_checkpoints import CheckpointConfig
-from biddable.errors import CheckpointError, RunStopped, TrainingError
+from biddable.errors import CheckpointError, ConfigError, RunStopped, TrainingError
 from biddable.training import ending
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import ALONE, Processes
@@ -95,6 +95,24 @@ def test_a_process_waits_until_rank_0_has_saved(tmp_path):
     assert error_of(second, checkpoints_in(tmp_path), TrainingError("lost")).is_told
     assert told == ["saved"]
     main.join()
+
+
+@pytest.mark.parametrize("wait", [Processes.wait_for_turn, Processes.hear_main])
+def test_a_process_that_waits_for_rows_ends_if_rank_0_refuses_the_run(tmp_path, wait):
+    first, second = worlds()
+    found = []
+
+    def assist():
+        with pytest.raises(TrainingError) as raised, assisting(second, checkpoints_in(tmp_path)):
+            wait(second)
+        found.append(raised.value)
+
+    other = threading.Thread(target=assist, daemon=True)
+    other.start()
+    with pytest.raises(ConfigError), leading(first):
+        raise ConfigError("data: no rows")
+    other.join(timeout=TIMEOUT_S)
+    assert [error.is_told for error in found] == [True]
 
 
 def test_a_run_folder_that_rank_0_could_not_write_is_an_error_of_all(tmp_path):

@@ -170,6 +170,10 @@ def test_frozen_layers_in_few_bits_take_what_they_do_in_a_model_that_is_there(ki
     assert copied.name == "DDP"
     with pytest.raises(ConfigError, match=r"Remove training.sharding, or method.quantize_base"):
         planned(tmp_path, method=method, gpus=2, sharding="full")
+    alone = planned(tmp_path, method=method, gpus=1, gpu_memory=2 * GB, sharding="full")
+    assert not alone.fits
+    assert alone.suggestions
+    assert not any("--gpus" in suggestion.change for suggestion in alone.suggestions)
 
 
 def buffers(model):

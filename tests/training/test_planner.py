@@ -461,6 +461,12 @@ def test_several_processes_short_of_memory_are_told_to_divide(config_of, monkeyp
     estimate = plan_run(config, measure=False, num_processes=8).estimate
     (advice,) = [s for s in estimate.suggestions if s.change.startswith("training.sharding: full")]
     assert advice.saves == estimate.memory.needed - advice.needed > 0
+    method = {"name": "lora", "rank": 64, "quantize_base": "int8"}  # refused if it were divided
+    config = config_of(training=training, method=method)
+    estimate = plan_run(config, measure=False, num_processes=8).estimate
+    changes = [suggestion.change for suggestion in estimate.suggestions]
+    assert changes
+    assert not any("sharding" in change for change in changes)
 
 
 def test_a_model_that_cannot_be_divided_is_refused_in_the_plan(config_of, monkeypatch):

@@ -30,7 +30,9 @@ _SHORT_TURN = re.compile(rf"{_SPEAKER}\s*\S", re.IGNORECASE)
 _REPLY_MARK = re.compile(
     r"\s*(?:[#*>]+\s*)?(?:Assistant|AI|Bot|Chatbot)\s*(?::\*\*|\*\*:|[:：])", re.IGNORECASE
 )
-WANTS_SPEAKERS = re.compile(r"\b(?:dialog(?:ue)?s?|conversations?|chats?|transcripts?|role-?play)\b")
+WANTS_SPEAKERS = re.compile(
+    r"\b(?:dialog(?:ue)?s?|conversations?|chats?|transcripts?|role-?play)\b"
+)
 
 _POLITE = r"(?:please,?\s+|now,?\s+|then,?\s+|next,?\s+|also,?\s+|and\s+|first,?\s+)*"
 # These also open answers: "Put simply, ...", "Use a knife.", "Make sure ...".

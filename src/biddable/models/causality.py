@@ -24,7 +24,9 @@ def sees_ahead(model: PreTrainedModel) -> bool:
     """
     config: Any = model.config
     num_ids = config.get_text_config(decoder=True).vocab_size
-    ids = torch.arange(2 * _NUM_IDS, device=model.device).view(2, -1) % num_ids
+    ids = torch.arange(2 * _NUM_IDS, device=model.device).view(2, -1)
+    # from the middle: one of the first may be padding's, and XLM hides a last place for each
+    ids = (num_ids // 2 + ids) % num_ids
     ids[1, :-1] = ids[0, :-1]  # two rows that differ in their last id alone
     with undisturbed(model):
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]

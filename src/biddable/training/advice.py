@@ -15,6 +15,7 @@ from biddable.models.lora import apply_lora, lora_layers
 from biddable.training.changes import Change, Changed, Search, Suggestion
 from biddable.training.costs import Memory, MicroBatch
 from biddable.training.shadow import sharing_numbers
+from biddable.training.sharding import is_divisible
 from biddable.training.sizing import Sizing, Surroundings
 
 _Shortest = Callable[[EncodedRows, float], tuple[int, EncodedRows]]
@@ -98,7 +99,7 @@ def _recomputed(run: Sizing) -> Changed[Sizing] | None:
 
 
 def _divided(run: Sizing) -> Changed[Sizing] | None:
-    if run.num_processes == 1 or run.is_divided:
+    if run.num_processes == 1 or run.is_divided or not is_divisible(run.model):
         return None
     return Changed(
         run.changed(sharding="full"),

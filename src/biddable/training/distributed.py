@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 _BUCKET = 2**24  # numbers that are summed in one call
 _MOST_SAID = 2**22  # bytes that the store is given at a time; it takes 8 MiB
 _POLL_S = 0.2
-_FAILURE = "biddable/failure"  # in the store: what the first process to fail met
+FAILURE = "biddable/failure"  # in the store: what the first process to fail met
 _STOPPED, _FAILED, _NOT_FINITE, _UNSAVED = range(
     4
 )  # what goes before what, if ranks end differently
@@ -159,12 +159,12 @@ class Processes(World):
             What rank 0 announced.
 
         Raises:
-            TrainingError: the store is gone, with rank 0 or its machine.
+            TrainingError: rank 0 has failed, or the store is gone, with rank 0 or its machine.
         """
         with self._guarded():
             for rank in (0, self.rank - self.local_rank):
-                while rank != self.rank and not self.store.check([f"biddable/{rank}"]):
-                    time.sleep(_POLL_S)
+                if rank != self.rank:
+                    self._wait_for(f"biddable/{rank}")
             return "" if self.is_main else str(self.store.get("biddable/0").decode())
 
     def open(self, device: torch.device) -> None:
@@ -254,7 +254,7 @@ class Processes(World):
                 told = f"rank {self.rank} of {self.size}: {told}"
             self.is_broken = True
             with suppress(RuntimeError):  # the first to come is the cause; others lost their peers
-                told = self.store.compare_set(_FAILURE, "", told).decode()
+                told = self.store.compare_set(FAILURE, "", told).decode()
             raise TrainingError(
                 f"{told.rstrip('.')}. If it lost a connection, another process of this run has"
                 " ended: see its own last line, or the machine's log for a kill; if memory ran out,"
@@ -310,7 +310,7 @@ class Processes(World):
 
     def hear_main(self, said: bytes = b"") -> bytes:
         """Give what rank 0 says next to all, however long that takes; see `wait_for_turn`."""
-        key, pause_s = f"biddable/said/{self._num_said}", 0.001
+        key = f"biddable/said/{self._num_said}"
         self._num_said += 1
         with self._guarded():
             if self.is_main:
@@ -319,11 +319,7 @@ class Processes(World):
                     self.store.set(f"{key}/{number}", part)
                 self.store.set(key, str(len(parts)))
                 return said
-            while not self.store.check([key]):
-                if self.store.check([_FAILURE]):
-                    raise RuntimeError(self.store.get(_FAILURE).decode())
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, _POLL_S)
+            self._wait_for(key)
             numbers = range(int(self.store.get(key)))
             return b"".join(self.store.get(f"{key}/{number}") for number in numbers)
 
@@ -332,6 +328,15 @@ class Processes(World):
         if not self.is_broken:
             with suppress(TrainingError):
                 self.sum(0)
+
+    def _wait_for(self, key: str) -> None:
+        """Wait until the store has something, or a process has failed."""
+        pause_s = 0.001
+        while not self.store.check([key]):
+            if self.store.check([FAILURE]):
+                raise RuntimeError(self.store.get(FAILURE).decode())
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _POLL_S)
 
     def _describe(self, error: Exception | None) -> tuple[int, str, tuple[Any, ...]] | None:
         if error is None:

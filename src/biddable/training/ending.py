@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 from biddable.errors import CheckpointError, RunStopped, TrainingError
 from biddable.training.checkpoints import Checkpoints
-from biddable.training.distributed import World
+from biddable.training.distributed import FAILURE, World
 
 _WORD, _HEARD = "biddable/last_word", "biddable/heard"  # in the store
 _PLACE, _TELLER = "biddable/place", "biddable/teller"
@@ -43,6 +43,8 @@ def leading(world: World) -> Iterator[None]:
     finally:
         with suppress(RuntimeError):
             store.set(_WORD, word)
+            if word == _CUT_OFF:  # who waits for its rows need not do so any longer
+                store.compare_set(FAILURE, "", "rank 0 has ended")
             until = time.monotonic() + _HEARING_S  # this process may hold the store itself
             while word == _WHOLE and time.monotonic() < until:
                 if store.add(_HEARD, 0) == world.size - 1:

@@ -24,7 +24,7 @@ from biddable.models.lora import lora_layers
 from biddable.training.changes import Change, Changed, Search, Suggestion
 from biddable.training.costs import Work
 from biddable.training.method import apply_method
-from biddable.training.sharding import is_asked_for, require_divisible
+from biddable.training.sharding import is_asked_for, is_divisible, require_divisible
 from biddable.training.spreading import Counted, Load, Precision, Spread, Spreading
 
 RESERVED = 2 * 10**9  # of a GPU, for its context, libraries and the network's buffers
@@ -323,15 +323,17 @@ def _divided(run: _Run) -> Changed[_Run] | None:
     """Divide the model where the config says that it is whole on each of several GPUs."""
     if run.settings is None or is_asked_for(run.settings) or run.hardware.num_gpus == 1:
         return None
-    if run.method.quantize_base:  # small weights are not divided
+    if not is_divisible(run.models.of(run.method, run.load.precision)[0].model):
         return None
     settings = run.settings.model_copy(update={"sharding": "full"})
     return Changed(replace(run, settings=settings), "training.sharding: full")
 
 
-def _more_gpus(run: _Run, needed: Callable[[_Run], int], *, limit: int) -> Changed[_Run]:
+def _more_gpus(run: _Run, needed: Callable[[_Run], int], *, limit: int) -> Changed[_Run] | None:
     """Double them until it fits; where that is of no use, once."""
-    tried = []
+    model, tried = run.models.of(run.method, run.load.precision)[0].model, []
+    if run.settings is not None and is_asked_for(run.settings) and not is_divisible(model):
+        return None  # on one GPU what the config asks for has no effect
     for factor in _MORE_GPUS:
         hardware = replace(run.hardware, num_gpus=factor * run.hardware.num_gpus)
         setting = f"--gpus {hardware.num_gpus}"

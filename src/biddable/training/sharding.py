@@ -238,20 +238,29 @@ def divides(settings: TrainingConfig, world: World) -> bool:
     return is_asked_for(settings) and world.size > 1
 
 
+def is_divisible(model: nn.Module) -> bool:
+    """Say whether processes can divide a model."""
+    return _has_parts(model) and not any(is_small(p) for p in model.parameters())
+
+
 def require_divisible(model: nn.Module) -> None:
     """Refuse a model that processes cannot divide.
 
     Raises:
         ConfigError: it is one.
     """
-    has_parts = Body(model).decoder is not None
-    if has_parts and not any(is_small(p) for p in model.parameters()):
+    if is_divisible(model):
         return
+    has_parts = _has_parts(model)
     what = "weights in few bits" if has_parts else "a model in one piece"
     raise ConfigError(
         f"{_KEY}: found {what}, which cannot be divided; expected a transformers model with plain"
         " weights. Remove training.sharding" + (", or method.quantize_base." if has_parts else ".")
     )
+
+
+def _has_parts(model: nn.Module) -> bool:
+    return Body(model).decoder is not None
 
 
 def _find_bad(share: Tensor, rows: Sequence[int]) -> NotFiniteError | None:
