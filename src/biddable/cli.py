@@ -24,6 +24,7 @@ from biddable.cli_compare import compare
 from biddable.cli_data import app as data_app
 from biddable.cli_evaluate import evaluate
 from biddable.cli_export import export
+from biddable.cli_heap import keep_holes_small
 from biddable.cli_help import PlainCommand
 from biddable.cli_init import doctor, init
 from biddable.cli_interrupt import never_lost
@@ -241,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
     given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
+    if arguments is None and given[:1] == ["train"]:
+        keep_holes_small()
     try:
         # verbs that tell how a result was made find there what was typed
         typed = join(["biddable", *given])

@@ -35,6 +35,7 @@ ORDER = {
     "proposal": 8,
     "rehearsal": 8,
     "cli_complete": 8,
+    "cli_heap": 8,
     "cli_interrupt": 8,
     "cli_help": 9,
     "cli_options": 9,
