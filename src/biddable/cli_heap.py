@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import sys
 
-_VARIABLE = "GLIBC_TUNABLES"
-_WITHOUT_CACHES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
+VARIABLE = "GLIBC_TUNABLES"
+WITHOUT_CACHES = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0"
 
 
 def keep_holes_small() -> None:
@@ -21,12 +21,12 @@ def keep_holes_small() -> None:
 
     It keeps its number, its files and its place among other processes.
     """
-    if _VARIABLE in os.environ or not _is_glibc() or not sys.executable:
+    if VARIABLE in os.environ or not _is_glibc() or not sys.executable:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    given = {**os.environ, _VARIABLE: _WITHOUT_CACHES}
-    os.execve(sys.executable, sys.orig_argv, given)
+    given = {**os.environ, VARIABLE: WITHOUT_CACHES}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], given)
 
 
 def _is_glibc() -> bool:

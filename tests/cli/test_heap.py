@@ -1,4 +1,4 @@
-"""The heap of a training process: set as it starts, with its number kept, and never against the user."""
+"""The heap of a training process: set as it starts, its number kept, never against the user."""
 
 import os
 import subprocess
