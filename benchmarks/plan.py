@@ -4,10 +4,11 @@
     python benchmarks/plan.py --write                 and keep them in benchmarks/results/plan.json
     python benchmarks/plan.py --only mimic_full ...   some of the runs; the others stay as they were
 
-Each run is planned in one process and made in another, from the same config: whole, with its
-held-out measurements, and saved. Memory is the peak that the plan tells against the most that the
-process of the run had resident; time is the whole training's. An error is the difference as a
-share of what happened; the figures are the largest of all runs, the medians stand beside them.
+Each run is planned in one process and made in another, from the same config and with the heap of
+`biddable train`: whole, with its held-out measurements, and saved. Memory is the peak that the plan
+tells against the most that the process of the run had resident; time is the whole training's. An
+error is the difference as a share of what happened; the figures are the largest of all runs, the
+medians stand beside them.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
+
+from biddable.cli_heap import VARIABLE, WITHOUT_CACHES  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "plan.json"
 Figures = dict[str, Any]
@@ -114,7 +117,12 @@ def in_a_process(part: str, config: Figures) -> Figures:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={"OMP_NUM_THREADS": str(os.cpu_count()), **os.environ, "HF_HUB_OFFLINE": "1"},
+        env={
+            "OMP_NUM_THREADS": str(os.cpu_count()),
+            VARIABLE: WITHOUT_CACHES,
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+        },
     )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     end = given.index("--") if "--" in given else len(given)
     debug = "--debug" in given[:end]  # taken anywhere, as it is added after a failure
     given = [word for n, word in enumerate(given) if n >= end or word != "--debug"]
-    if arguments is None and given[:1] == ["train"]:
+    if arguments is None and given[:1] in (["train"], ["plan"]):  # a plan measures what train takes
         keep_holes_small()
     try:
         # verbs that tell how a result was made find there what was typed

@@ -43,7 +43,7 @@ def test_what_the_user_set_stays() -> None:
     assert told.strip() == f"{process.pid}|glibc.malloc.arena_max=1|"[:-1]
 
 
-def test_train_starts_so_and_other_verbs_do_not(
+def test_train_and_plan_start_so_and_other_verbs_do_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from biddable import cli
@@ -51,9 +51,9 @@ def test_train_starts_so_and_other_verbs_do_not(
     started: list[bool] = []
     monkeypatch.setattr(cli, "keep_holes_small", lambda: started.append(True))
     monkeypatch.chdir(tmp_path)
-    for words in (["doctor", "--help"], ["train", "missing.yaml"]):
+    for words in (["doctor", "--help"], ["train", "missing.yaml"], ["plan", "missing.yaml"]):
         monkeypatch.setattr(sys, "argv", ["biddable", *words])
         cli.main()
-    assert started == [True]
+    assert started == [True, True]
     cli.main(["train", "missing.yaml"])  # called from Python: nothing is started again
-    assert started == [True]
+    assert started == [True, True]

@@ -208,6 +208,17 @@ def test_copies_of_training_answers_are_counted_and_shown(tmp_path: Path, suite:
     assert judge(tmp_path, suite, *rows)["memorisation"] is None
 
 
+def test_the_path_of_a_suite_is_not_broken_by_a_narrow_table(tmp_path: Path) -> None:
+    path = tmp_path / "a_suite_whose_name_is_wider_than_the_table_of_its_rates.jsonl"
+    write(path, {"id": "1", "instruction": "Capital of France?", "response": "Paris"})
+    ready = ReadyResponses(
+        write(tmp_path / "r.jsonl", {"prompt": "Capital of France?", "response": "Paris"})
+    )
+    shown = io.StringIO()
+    Console(file=shown, width=80 + len(str(path))).print(score_table(score(ready, suite=path)))
+    assert str(path) in shown.getvalue()
+
+
 def test_ifeval_is_judged_on_the_whole_response(tmp_path: Path) -> None:
     """A run-on would hide the comma from our own reading; the official program sees it."""
     pytest.importorskip("nltk")

@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from biddable.counting import counted
 from biddable.errors import EvaluationError
@@ -170,7 +172,7 @@ def choose_form(
     )
 
 
-def score_table(result: Mapping[str, Any]) -> Table:
+def score_table(result: Mapping[str, Any]) -> Group:
     """Lay out one model's rates, with their 95 % intervals.
 
     Args:
@@ -178,7 +180,7 @@ def score_table(result: Mapping[str, Any]) -> Table:
     """
     form = result["prompt_form"] or "ready responses"
     title = f"{result['model']} ({form}), {counted(result['n'], 'item')} of {result['suite']}"
-    table = Table("%, and its 95 % interval", title=title, title_justify="left")
+    table = Table("%, and its 95 % interval")
     table.add_column(form, justify="right", no_wrap=True)
     shown = [(result["scores"][key], label) for key, label in shown_figures([result["scores"]])]
     known = [(result["scores"].get(figure), label) for figure, label in RARE]
@@ -196,7 +198,7 @@ def score_table(result: Mapping[str, Any]) -> Table:
     for label, own, references in memory_rows(result["memorisation"], ("model", "references")):
         table.add_row(label, own)
         table.add_row("  the reference answers", references)
-    return table
+    return Group(Text(title, style="italic"), table)  # a title of the table wraps at its width
 
 
 def _write(out: str | Path | None, result: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
