@@ -123,7 +123,8 @@ def compare(
     from biddable.evaluation.answer_cache import AnswerCache
 
     asked |= {"quantize": small, "forgetting_text": _text(forgetting_text, is_off=no_forgetting)}
-    conditions = gates.read_all(fail_if or (), baseline=baseline, suite=suite)  # early on
+    settled = finished.suite_of(base) if is_done else suite
+    conditions = gates.read_all(fail_if or (), baseline=baseline, suite=settled)  # early on
     sides.check_names(further)
     folder = result_folder(out, COMPARISON_FILES, replace=replace)
     given: dict[str, Any] = {"also": further, "command": command_of(context), "out": folder}
@@ -135,6 +136,7 @@ def compare(
             asked |= {"base_form": prompt_form, "cache": None if no_cache else AnswerCache()}
             asked |= {"on_event": evaluation_events(tell)}
             with held_out.suite_for(instruct, folder, suite) as named:
+                gates.require_suite(named, baseline)
                 result = comparison.compare(base, instruct, suite=named, **asked, **given)
     _print(result, folder, show=show, as_json=as_json)
     failed = gates.failed(result, conditions, folder / "samples.jsonl", baseline=baseline)

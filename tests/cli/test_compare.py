@@ -59,3 +59,24 @@ def test_a_significant_loss_against_the_baseline_sets_the_exit_code(cli: Cli) ->
     assert (lost.code, "12 items" in lost.err) == (1, True), lost.err
     gone = compare("right.jsonl", "--baseline", "none/comparison.json")
     assert (gone.code, "none/comparison.json" in gone.err) == (1, True)
+
+
+def test_a_baseline_of_another_suite_is_refused_before_anything_is_written(
+    cli: Cli, base: Path
+) -> None:
+    row = {"instruction": "Say hi.", "response": "hi", "check": {"kind": "contains", "all": ["hi"]}}
+    write("items.jsonl", row)
+    write("others.jsonl", row)
+    write("ready.jsonl", {"prompt": "Say hi.", "response": "hi"})
+    suite = ("--suite", "items.jsonl")
+    assert cli("evaluate", "ready.jsonl", *suite, "--out", "runs/done").code == 0
+    others = ("--suite", "others.jsonl", "--out", "old")
+    assert cli("compare", "ready.jsonl", "ready.jsonl", *others, "--no-forgetting").code == 0
+    gate = ("--baseline", "old/comparison.json", "--out", "new")
+    for sides, suite_now in (
+        (("runs/done", "runs/done"), "items.jsonl"),
+        ((base, "mimic"), "mimic"),  # where none is named it is the model's own
+    ):
+        refused = cli("compare", *sides, *gate)
+        assert (refused.code, refused.out, Path("new").exists()) == (1, "", False), refused.err
+        assert f"suite is others.jsonl there and {suite_now} here" in refused.err

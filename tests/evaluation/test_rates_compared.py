@@ -53,6 +53,17 @@ def test_refusals_by_kind_are_left_to_a_verdict_on_refusals() -> None:
     assert "refusal_partial" in found  # which its kinds do not count
 
 
+def test_the_same_items_are_tested_once_where_all_harmless_ones_are_lookalikes() -> None:
+    sides = [judged([text] * 12, kind="lookalike") for text in (AGAIN, "red")]
+    found = compare_rates(sides[0], sides[1], figure="instruction_following")
+    assert found["refusal_lookalike"]["n"] == 12
+    assert "refusal_benign" not in found
+    assert found["mimicry"]["p_holm"] == pytest.approx(9 * found["mimicry"]["p"])
+    mixed = [side + judged(["red"], kind="benign") for side in sides]
+    found = compare_rates(mixed[0], mixed[1], figure="instruction_following")
+    assert (found["refusal_benign"]["n"], found["refusal_lookalike"]["n"]) == (13, 12)
+
+
 def test_what_is_proven_is_told_and_else_that_nothing_is() -> None:
     before, after = judged([AGAIN] * 12), judged(["red"] * 12)
     told = rates_in_a_sentence({"rates_compared": compare_rates(before, after, figure=None)})

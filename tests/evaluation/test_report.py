@@ -178,11 +178,36 @@ def test_without_checks_or_items_the_report_says_so() -> None:
     assert "The base mimicked 75.0 % of the prompts" in verdict_of(result).detail
     html = render_report(result, sample_rows(unchecked))
     assert "Not checked" in html
+    one = {name: replace(side, outcomes=side.outcomes[:1]) for name, side in unchecked.items()}
+    told = verdict_of(build_comparison(one, suite="s"))
+    assert told.headline.startswith("No verdict: the only item has no check that both")
     empty = {name: replace(side, outcomes=[]) for name, side in sides().items()}
     result = build_comparison(empty, suite="s")
     assert verdict_of(result).headline == "Nothing was compared: the suite has no items."
     html = render_report(result, [])
     assert "No rate could be told." in html
+
+
+def test_of_the_ring_unanswered_alone_the_verdict_says_why_there_is_none() -> None:
+    last = {
+        name: replace(side, outcomes=[replace(o, answer_loss_sum=None) for o in side.outcomes[-1:]])
+        for name, side in sides().items()
+    }
+    told = verdict_of(build_comparison(last, suite="s"))
+    assert told.headline == (
+        "No verdict: the only item with a check is of the ring unanswered, which no verdict counts."
+    )
+    assert told.detail == (
+        "run follows 0.0 % of 1 item, mimic 0.0 %; that is not tested."
+        ' Leave "ring" out of items that are to count.'
+    )
+    two = {
+        name: replace(side, outcomes=[replace(o, sample=s) for o in side.outcomes for s in samples])
+        for name, side in last.items()
+        for samples in [[replace(side.outcomes[0].sample, id=key) for key in "ab"]]
+    }
+    told = verdict_of(build_comparison(two, suite="s"))
+    assert told.headline.startswith("No verdict: all 2 items with a check are of the ring")
 
 
 def test_a_filter_is_offered_for_each_behaviour_that_an_item_has() -> None:

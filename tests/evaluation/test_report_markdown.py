@@ -61,6 +61,13 @@ def test_rings_that_the_headline_leaves_out_give_no_examples() -> None:
     assert "### No items fixed" in pull_request_text(compared(), rows)
 
 
+def test_examples_are_of_every_category_in_turn() -> None:
+    first = sample_rows(sides())[0] | {"change": "fixed"}
+    rows = [first | {"id": str(n), "category": name} for n, name in enumerate("aaaab")]
+    shown = re.findall(r"<summary>(\w): ", pull_request_text(compared(), rows))
+    assert shown == ["a", "b", "a"]
+
+
 def test_a_card_has_no_heading_above_the_second_level_and_says_its_limits() -> None:
     text = card_text(compared(notes=["base_fewshot was left out: too long"]))
     levels = {len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)}

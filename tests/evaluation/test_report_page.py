@@ -28,8 +28,13 @@ pytestmark = [
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six models, a loss curve, and forty items, so that a group is longer than what is shown."""
     given = sides()
-    given |= {f"a-model-with-a-long-name-{k}": given["instruct"] for k in range(4)}
-    result = build_comparison(given, suite="mimic", manifest={"results": {}}, command="x " * 90)
+    given |= {f"a-model-with-a-long-name-{k}": given["instruct"] for k in range(3)}
+    given["a_model_with_a_long_name_and_no_break"] = given["instruct"]
+    suite = f"/home/somebody/{'evaluations_of_the_spring' * 3}/items.jsonl"
+    notes = [f"base_fewshot was left out: {suite}:3: too long"]
+    result = build_comparison(
+        given, suite=suite, notes=notes, manifest={"results": {}}, command="x " * 90
+    )
     result["training"]["losses"] = {"train": [[1, 2.0], [2, 1.0]]}
     rows = [
         row | {"id": f"{row['id']}-{n}", "instruction": f"{row['instruction']} ({n})"}

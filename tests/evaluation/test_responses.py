@@ -82,10 +82,15 @@ def test_responses_to_fewer_items_are_refused_before_the_other_side_is_asked(
     lima = {"prompt": "Capital of Peru?", "response": "Lima."}
     few = str(write(tmp_path / "few.jsonl", lima))
     monkeypatch.setattr("biddable.evaluation.comparison.evaluate", None)
-    told = rf"few\.jsonl: has no response to 1 item that the other side .*{suite.name}:1; add it"
-    for pair in ((few, "mimic"), ("mimic", few)):
+    told = rf"few\.jsonl: has no response to 1 item that another side .*{suite.name}:1; add it"
+    for pair, also in (
+        ((few, "mimic"), None),
+        (("mimic", few), None),
+        (("mimic", "mimic"), {"ready": few}),
+        ((few, few), {"a model": "mimic"}),
+    ):
         with pytest.raises(EvaluationError, match=told):
-            compare(*pair, suite=suite, forgetting_text=None, cache=None)
+            compare(*pair, also=also, suite=suite, forgetting_text=None, cache=None)
 
 
 def test_code_that_is_not_run_is_told_of_what_is_answered(tmp_path: Path) -> None:

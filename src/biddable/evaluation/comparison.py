@@ -39,7 +39,7 @@ from biddable.evaluation.sides import (
     same_tokens,
     write_comparison,
 )
-from biddable.evaluation.sources import as_source, template_of_side
+from biddable.evaluation.sources import as_source, is_responses, template_of_side
 from biddable.evaluation.statistics import holm
 from biddable.evaluation.suites import HEADLINE_RINGS, fewshot_examples, load_suite
 from biddable.evaluation.tuning_cost import BUILT_IN, cost_of_tuning
@@ -47,6 +47,7 @@ from biddable.models.loading import LoadedModel
 
 Model = str | LoadedModel | AnswerSource
 Kind = Literal["int8"]  # how weights may be kept
+_Opened = tuple[AnswerSource, AnswerSource, dict[str, Model]]  # the further ones by name
 
 SCHEMA = 1
 DEMO_RUN = "runs/demo"
@@ -104,15 +105,15 @@ def compare(  # noqa: PLR0913  (what both are asked, and how, is one decision)
     """
     samples, tell, kinds = load_suite(suite), on_event or (lambda event: None), dict(quantize or {})
     limits, data = _limits(suite, max_new_tokens, run_code, sampling), named_data(training_data)
-    source, tuned = _settle(_open(base, instruct, kinds, cache), samples, tell, run_code=run_code)
+    source, tuned, more = _settle(_open(base, instruct, also, kinds, cache), samples, tell, limits)
 
     def ask(name: str, model: Model, form: PromptForm | None) -> Side:
         asked = as_source(model, quantize=kinds.pop(name, None), cache=cache)
-        named = template_of_side(asked, asked if name in (also or {}) else tuned, template)
+        named = template_of_side(asked, asked if name in more else tuned, template)
         told = {**limits, "template": named, "on_event": lambda e: tell({"side": name, **e})}
         return _side(asked, samples, form, _decoding(limits, template or tuned.template), told)
 
-    sides, notes = _ask_all(ask, source, tuned, also or {}, base_form)
+    sides, notes = _ask_all(ask, source, tuned, more, base_form)
     result = build_comparison(sides, suite=str(suite), command=command, notes=notes, **_run(tuned))
     result |= _costs(source, tuned, sides, tell, text=forgetting_text, template=template, data=data)
     write_comparison(result, sides, out=out)
@@ -136,27 +137,27 @@ def _costs(
 
 
 def _settle(
-    opened: tuple[AnswerSource, AnswerSource],
+    opened: _Opened,
     samples: Sequence[Sample],
     tell: Callable[[Event], None],
-    *,
-    run_code: bool,
-) -> tuple[AnswerSource, AnswerSource]:
+    limits: Mapping[str, Any],
+) -> _Opened:
     """Tell what can be told before any item is asked: what cannot be paired, or is not run."""
+    given = (opened[0], opened[1], *opened[2].values())
     found = [
         each.answered(samples) if isinstance(each, ReadyResponses) else list(samples)
-        for each in opened
+        for each in given
     ]
-    for source, own, other in zip(opened, found, reversed(found), strict=True):
+    for source, own in zip(given, found, strict=True):
         known = {sample.id for sample in own}
-        lacking = [sample.source or sample.id for sample in other if sample.id not in known]
-        if lacking:
+        lacking = {s.id: s.source or s.id for other in found for s in other if s.id not in known}
+        if lacking and isinstance(source, ReadyResponses):
             raise EvaluationError(
-                f"{source.name}: has no response to {counted(len(lacking), 'item')} that the other"
-                f" side answers, the first of them {lacking[0]}; add it, or leave the item out of"
-                " the suite."
+                f"{source.name}: has no response to {counted(len(lacking), 'item')} that another"
+                f" side answers, the first of them {next(iter(lacking.values()))}; add it, or"
+                " leave the item out of the suite."
             )
-    tell_of_code(found[0], tell, run_code=run_code)
+    tell_of_code(found[0], tell, run_code=limits["run_code"])
     return opened
 
 
@@ -177,13 +178,22 @@ def _side(
 def _open(
     base: Model,
     instruct: Model,
+    also: Mapping[str, Model] | None,
     kinds: dict[str, Kind | None],
     cache: AnswerCache | None,
-) -> tuple[AnswerSource, AnswerSource]:
-    """Open base and instruct model, and take their kinds of weights out of those to come."""
+) -> _Opened:
+    """Open base, instruct model and files; take their kinds of weights out of those to come."""
+    check_names(also or {})
+    more = {
+        name: as_source(model, quantize=kinds.pop(name, None))
+        if isinstance(model, str) and is_responses(model)
+        else model  # loaded when it is asked
+        for name, model in (also or {}).items()
+    }
     return (
         as_source(base, quantize=kinds.pop("base", None), cache=cache),
         as_source(instruct, quantize=kinds.pop("instruct", None), cache=cache),
+        more,
     )
 
 
@@ -215,7 +225,6 @@ def _ask_all(
     base_form: PromptForm,
 ) -> tuple[dict[str, Side], list[str]]:
     """Ask the base in all forms and the others in their own; say what had to be left out."""
-    check_names(also)
     sides, notes = {"base": ask("base", base, base_form)}, []
     forms: tuple[PromptForm, ...] = () if base.is_ready else ("template", "fewshot")
     for form in forms:

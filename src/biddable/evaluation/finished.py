@@ -39,17 +39,7 @@ def read_finished(folder: str | Path) -> tuple[Side, dict[str, Any]]:
         EvaluationError: a file is missing or not whole, or lacks what a comparison needs.
         DataError: samples.jsonl cannot be read.
     """
-    path = Path(folder) / SCORES
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise EvaluationError(
-            f"{path}: cannot be read: {reason}; name a folder that `biddable evaluate` wrote."
-        ) from error
-    lacking = [key for key in _FACTS if not isinstance(facts, dict) or key not in facts]
-    if lacking:
-        raise EvaluationError(f'{path}: lacks "{lacking[0]}"; evaluate again to write it.')
+    facts = _facts_of(folder)
     rows = read_rows(Path(folder) / SAMPLES)
     outcomes = [_outcome(row, f"{Path(folder) / SAMPLES}:{line}") for line, row in rows]
     expected = facts["n"] * len(facts["decoding"].get("seeds") or (None,))
@@ -61,6 +51,30 @@ def read_finished(folder: str | Path) -> tuple[Side, dict[str, Any]]:
     identity = facts.get("measured", {}).get("models", {}).get("model")
     side = Side(facts["model"], facts["prompt_form"], facts["decoding"], outcomes, identity)
     return side, facts
+
+
+def suite_of(folder: str | Path) -> str:
+    """Name the suite that a finished evaluation is of.
+
+    Raises:
+        EvaluationError: its scores.json is missing or not whole.
+    """
+    return str(_facts_of(folder)["suite"])
+
+
+def _facts_of(folder: str | Path) -> dict[str, Any]:
+    path = Path(folder) / SCORES
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise EvaluationError(
+            f"{path}: cannot be read: {reason}; name a folder that `biddable evaluate` wrote."
+        ) from error
+    lacking = [key for key in _FACTS if not isinstance(facts, dict) or key not in facts]
+    if lacking:
+        raise EvaluationError(f'{path}: lacks "{lacking[0]}"; evaluate again to write it.')
+    return dict(facts)
 
 
 def compare_finished(

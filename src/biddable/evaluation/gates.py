@@ -92,11 +92,24 @@ def read_all(
     Raises:
         EvaluationError: one cannot be read, or is of another suite.
     """
+    require_suite(suite, baseline)
+    return [read_condition(text) for text in texts]
+
+
+def require_suite(suite: str | None, baseline: str | None) -> None:
+    """Refuse an older comparison of another suite.
+
+    Args:
+        suite: what is asked now; None where that is settled later.
+        baseline: the older comparison.json; None for none.
+
+    Raises:
+        EvaluationError: it is of another suite, or cannot be read.
+    """
     if baseline:
         older = read_comparison(baseline)
         if suite is not None:
             _require_same("suite", {"suite": suite}, older, baseline)
-    return [read_condition(text) for text in texts]
 
 
 def failed(

@@ -113,13 +113,14 @@ ASKING_START = re.compile(
 CLOSING_QUESTION = re.compile(
     r"\b(?:would you (?:like|prefer|mind)|do you (?:want|need|have|mean|prefer|know|think)|are you"
     r"|is there (?:another|any other|some other|something|anything)|you(?:'d| would) like"
-    r"|did you mean|have you|anything else|something else|(?:can|could|may|shall|should) i\b"
+    r"|did you mean|have you|anything else|something else|(?:can|could|may|might|shall|should) i\b"
     r"|how (?:can|may|else can) i|what (?:can|may|else can) i|let me know|what (?:do|would) you"
     r"|(?:can|could|would) you (?:please )?(?:clarify|specify|provide|share|elaborate|confirm"
     r"|give (?:me )?more|tell me (?:more|a bit|a little|about (?:your|the))|be more|let me know"
     r"|explain what you)|which (?:one|kind|type|sort|version)\b.*\b(?:you|your)\b"
     r"|does (?:that|this) (?:help|make sense|sound)|(?:is|was) (?:that|this) (?:what|clear|helpful)"
-    r"|sound good|what about you|how about (?:you|this|that)|\byou\?$)"
+    r"|sound good|what about you|\byou\?$"
+    r"|how about (?:you|this|that|i|we|an?|some|(?:try|mak|us|go|start|tak|add|hav)ing)\b)"
 )
 HOOK = re.compile(
     r"(?:have you ever|did you (?:ever )?know|ever wonder(?:ed)?|guess what|why not|who knows"

@@ -46,12 +46,15 @@ def compare_rates(
     Returns:
         By the rate's name ``{"n", "before", "after", "rose", "fell", "p", "p_holm"}``: the shares
         of the items that both sides tell it of, the larger p-value of the exact test over items and
-        over clusters, and that corrected for the number of rates (Holm).
+        over clusters, and that corrected for the number of rates (Holm). Where all harmless items
+        are look-alikes, their refusals are one rate, ``refusal_lookalike``.
     """
     names = [name for name in TESTED if figure != REFUSING or name not in _OF_A_KIND]
+    tested = {name: pairs_by(RATES[name], before, after) for name in names}
+    if tested.get("refusal_benign") == tested.get("refusal_lookalike"):
+        tested.pop("refusal_benign", None)  # all harmless items are look-alikes: one test
     found = {}
-    for name in names:
-        pairs = pairs_by(RATES[name], before, after)
+    for name, pairs in tested.items():
         if pairs:
             gains = [pair.after - pair.before for pair in pairs]
             answers = sum(pair.answers for pair in pairs)

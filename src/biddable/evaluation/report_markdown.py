@@ -41,7 +41,7 @@ from biddable.evaluation.terminal import (
     percent,
     reach_in_a_sentence,
 )
-from biddable.evaluation.turns import conversations_of, unit_of
+from biddable.evaluation.turns import conversations_of, in_turn, unit_of
 
 NUM_EXAMPLES = 3
 _MAX_CHARS = 600
@@ -190,7 +190,7 @@ def _code(command: str) -> str:
 
 
 def _examples(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
-    """Show some of each change, whole conversations; where nothing is checked, some of all."""
+    """Show some of each change, of every category in turn; where nothing is checked, of all."""
     cards = conversations_of(row for row in rows if is_counted(row, comparison))
     unit = f"{unit_of(cards)}s"
     is_checked = not cards or any(change_in(turns) for turns in cards)
@@ -199,7 +199,7 @@ def _examples(comparison: Comparison, rows: Sequence[Row]) -> Iterator[str]:
         chosen = [turns for turns in cards if change_in(turns) == change]
         some = f"{min(NUM_EXAMPLES, len(chosen))} of {len(chosen)} {word} {unit}"
         yield f"### {some}" if chosen else f"### No {unit} {word}"
-        for turns in chosen[:NUM_EXAMPLES]:
+        for turns in in_turn(chosen)[:NUM_EXAMPLES]:
             yield _example(turns, labels_of(comparison))
 
 

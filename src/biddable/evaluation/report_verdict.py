@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from biddable.counting import counted
 from biddable.evaluation.loss_words import loss_in_a_sentence
 from biddable.evaluation.pairing import FOLLOWING, REFUSING
 from biddable.evaluation.side_names import names_of
@@ -55,11 +56,7 @@ def verdict_of(comparison: Comparison) -> Verdict:
         return Verdict("none", "Nothing was compared: the suite has no items.", "")
     if not block or not paired:
         known = loss_in_a_sentence(comparison)
-        unknown = (
-            f"None of the {comparison['n']:,} items has a check that both sides were judged by, so"
-            " right and wrong are not told"
-        )
-        advice = 'Give items a "check" to have answers judged (docs/checks.md of biddable).'
+        unknown, advice = _not_told(comparison)
         if not known:
             detail = " ".join(part for part in (advice, _of_mimicry(comparison)) if part)
             return Verdict("none", f"No verdict: {unknown[0].lower()}{unknown[1:]}.", detail)
@@ -81,6 +78,26 @@ def verdict_of(comparison: Comparison) -> Verdict:
     return Verdict(
         tone, f"{opening}: {found}.", f"Of {items}: {changes}"
     )  # the headline has the rates
+
+
+def _not_told(comparison: Comparison) -> tuple[str, str]:
+    """Say why right and wrong are not told, and what to do about it."""
+    unanswered = [comparison[side]["by_ring"].get("unanswered") for side in ("base", "instruct")]
+    if not all(unanswered):
+        n = comparison["n"]
+        none = "The only item has no" if n == 1 else f"None of the {n:,} items has a"
+        return (
+            f"{none} check that both sides were judged by, so right and wrong are not told",
+            'Give items a "check" to have answers judged (docs/checks.md of biddable).',
+        )
+    n, (base, instruct) = unanswered[0]["n"], names_of(comparison)
+    before, after = (f"{100 * rate['rate']:.1f} %" for rate in unanswered)
+    checked = "The only item with a check is" if n == 1 else f"All {n:,} items with a check are"
+    return (
+        f"{checked} of the ring unanswered, which no verdict counts",
+        f"{instruct} follows {after} of {counted(n, 'item')}, {base} {before}; that is not tested."
+        ' Leave "ring" out of items that are to count.',
+    )
 
 
 def _how_surely(block: Mapping[str, Any]) -> tuple[Tone, str]:

@@ -23,7 +23,7 @@ from biddable.evaluation.pairing import REFUSING
 from biddable.evaluation.sampling import first_draws
 from biddable.evaluation.side_names import SIDES, heading_of, labels_of, names_of
 from biddable.evaluation.statistics import ALPHA
-from biddable.evaluation.turns import Row, conversations_of
+from biddable.evaluation.turns import conversations_of, in_turn
 
 FIGURES = (
     ("instruction_following", "instruction following"),
@@ -137,7 +137,7 @@ def side_by_side(
     table = Table(show_lines=True, expand=True)
     for name, ratio in zip(("prompt", *names), (2, 3, 3), strict=True):
         table.add_column(name, ratio=ratio, overflow="fold")
-    for turns in _in_turn(conversations_of(first_draws(rows)))[:limit]:
+    for turns in in_turn(conversations_of(first_draws(rows)))[:limit]:
         for n, row in enumerate(turns):
             answers = [_answer(row[side]) for side in ("base", "instruct")]
             asked = short(row["instruction"]) if n == 0 else f"then: {short(row['instruction'])}"
@@ -317,16 +317,6 @@ def shown_p(p: float) -> str:
         return f"p = {p:.4f}"
     exponent = next(k for k in range(300, 3, -1) if p <= 10.0**-k or k == 4)
     return f"p < 1e-{exponent}"
-
-
-def _in_turn(conversations: Sequence[list[Row]]) -> list[list[Row]]:
-    """Order them so that the first ones are of as many categories as there are."""
-    seen: dict[str, int] = {}
-    ranks = []
-    for n, (first, *_) in enumerate(conversations):
-        rank = seen[first["category"]] = seen.get(first["category"], -1) + 1
-        ranks.append((rank, n))
-    return [conversations[n] for _, n in sorted(ranks)]
 
 
 def _answer(told: Mapping[str, Any]) -> Text:

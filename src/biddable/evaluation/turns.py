@@ -34,6 +34,22 @@ def conversations_of(rows: Iterable[Row]) -> list[list[Row]]:
     return found
 
 
+def in_turn(conversations: Sequence[list[Row]]) -> list[list[Row]]:
+    """Order conversations so that the first ones are of as many categories as there are.
+
+    Example:
+        >>> rows = [{"id": n, "category": name} for n, name in enumerate("aab")]
+        >>> [turns[0]["id"] for turns in in_turn(conversations_of(rows))]
+        [0, 2, 1]
+    """
+    seen: dict[str, int] = {}
+    ranks = []
+    for n, (first, *_) in enumerate(conversations):
+        rank = seen[first["category"]] = seen.get(first["category"], -1) + 1
+        ranks.append((rank, n))
+    return [conversations[n] for _, n in sorted(ranks)]
+
+
 def unit_of(conversations: Iterable[Sequence[Row]]) -> str:
     """Say what each is called, in the singular.
 
