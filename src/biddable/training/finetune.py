@@ -174,8 +174,7 @@ def _lead(
                     _save_whole(folder, prepared, record, gather=gather)
                 world.close()
             except (TrainingError, CheckpointError) as error:
-                hint = checkpoints.hint()
-                error.args, error.is_resumable = (f"{error}{hint}",), bool(hint)
+                checkpoints.add_hint(error)
                 raise
     checkpoints.remove()
     return folder

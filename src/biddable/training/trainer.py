@@ -19,7 +19,6 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.errors import TrainingError
 from biddable.models.adapter import num_base_parameters
 from biddable.models.lean_layers import fast_layers
 from biddable.training.checkpoints import Event
@@ -27,7 +26,12 @@ from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
-from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
+from biddable.training.nonfinite import (
+    NotFiniteError,
+    held_out_not_finite,
+    leave_out,
+    require_finite,
+)
 from biddable.training.optimizer import (
     build_optimizer,
     peak_learning_rate,
@@ -317,11 +321,7 @@ class _Run:
                 world=self.world,
             )
             if not math.isfinite(loss):
-                raise TrainingError(
-                    f"after step {state.step}: the held-out loss is {loss}; expected a finite "
-                    "number. Look at the held-out rows, or lower training.learning_rate "
-                    f"(now {state.log.learning_rate:g})."
-                )
+                raise held_out_not_finite(loss, state)
         state.take_measurement(loss, self.model, keeps_best=self.keeps_best)
         self._record(
             {
