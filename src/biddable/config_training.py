@@ -261,5 +261,6 @@ class TrainingConfig(Section):
         wishes["held_out_every"] = self.held_out_every is not None
         for name in (name for name, is_wished in wishes.items() if is_wished):
             raise ValueError(
-                f"training.{name} needs a held-out loss; set data.held_out or data.held_out_rows"
+                f"training.{name}: it needs a held-out loss; set data.held_out or"
+                " data.held_out_rows"
             )
