@@ -177,8 +177,21 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"training": {"schedule": "wsd", "warmup_share": 0.5, "decay_share": 0.6}},
-            "config: training.decay_share: found 0.6; it should be above 0, and at most 1 "
-            "together with training.warmup_share (0.5).",
+            "config: training.decay_share: found 0.6; it should be at most 0.5, for "
+            "training.warmup_share (0.5) is of the same steps.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 1.0}},
+            "config: training.decay_share: found 1.0; it should be at most 0.9, for "
+            "training.warmup_share (0.1) is of the same steps.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 1.1}},
+            "config: training.decay_share: found 1.1; it should be at most 1.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 0.0}},
+            "config: training.decay_share: found 0.0; it should be greater than 0.",
         ),
         (
             {"method": {"name": "full", "quantize_base": "int8"}},

@@ -105,6 +105,7 @@ _OTHER_NAMES = {
 
 _PLAIN_WORDS = {
     "greater than or equal to": "at least",
+    "less than or equal to": "at most",
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid string": "text",
