@@ -40,7 +40,7 @@ from biddable.training.optimizer import (
 )
 from biddable.training.passes import Passes
 from biddable.training.precision import passes_in_precision
-from biddable.training.requirements import require_held_out, require_learnable
+from biddable.training.requirements import require_held_out, require_learnable, require_room
 from biddable.training.run_state import (
     RunState,
     TrainingLog,
@@ -84,12 +84,14 @@ def train(
 
     Raises:
         ConfigError: a setting needs held-out rows, or a GPU, and there are none.
-        DataError: there are no examples, or one has nothing to learn.
+        DataError: there are no examples, one has nothing to learn, or one, or a held-out row, is
+            longer than what the model can read.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
         RunStopped: a signal asked for it, and the run is saved.
     """
-    rows = EncodedRows.of(examples)
+    rows, held_out = EncodedRows.of(examples), EncodedRows.of(held_out)
     require_learnable(model, rows)
+    require_room(model, examples=rows, held_out=held_out)
     require_held_out(settings, held_out)
     run = _Run(
         model,
