@@ -108,7 +108,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"seed": True}, "config: seed: found True; it should be a whole number."),
+        ({"seed": True}, "config: seed: found true; it should be a whole number."),
         ({"seed": -1}, "config: seed: found -1; it should be at least 0."),
         ({"output": ""}, 'config: output: found ""; it should not be empty.'),
         ({"data": 3}, "config: data: found 3; it should be a section of keys."),
@@ -152,7 +152,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"method": {"name": "freeze", "dora": True}},
-            'config: method.dora: found True; it has no effect with method "freeze"; remove it or '
+            'config: method.dora: found true; it has no effect with method "freeze"; remove it or '
             "set method.name: lora.",
         ),
         (
@@ -177,8 +177,21 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"training": {"schedule": "wsd", "warmup_share": 0.5, "decay_share": 0.6}},
-            "config: training.decay_share: found 0.6; it should be above 0, and at most 1 "
-            "together with training.warmup_share (0.5).",
+            "config: training.decay_share: found 0.6; it should be at most 0.5, for "
+            "training.warmup_share (0.5) is of the same steps.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 1.0}},
+            "config: training.decay_share: found 1.0; it should be at most 0.9, for "
+            "training.warmup_share (0.1) is of the same steps.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 1.1}},
+            "config: training.decay_share: found 1.1; it should be at most 1.",
+        ),
+        (
+            {"training": {"schedule": "wsd", "decay_share": 0.0}},
+            "config: training.decay_share: found 0.0; it should be greater than 0.",
         ),
         (
             {"method": {"name": "full", "quantize_base": "int8"}},
@@ -187,7 +200,7 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"method": {"name": "full", "train_tokens": ["<a>"]}},
-            "config: method.train_tokens: found ['<a>']; it has no effect with method \"full\"; "
+            'config: method.train_tokens: found [<a>]; it has no effect with method "full"; '
             "remove it or set method.name: freeze or lora.",
         ),
         (
@@ -197,8 +210,22 @@ def test_all_problems_come_at_once_with_their_lines() -> None:
         ),
         (
             {"method": {"name": "lora", "train_tokens": "none", "new_tokens": ["<a>"]}},
-            "config: method.new_tokens: found ['<a>']; with method.train_tokens: none their rows "
+            "config: method.new_tokens: found [<a>]; with method.train_tokens: none their rows "
             "would stay noise; remove one of the two.",
+        ),
+        (
+            {"training": {"epochs": 2, "keep": "best"}},
+            'config: training.keep: found "best"; it needs a held-out loss; set data.held_out or '
+            "data.held_out_rows.",
+        ),
+        (
+            {"training": {"patience": 2}},
+            "config: training.patience: found 2; it needs a held-out loss; set data.held_out or "
+            "data.held_out_rows.",
+        ),
+        (
+            {"template": {"name": "inst"}},
+            "config: template: found {name: inst}; it should be text.",
         ),
         (
             {"data": {"train": "a", "learning_rat": 1}},
@@ -253,6 +280,9 @@ def test_a_file_that_is_no_config(text: str, expected: str) -> None:
 def test_a_recursive_file_ends_in_a_message() -> None:
     assert _problems("a: &x\n  b: *x\n")
     assert _problems("a: &x\n  - *x\n")
+    assert _problems("seed: &x\n  b: *x\n")[0].startswith(
+        "run.yaml:1: seed: found &id001 {b: *id001};"
+    )
     assert _problems("a: " + "[" * 5000) == ["run.yaml: not YAML: nested too deeply."]
     assert _problems("!!set {a, b}") == ["run.yaml:1: not a mapping; write `key: value` lines."]
 

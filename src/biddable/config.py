@@ -20,7 +20,7 @@ from biddable.config_data import DataConfig, SourceConfig
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.config_values import Section, Seed, Text
 from biddable.config_watch import WatchConfig
-from biddable.config_yaml import Lines, read_yaml
+from biddable.config_yaml import Lines, in_yaml, read_yaml
 from biddable.errors import ConfigError, join_problems, nearest
 
 
@@ -105,12 +105,15 @@ _OTHER_NAMES = {
 
 _PLAIN_WORDS = {
     "greater than or equal to": "at least",
+    "less than or equal to": "at most",
     "a valid integer": "a whole number",
     "a valid number": "a number",
     "a valid string": "text",
     "a valid list": "a list",
     "String should have at least 1 character": "it should not be empty",
 }
+# How a section tells what is wrong with one of its keys, seen beside another section.
+_KEY_FIRST = re.compile(r"Value error, \w+\.(?P<leaf>\w+): (?P<text>.*)")
 
 
 def load_config(path: str | PathLike[str]) -> RunConfig:
@@ -187,10 +190,13 @@ def _describe(error: ValidationError, *, source: str, lines: Lines) -> list[str]
         # Below a field, pydantic appends the member of a union that it tried.
         loc = item["loc"]
         depth = 1 if loc[0] not in SECTIONS else 4 if loc[:2] == ("data", "train") else 2
-        key = tuple(map(str, loc[:depth]))
+        key, value, text = tuple(map(str, loc[:depth])), item["input"], item["msg"]
+        if of_one := _KEY_FIRST.fullmatch(text):  # it depends on another section
+            key, text = (*key, of_one["leaf"]), of_one["text"]
+            value = value[key[-1]] if isinstance(value, dict) else getattr(value, key[-1])
         is_known = item["type"] not in ("missing", "extra_forbidden")
-        found[key] = f"found {_show(item['input'])}; " if is_known else ""
-        message = _allowed(item["type"], item["msg"], key=key, value=item["input"])
+        found[key] = f"found {_show(value)}; " if is_known else ""
+        message = _allowed(item["type"], text, key=key, value=value)
         if message not in gathered.setdefault(key, []):
             gathered[key].append(message)
     problems = []
@@ -242,4 +248,6 @@ def _in_line(hint: str) -> str:
 
 def _show(value: Any) -> str:
     text = "nothing" if value is None else f'"{value}"' if isinstance(value, str) else repr(value)
+    if isinstance(value, bool | list | dict):
+        text = in_yaml(value)
     return text if len(text) <= 60 else text[:57] + "..."

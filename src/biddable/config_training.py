@@ -171,7 +171,11 @@ class TrainingConfig(Section):
     min_lr_share: Share = Field(
         0.0, description="share of the peak learning rate that the schedule does not fall below"
     )
-    decay_share: Share = Field(0.2, description="wsd: share of the steps in which the rate falls")
+    decay_share: Annotated[float, Field(gt=0, le=1, strict=True)] = Field(
+        0.2,
+        description="wsd: share of the steps in which the rate falls, as far as the warm-up leaves"
+        " them",
+    )
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = Field(
         0.0,
         description="AdamW's weight decay, of matrices; norms, biases and embeddings have none",
@@ -242,12 +246,13 @@ class TrainingConfig(Section):
     def _leaves_room(cls, value: float, info: ValidationInfo) -> float:
         if info.data.get("schedule") != "wsd":
             return value
-        warmup = 0.0 if info.data.get("warmup_steps") else info.data.get("warmup_share", 0.0)
+        in_steps = info.data.get("warmup_steps") is not None  # how many there are is not known yet
+        warmup = 0.0 if in_steps else info.data.get("warmup_share", 0.0)
         is_wish = value != cls.model_fields["decay_share"].default
-        if is_wish and not 0 < value <= 1 - warmup:
+        if is_wish and value + warmup > 1 + 1e-9:
             raise ValueError(
-                "it should be above 0, and at most 1 together with training.warmup_share"
-                f" ({warmup})"
+                f"it should be at most {1 - warmup:g}, for training.warmup_share ({warmup:g}) is of"
+                " the same steps"
             )
         return value
 
@@ -261,5 +266,6 @@ class TrainingConfig(Section):
         wishes["held_out_every"] = self.held_out_every is not None
         for name in (name for name, is_wished in wishes.items() if is_wished):
             raise ValueError(
-                f"training.{name} needs a held-out loss; set data.held_out or data.held_out_rows"
+                f"training.{name}: it needs a held-out loss; set data.held_out or"
+                " data.held_out_rows"
             )

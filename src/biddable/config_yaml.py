@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from os import PathLike
 from pathlib import Path
@@ -36,6 +37,23 @@ def read_yaml(path: str | PathLike[str]) -> tuple[dict[str, Any], Lines]:
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read: {error.strerror}.") from error
     return _parse(text, source)
+
+
+def in_yaml(value: Any) -> str:
+    """Write a value as YAML, where that takes one line, or as Python does.
+
+    Example:
+        >>> in_yaml({"keep": ["best", True]})
+        '{keep: [best, true]}'
+    """
+    try:
+        text = yaml.safe_dump(
+            value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf
+        )
+    except yaml.YAMLError:
+        return repr(value)
+    line = str(text).removesuffix("...\n").strip()
+    return repr(value) if "\n" in line else line
 
 
 class _Loader(yaml.SafeLoader):

@@ -30,10 +30,12 @@ class BiddableError(Exception):
     Attributes:
         is_told: another process of the same run says it; the command line only ends with it.
         is_resumable: the run is saved; the command line says how it goes on.
+        recurs: the same run, resumed, would end in the same way; only another one helps.
     """
 
     is_told = False
     is_resumable = False
+    recurs = False
 
 
 class ConfigError(BiddableError):

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import BartConfig, BartForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from biddable.errors import ConfigError
 from biddable.models.freezing import decoder_layers, freeze_layers, freeze_named
@@ -40,6 +40,13 @@ def test_too_many_layers_are_refused(num_layers):
 def test_layers_are_found_in_other_architectures():
     model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=3, n_head=2))
     assert len(decoder_layers(model)) == 3
+
+
+def test_the_layers_of_a_decoder_are_not_as_many_as_its_encoders():
+    sizes = {"d_model": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(vocab_size=20, encoder_layers=2, decoder_layers=3, **sizes)
+    model = BartForCausalLM(config)
+    assert decoder_layers(model) is model.model.decoder.layers
 
 
 def test_no_list_of_layers_is_an_error():

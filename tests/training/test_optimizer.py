@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -109,7 +110,7 @@ def factors_of(num_steps, settings):
             "warmup_share": st.floats(0, 0.99),
             "warmup_steps": st.none() | st.integers(0, 300),
             "min_lr_share": st.floats(0, 0.9),
-            "decay_share": st.floats(0.01, 0.99),
+            "decay_share": st.floats(0.01, 1),
         }
     ),
 )
@@ -158,6 +159,22 @@ def test_each_schedule_in_the_middle_of_its_fall():
     assert factor(59, schedule="wsd", decay_share=0.4) == 1
     assert factor(70, schedule="wsd", decay_share=0.4) == pytest.approx(0.5)
     assert factor(70, schedule="wsd", decay_share=0.4, min_lr_share=0.5) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "decay_share"),
+    [
+        ({"warmup_share": 0.0}, 1.0),
+        ({"warmup_steps": 0}, 1.0),
+        ({"warmup_share": 0.9}, 0.1),
+        ({"warmup_share": 0.7}, 0.3),
+    ],
+)
+def test_warm_up_and_fall_may_be_all_of_the_steps(warm_up, decay_share):
+    settings = TrainingConfig(schedule="wsd", decay_share=decay_share, **warm_up)
+    factors = factors_of(100, settings)
+    assert sum(b < a for a, b in pairwise(factors)) == round(100 * decay_share) - 1
+    assert max(factors) == 1 > factors[-1]
 
 
 def test_a_warm_up_in_steps():

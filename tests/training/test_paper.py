@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from transformers import BartConfig, BartForCausalLM
 
 from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.errors import ConfigError
@@ -322,3 +324,29 @@ def test_sizes_under_their_older_names_are_seen(tmp_path):
     values = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 300}
     path.write_text(json.dumps(values))
     assert planned(path, gpus=1).architecture == "GPT2LMHeadModel"
+
+
+BART = {"model_type": "bart", "d_model": 64, "vocab_size": 300, "max_position_embeddings": 256}
+BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_layers": 3}
+
+
+@pytest.mark.parametrize("num_layers", [2, 3, 5])
+def test_of_a_model_with_an_encoder_the_decoder_is_planned(num_layers, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**BART, "decoder_layers": num_layers}))
+    plan = planned(path, gpus=1, method={"name": "freeze", "num_frozen_layers": 1})
+    assert plan.architecture == "BartForCausalLM"
+    assert "1 of " + str(num_layers) in plan.method
+    with torch.device("meta"):
+        model = BartForCausalLM(BartConfig(**{**BART, "decoder_layers": num_layers}))
+    assert plan.num_parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_a_pass_that_cannot_be_counted_is_told_in_a_line(tmp_path):
+    path = tmp_path / "config.json"
+    sizes = {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "vocab_size": 300}
+    path.write_text(json.dumps({"model_type": "xlnet", **sizes}))
+    with pytest.raises(ConfigError, match=r"a pass of XLNetLMHeadModel cannot be counted") as told:
+        planned(path, gpus=1, precision="mixed")
+    assert str(told.value).startswith(str(path))
+    assert "\n" not in str(told.value)

@@ -27,7 +27,21 @@ def test_a_limit_above_the_places_is_refused():
 
 
 def test_a_row_beyond_the_places_is_refused_and_named():
-    rows = random_examples(3)
+    rows, told = random_examples(3), []
     longer = Example([7] * 300, [False] * 299 + [True], "long.jsonl:5")
-    with pytest.raises(DataError, match=r"long.jsonl:5: 300 tokens; .* has places for 256"):
-        train(tiny_gpt2(), [*rows, longer], settings=TrainingConfig())
+    nameless = Example(longer.input_ids, longer.loss_mask)
+    for learned, held_out, name in (
+        ([*rows, longer], [], "long.jsonl:5"),
+        (rows, [*rows, longer], "long.jsonl:5"),
+        (rows, [*rows, nameless], "row 4 of held_out"),
+        ([nameless], rows, "row 1 of examples"),
+    ):
+        with pytest.raises(DataError, match=rf"^{name}: 300 tokens; .* has places for 256"):
+            train(
+                tiny_gpt2(),
+                learned,
+                settings=TrainingConfig(),
+                held_out=held_out,
+                on_event=told.append,
+            )
+    assert told == []

@@ -13,7 +13,7 @@ from torch.distributed import HashStore
 
 from biddable.config import parse_config
 from biddable.errors import CheckpointError, RunStopped, TrainingError
-from biddable.training import finetune
+from biddable.training import finetune, passes, trainer
 from biddable.training.distributed import World
 from biddable.training.ending import leading
 from biddable.training.finetune import run_training
@@ -159,6 +159,34 @@ def test_what_no_number_depends_on_may_change():
     stopped_at(1)
     changes = {"training": {**TRAINING, "on_nonfinite": "skip"}, "checkpoints": {"every_steps": 1}}
     assert run_training(config_of(**changes), resume=True) == Path("run")
+
+
+@pytest.mark.parametrize(("policy", "what"), [("stop", "loss"), ("skip", "loss"), ("skip", "held")])
+def test_what_a_loss_that_is_no_number_advises_is_not_refused(policy, what, monkeypatch):
+    accumulate = passes.accumulate_gradient
+    bad = float("nan")
+    config = config_of(training={**TRAINING, "epochs": 3, "on_nonfinite": policy})
+    other = config_of(training={**TRAINING, "epochs": 3, "on_nonfinite": "skip"})
+    with monkeypatch.context() as patch:
+        if what == "loss":
+            patch.setattr(passes, "accumulate_gradient", lambda *a, **o: accumulate(*a, **o) * bad)
+        else:
+            patch.setattr(trainer, "held_out_loss", lambda *_, **__: (bad, 1))
+        with pytest.raises(TrainingError, match="is nan; expected a finite number") as raised:
+            run_training(config)
+    told = str(raised.value)
+    if policy == "stop":
+        assert "Set training.on_nonfinite: skip to leave it out, or begin anew with a" in told
+        assert told.endswith(" It is saved at step 0.")
+        assert raised.value.is_resumable
+        assert run_training(other, resume=True) == Path("run")
+        return
+    assert told.endswith(" To begin anew, delete run.checkpoints first.")
+    assert "Begin anew with a lower training.learning_rate" in told
+    assert not raised.value.is_resumable  # the command line would advise --resume
+    shutil.rmtree("run.checkpoints")
+    slower = {**config.training.model_dump(), "learning_rate": 1e-5}
+    assert run_training(config_of(training=slower)) == Path("run")
 
 
 def cut(path):

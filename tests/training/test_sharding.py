@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import multiprocessing, nn
 
+from biddable.config import parse_config
 from biddable.config_checkpoints import CheckpointConfig
 from biddable.config_training import TrainingConfig
-from biddable.errors import ConfigError, TrainingError
+from biddable.errors import BiddableError, ConfigError, TrainingError
 from biddable.models.freezing import freeze_layers
 from biddable.models.lora import apply_lora
-from biddable.training import sharding, trainer
+from biddable.training import finetune, sharding, trainer
 from biddable.training.checkpoints import Checkpoints
 from biddable.training.distributed import ALONE
 from biddable.training.sharding import Sharding
@@ -309,6 +310,20 @@ def test_weights_in_few_bits_are_refused(monkeypatch):
     monkeypatch.setattr(sharding, "is_small", lambda parameter: True)
     with pytest.raises(ConfigError, match=r"found weights in few bits.*method\.quantize_base"):
         Sharding.choose(tiny_model(), TrainingConfig(sharding="full"), Two())
+
+
+def test_a_base_to_be_made_small_is_refused_before_it_is_loaded(monkeypatch):
+    class Two(type(ALONE)):
+        size = 2
+
+    monkeypatch.setattr(finetune, "find_world", Two)
+    values = {"model": "not there", "data": "nor.jsonl", "output": "run"}
+    values["method"] = {"name": "lora", "quantize_base": "int4"}
+    with pytest.raises(ConfigError, match=r"few bits.*Remove training\.sharding, or method\.quant"):
+        finetune.run_training(parse_config({**values, "training": {"sharding": "full"}}))
+    assert list(Path().glob("run*")) == []
+    with pytest.raises(BiddableError, match=r"nor\.jsonl"):  # each has all of the base
+        finetune.run_training(parse_config(values))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from biddable.errors import ConfigError, nearest
 
@@ -87,11 +87,23 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         ConfigError: the model keeps its layers in no list of the configured length.
     """
-    num_layers = model.config.get_text_config(decoder=True).num_hidden_layers
+    num_layers = num_decoder_layers(model.config)
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == num_layers:
             return module
     raise ConfigError(f"method: {type(model).__name__} has no list of layers; use method full.")
+
+
+def num_decoder_layers(config: PretrainedConfig) -> int:
+    """Give how many layers a causal LM has; of a model with an encoder, its decoder's.
+
+    Example:
+        >>> from transformers import BartConfig
+        >>> num_decoder_layers(BartConfig(encoder_layers=12, decoder_layers=3))
+        3
+    """
+    text = config.get_text_config(decoder=True)
+    return int(getattr(text, "decoder_layers", None) or text.num_hidden_layers)
 
 
 def lowest_trained(model: PreTrainedModel) -> int:

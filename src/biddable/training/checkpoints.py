@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from biddable.config_checkpoints import CheckpointConfig
-from biddable.errors import CheckpointError
+from biddable.errors import BiddableError, CheckpointError
 from biddable.manifest import hash_file, hash_text
 from biddable.training.identity import find_differences
 from biddable.training.stopping import StopSignals
@@ -267,6 +267,18 @@ class Checkpoints:
         """Say in a sentence what of the run is saved; empty if nothing is."""
         steps = self._steps()
         return f" It is saved at step {max(steps):,}." if steps else ""
+
+    def add_hint(self, error: BiddableError) -> None:
+        """Tell with what ended the run what is saved of it, and whether that can be gone on from.
+
+        Args:
+            error: its text grows, and it says whether the run can be resumed.
+        """
+        hint = self.hint()
+        error.is_resumable = bool(hint) and not error.recurs
+        if hint and error.recurs:
+            hint = f" To begin anew, delete {self.folder} first."
+        error.args = (f"{error}{hint}",)
 
     def remove(self) -> None:
         """Clear up after a run that is whole, unless they are to stay."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.trees import shared_lengths, sort_rows
-from biddable.models.freezing import decoder_layers, lowest_trained
+from biddable.models.freezing import decoder_layers, lowest_trained, num_decoder_layers
 from biddable.models.loss import logits_at_once
 from biddable.models.quantized import plain_parts
 from biddable.training.division import Division
@@ -347,7 +347,7 @@ def kept_per_token(config: Any, *, itemsize: int = 4, num_layers: int | None = N
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * width
     queries, keys = heads * head, kv_heads * head
     layer = itemsize * (6 * width + 2 * queries + 2 * keys + 4 * inner) + 4 * (heads + 2)
-    num_layers = text.num_hidden_layers if num_layers is None else num_layers
+    num_layers = num_decoder_layers(config) if num_layers is None else num_layers
     return int(num_layers * layer + 2 * width * itemsize + 4)
 
 

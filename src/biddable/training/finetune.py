@@ -41,7 +41,7 @@ from biddable.training.preparation import (
 from biddable.training.progress import ProgressBar
 from biddable.training.run_state import TrainingLog
 from biddable.training.samples import SampleAnswers
-from biddable.training.sharding import divides, require_divisible
+from biddable.training.sharding import divides, require_divisible, require_plain_base
 from biddable.training.sinks import reporting
 from biddable.training.trainer import train
 from biddable.training.venue import Venue
@@ -141,6 +141,7 @@ def _lead(
         world.announce(_WHOLE)
         listener({"event": "resume", "summary": f"{checkpoints.output}: is whole already"})
         return checkpoints.output
+    require_plain_base(config.method, settings=config.training, num_processes=world.size)
     folder = require_free(checkpoints.output)
     with reporting(config.watch, folder, config=settings, on_event=listener) as tell:
         then = _find_cut_off(checkpoints, config, resume=resume, tell=tell)
@@ -174,8 +175,7 @@ def _lead(
                     _save_whole(folder, prepared, record, gather=gather)
                 world.close()
             except (TrainingError, CheckpointError) as error:
-                hint = checkpoints.hint()
-                error.args, error.is_resumable = (f"{error}{hint}",), bool(hint)
+                checkpoints.add_hint(error)
                 raise
     checkpoints.remove()
     return folder

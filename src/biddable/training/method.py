@@ -24,7 +24,12 @@ def new_tokens(method: MethodConfig) -> list[str]:
 
 def device_of_base(method: MethodConfig, device: torch.device | str) -> torch.device | str:
     """Say where a base is loaded: on the CPU where its layers go on one by one, made small."""
-    return "cpu" if method.quantize_base else device
+    return "cpu" if makes_base_small(method) else device
+
+
+def makes_base_small(method: MethodConfig) -> bool:
+    """Say whether frozen layers are kept in few bits."""
+    return method.quantize_base is not None
 
 
 def settle_method(
@@ -104,7 +109,7 @@ def _apply_lora(
     what = "DoRA" if kind.dora else "rsLoRA" if kind.rslora else "LoRA"
     how = ", from the base's own largest directions (PiSSA)" if kind.init == "pissa" else ""
     how += f", B at {ratio:g} times the learning rate (LoRA+)" if ratio else ""
-    if method.quantize_base:
+    if method.quantize_base is not None:
         num_small = quantize_frozen(model, method.quantize_base, device=device)
         how += f", {num_small} frozen layers in {method.quantize_base}"
     return f"{what} of rank {method.rank} and scale {scale:g} on {len(names)} linear layers{how}"

@@ -62,12 +62,26 @@ def leave_out(
     num_before = state.num_skipped_in_row
     if not may_skip or num_before == MAX_SKIPPED_IN_ROW:
         before = f" {num_before} steps in a row were left out before it." if num_before else ""
-        advice = "" if may_skip else ", or set training.on_nonfinite: skip"
-        raise TrainingError(
-            f"{told}; expected a finite number.{before} The rows of this batch: {shown}. Lower "
-            f"training.learning_rate (now {state.log.learning_rate:g}), or look at these rows"
-            f"{advice}."
+        anew = f"a lower training.learning_rate (now {state.log.learning_rate:g}) or other rows"
+        advice = f"Begin anew with {anew}."
+        if not may_skip:
+            advice = f"Set training.on_nonfinite: skip to leave it out, or begin anew with {anew}."
+        error = TrainingError(
+            f"{told}; expected a finite number.{before} The rows of this batch: {shown}. {advice}"
         )
+        error.recurs = may_skip
+        raise error
     state.num_skipped_in_row += 1
     state.log.num_skipped += 1
     return {"event": "skip", "names": names, "summary": f"{told}; left out, with {shown}"}
+
+
+def held_out_not_finite(loss: float, state: RunState) -> TrainingError:
+    """Describe a held-out loss that is no number; a run that is resumed would measure it again."""
+    error = TrainingError(
+        f"after step {state.step}: the held-out loss is {loss}; expected a finite number. Begin"
+        f" anew with a lower training.learning_rate (now {state.log.learning_rate:g}) or other"
+        " held-out rows."
+    )
+    error.recurs = True
+    return error

@@ -147,7 +147,7 @@ class _Models:
                     "method: this one works on the weights themselves, which are not here"
                     f" ({error}). Leave that setting out; what it takes hardly differs."
                 ) from error
-            self._found[key] = Counted.of(model), described
+            self._found[key] = _count(model, self.path), described
         return self._found[key]
 
 
@@ -252,6 +252,18 @@ def read_model_config(path: str | os.PathLike[str]) -> PretrainedConfig:
     except Exception as error:  # each architecture checks in its own way
         raise ConfigError(f"{file}: {str(error).strip()}") from error
     return config
+
+
+def _count(model: PreTrainedModel, path: str | os.PathLike[str]) -> Counted:
+    try:
+        return Counted.of(model)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever an architecture's code meets without numbers
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ConfigError(
+            f"{path}: a pass of {type(model).__name__} cannot be counted on paper: {reason}"
+        ) from error
 
 
 def _passing(precision: Precision) -> torch.dtype:

@@ -18,8 +18,7 @@ def require_learnable(model: nn.Module, rows: EncodedRows) -> None:
     """Refuse rows, or a model, of which nothing can be learned.
 
     Raises:
-        DataError: there are no rows, one has nothing to learn, or one is longer than the model's
-            table of positions.
+        DataError: there are no rows, or one has nothing to learn.
         TrainingError: every parameter is frozen.
     """
     if not rows:
@@ -28,14 +27,29 @@ def require_learnable(model: nn.Module, rows: EncodedRows) -> None:
     if len(empty):
         name = rows.sources[empty[0]] or f"row {empty[0] + 1}"
         raise DataError(f"{name}: nothing in it is learned; it needs an answer.")
-    longest, places = int(rows.lengths.argmax()), num_places(model)
-    if places is not None and rows.lengths[longest] > places:
-        raise DataError(
-            f"{rows.sources[longest] or f'row {longest + 1}'}: {rows.lengths[longest]:,} tokens;"
-            f" the model has places for {places:,}. Set max_length to that, or shorten the row."
-        )
     if not any(p.requires_grad for p in model.parameters()):
         raise TrainingError("every parameter of the model is frozen; there is nothing to train.")
+
+
+def require_room(model: nn.Module, **parts: EncodedRows) -> None:
+    """Refuse rows that are longer than the model's table of positions.
+
+    Args:
+        model: that runs them.
+        parts: the rows that it learns, and those that it is measured on, by their name.
+
+    Raises:
+        DataError: one is.
+    """
+    places = num_places(model)
+    for part, rows in parts.items():
+        if places is None or not (over := rows.lengths > places).any():
+            continue
+        n = int(over.argmax())
+        raise DataError(
+            f"{rows.sources[n] or f'row {n + 1} of {part}'}: {rows.lengths[n]:,} tokens; the"
+            f" model has places for {places:,}. Set max_length to that, or shorten the row."
+        )
 
 
 def require_places(model: nn.Module, max_seq_len: int | None) -> None:

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from transformers import PreTrainedModel
 
-from biddable.config_training import TrainingConfig
+from biddable.config_training import MethodConfig, TrainingConfig
 from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.errors import ConfigError
@@ -28,6 +28,7 @@ from biddable.models.loss import accumulate_gradient
 from biddable.models.quantized import is_small
 from biddable.training.distributed import World
 from biddable.training.layout import Layout
+from biddable.training.method import makes_base_small
 from biddable.training.micro_batches import FittingCuts
 from biddable.training.nonfinite import NotFiniteError, require_finite
 from biddable.training.shards import (
@@ -249,11 +250,25 @@ def require_divisible(model: nn.Module) -> None:
     Raises:
         ConfigError: it is one.
     """
-    if is_divisible(model):
-        return
-    has_parts = _has_parts(model)
+    if not is_divisible(model):
+        raise _indivisible(has_parts=_has_parts(model))
+
+
+def require_plain_base(
+    method: MethodConfig, *, settings: TrainingConfig, num_processes: int
+) -> None:
+    """Refuse to divide a base that is going to be made small, before it is loaded.
+
+    Raises:
+        ConfigError: the settings ask for both.
+    """
+    if is_asked_for(settings) and num_processes > 1 and makes_base_small(method):
+        raise _indivisible(has_parts=True)
+
+
+def _indivisible(*, has_parts: bool) -> ConfigError:
     what = "weights in few bits" if has_parts else "a model in one piece"
-    raise ConfigError(
+    return ConfigError(
         f"{_KEY}: found {what}, which cannot be divided; expected a transformers model with plain"
         " weights. Remove training.sharding" + (", or method.quantize_base." if has_parts else ".")
     )

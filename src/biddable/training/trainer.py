@@ -19,7 +19,6 @@ from biddable.config_training import TrainingConfig
 from biddable.data.batching import Step
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
-from biddable.errors import TrainingError
 from biddable.models.adapter import num_base_parameters
 from biddable.models.lean_layers import fast_layers
 from biddable.training.checkpoints import Event
@@ -27,7 +26,12 @@ from biddable.training.held_out import held_out_loss
 from biddable.training.layout import Layout, planned_steps, recomputed_layers, training_noise
 from biddable.training.memory import peak_memory
 from biddable.training.micro_batches import FittingCuts, Group
-from biddable.training.nonfinite import NotFiniteError, leave_out, require_finite
+from biddable.training.nonfinite import (
+    NotFiniteError,
+    held_out_not_finite,
+    leave_out,
+    require_finite,
+)
 from biddable.training.optimizer import (
     build_optimizer,
     peak_learning_rate,
@@ -36,7 +40,7 @@ from biddable.training.optimizer import (
 )
 from biddable.training.passes import Passes
 from biddable.training.precision import passes_in_precision
-from biddable.training.requirements import require_held_out, require_learnable
+from biddable.training.requirements import require_held_out, require_learnable, require_room
 from biddable.training.run_state import (
     RunState,
     TrainingLog,
@@ -80,12 +84,14 @@ def train(
 
     Raises:
         ConfigError: a setting needs held-out rows, or a GPU, and there are none.
-        DataError: there are no examples, or one has nothing to learn.
+        DataError: there are no examples, one has nothing to learn, or one, or a held-out row, is
+            longer than what the model can read.
         TrainingError: a loss or gradient is not finite; no weight was touched by it.
         RunStopped: a signal asked for it, and the run is saved.
     """
-    rows = EncodedRows.of(examples)
+    rows, held_out = EncodedRows.of(examples), EncodedRows.of(held_out)
     require_learnable(model, rows)
+    require_room(model, examples=rows, held_out=held_out)
     require_held_out(settings, held_out)
     run = _Run(
         model,
@@ -317,11 +323,7 @@ class _Run:
                 world=self.world,
             )
             if not math.isfinite(loss):
-                raise TrainingError(
-                    f"after step {state.step}: the held-out loss is {loss}; expected a finite "
-                    "number. Look at the held-out rows, or lower training.learning_rate "
-                    f"(now {state.log.learning_rate:g})."
-                )
+                raise held_out_not_finite(loss, state)
         state.take_measurement(loss, self.model, keeps_best=self.keeps_best)
         self._record(
             {
