@@ -117,6 +117,12 @@ def test_a_thought_alone_is_no_answer() -> None:
         # a few words are enough where they are an English sentence, and quotations are nobody's
         ("Nenne drei Früchte, die im Herbst reifen.", "The right word is 'Früchte'.", True),
         ("Pourquoi les feuilles tombent-elles ?", "Yes, it is.", True),
+        (
+            "Nenne drei Früchte, die im Herbst reifen.",
+            "Nenne drei Früchte, die im Herbst reifen.\n\n"
+            "It is a German sentence about what ripens in autumn, and it is correct.",
+            True,
+        ),
         ("Nenne drei Früchte, die im Herbst reifen.", "Das Wort ist 'the pear is'.", False),
         ("Welcher Film gewann damals die meisten Preise?", "The Lord of the Rings", False),
         ("Welches Lied von Haddaway kennt jeder?", "What Is Love", False),

@@ -40,15 +40,20 @@ _ASKS_FOR_ONE = re.compile(
 _QUOTED = re.compile(r"[\"“”«»„][^\"“”«»„\n]*[\"“”«»„]|(?<!\w)['‘’][^'‘’\n]*['‘’](?!\w)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 # What a short answer is known as English by: a sentence has one of each kind, a title seldom both.
-_ENGLISH_VERBS = frozenset(
-    "is are was were am isn't aren't can cannot can't do don't does doesn't did didn't has have had"
-    " will would should could must".split()
-)
-_ENGLISH_WORDS = frozenset(
-    "the this that these those it and of to you your they there which what with because not for by"
-    " from i we he she".split()
-)
-_ENGLISH_NODS = frozenset("yes no please sure it is of course thanks thank you okay".split())
+_ENGLISH_VERBS = {
+    "is", "are", "was", "were", "am", "isn't", "aren't", "can", "cannot", "can't", "do",
+    "don't", "does", "doesn't", "did", "didn't", "has", "have", "had", "will", "would",
+    "should", "could", "must",
+}  # fmt: skip
+_ENGLISH_WORDS = {
+    "the", "this", "that", "these", "those", "it", "and", "of", "to", "you", "your", "they",
+    "there", "which", "what", "with", "because", "not", "for", "by", "from", "i", "we",
+    "he", "she",
+}  # fmt: skip
+_ENGLISH_NODS = {
+    "yes", "no", "please", "sure", "it", "is", "of", "course", "thanks", "thank", "you",
+    "okay",
+}  # fmt: skip
 _MIN_ENGLISH_SCORE = 0.6
 Spoken = tuple[str, str]  # languages of prompt and answer; empty where it is not sure
 
@@ -90,12 +95,14 @@ def differ_in_language(asked: str, told: str) -> Spoken | None:
         Both languages, or None.
     """
     detector = _detector()
-    answered = _language(told, detector) or _short_english(told, detector)
     prose = _CODE.sub(" ", asked)[:_MAX_SIGNS]
-    if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
-        return None
+    told = told.replace(asked.strip(), " ")  # what it repeats is not its own
+    answered = _language(told, detector)
     whole = " ".join(_CODE.sub(" ", told).split())[:_MAX_SIGNS]  # its short lines as well
-    if detector.detect(whole)[0]["lang"] != answered:
+    if answered and detector.detect(whole)[0]["lang"] != answered:
+        answered = ""
+    answered = answered or _short_english(told, detector)
+    if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
         return None
     guesses = detector.detect(" ".join(prose.split()), k=3)
     likely = {str(guess["lang"]): float(guess["score"]) for guess in guesses}
