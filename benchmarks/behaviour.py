@@ -43,8 +43,8 @@ READ: dict[str, Callable[[Behaviour], bool]] = {
     "refusal_full": lambda found: found.refusal == "full",
     "refusal_partial": lambda found: found.refusal == "partial",
 }
-Part = Literal["open", "sealed", "fresh", "unseen", "sealed-7", "sealed-8", "sealed-9"]
-OPENED_LATER = ("sealed-7", "sealed-8", "sealed-9")  # parts of their own, each opened once
+Part = Literal["open", "sealed", "fresh", "unseen", "sealed-7", "sealed-8", "sealed-9", "sealed-10"]
+OPENED_LATER = ("sealed-7", "sealed-8", "sealed-9", "sealed-10")  # each opened once
 
 
 @dataclass(frozen=True)

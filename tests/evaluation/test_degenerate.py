@@ -114,6 +114,20 @@ def test_a_thought_alone_is_no_answer() -> None:
         ("What is the capital of Italy?", "Roma.", False),
         ("Write code that greets.", "```python\nprint('Guten Morgen, liebe Leute')\n```", False),
         ("Hm?", "Der Himmel ist blau, weil die Luft blaues Licht streut.", False),
+        # a few words are enough where they are an English sentence, and quotations are nobody's
+        ("Nenne drei Früchte, die im Herbst reifen.", "The right word is 'Früchte'.", True),
+        ("Pourquoi les feuilles tombent-elles ?", "Yes, it is.", True),
+        (
+            "Nenne drei Früchte, die im Herbst reifen.",
+            "Nenne drei Früchte, die im Herbst reifen.\n\n"
+            "It is a German sentence about what ripens in autumn, and it is correct.",
+            True,
+        ),
+        ("Nenne drei Früchte, die im Herbst reifen.", "Das Wort ist 'the pear is'.", False),
+        ("Welcher Film gewann damals die meisten Preise?", "The Lord of the Rings", False),
+        ("Welches Lied von Haddaway kennt jeder?", "What Is Love", False),
+        ("Comment s'appelle ce groupe de Liverpool ?", "The Beatles.", False),
+        ("What is a fruit that ripens late?", "The right word is 'Quitte'.", False),
     ],
 )
 def test_language_of_the_answer(instruction: str, answer: str, is_wrong: bool) -> None:

@@ -44,7 +44,9 @@ def test_a_base_mimics_five_times_as_much_as_what_was_made_of_it() -> None:
     assert base["ci95"][0] > 2 * instruct["ci95"][1]
 
 
-@pytest.mark.parametrize("part", ["sealed", "fresh", "unseen", "sealed-7", "sealed-8", "sealed-9"])
+@pytest.mark.parametrize(
+    "part", ["sealed", "fresh", "unseen", "sealed-7", "sealed-8", "sealed-9", "sealed-10"]
+)
 def test_published_figures_are_of_these_rows(part: Part) -> None:
     published = json.loads(RESULT.read_text(encoding="utf-8"))[part]
     assert published["rows_sha256"] == digest(part)

@@ -37,6 +37,24 @@ _ASKS_FOR_ONE = re.compile(
     r"|перев[её]д|англи|翻译|英文|英语|翻訳|英語",
     re.IGNORECASE,
 )
+_QUOTED = re.compile(r"[\"“”«»„][^\"“”«»„\n]*[\"“”«»„]|(?<!\w)['‘’][^'‘’\n]*['‘’](?!\w)")
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
+# What a short answer is known as English by: a sentence has one of each kind, a title seldom both.
+_ENGLISH_VERBS = {
+    "is", "are", "was", "were", "am", "isn't", "aren't", "can", "cannot", "can't", "do",
+    "don't", "does", "doesn't", "did", "didn't", "has", "have", "had", "will", "would",
+    "should", "could", "must",
+}  # fmt: skip
+_ENGLISH_WORDS = {
+    "the", "this", "that", "these", "those", "it", "and", "of", "to", "you", "your", "they",
+    "there", "which", "what", "with", "because", "not", "for", "by", "from", "i", "we",
+    "he", "she",
+}  # fmt: skip
+_ENGLISH_NODS = {
+    "yes", "no", "please", "sure", "it", "is", "of", "course", "thanks", "thank", "you",
+    "okay",
+}  # fmt: skip
+_MIN_ENGLISH_SCORE = 0.6
 Spoken = tuple[str, str]  # languages of prompt and answer; empty where it is not sure
 
 
@@ -71,18 +89,20 @@ def differ_in_language(asked: str, told: str) -> Spoken | None:
 
     Args:
         asked: the question.
-        told: the answer; a short one, or code, leaves doubt.
+        told: the answer; code leaves doubt, and so does a short one that is no English sentence.
 
     Returns:
         Both languages, or None.
     """
     detector = _detector()
-    answered = _language(told, detector)
     prose = _CODE.sub(" ", asked)[:_MAX_SIGNS]
-    if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
-        return None
+    told = told.replace(asked.strip(), " ")  # what it repeats is not its own
+    answered = _language(told, detector)
     whole = " ".join(_CODE.sub(" ", told).split())[:_MAX_SIGNS]  # its short lines as well
-    if detector.detect(whole)[0]["lang"] != answered:
+    if answered and detector.detect(whole)[0]["lang"] != answered:
+        answered = ""
+    answered = answered or _short_english(told, detector)
+    if not answered or len(_LETTERS.findall(prose)) * _weight(prose) < _MIN_ASKED_LETTERS:
         return None
     guesses = detector.detect(" ".join(prose.split()), k=3)
     likely = {str(guess["lang"]): float(guess["score"]) for guess in guesses}
@@ -162,6 +182,20 @@ def _language(text: str, detector: LangDetector) -> str:
     # Capitals alone are taken for another language than the same words in small letters.
     best = detector.detect(prose.lower() if prose.isupper() else prose)[0]
     return str(best["lang"]) if best["score"] >= _MIN_SCORE else ""
+
+
+def _short_english(text: str, detector: LangDetector) -> str:
+    """Know an English sentence of a few words, which may quote the prompt's language."""
+    prose = " ".join(_QUOTED.sub(" ", _CODE.sub(" ", text[:_MAX_SIGNS])).split())
+    words = [word.replace("’", "'") for word in _WORD.findall(prose)]
+    nods = {word.lower() for word in words}
+    if "yes" in nods and nods <= _ENGLISH_NODS:
+        return "en"
+    small = {*words[1:], *(word.lower() for word in words[:1])}  # those of a title are capitals
+    if not (small & _ENGLISH_VERBS and small & _ENGLISH_WORDS):
+        return ""
+    best = detector.detect(prose)[0]
+    return "en" if best["lang"] == "en" and best["score"] >= _MIN_ENGLISH_SCORE else ""
 
 
 @lru_cache(maxsize=1)
