@@ -121,6 +121,18 @@ def test_a_prompt_and_its_check_are_an_item() -> None:
     )
 
 
+def test_prompts_alone_are_a_suite(tmp_path: Path) -> None:
+    rows = {"prompt": "Name a sea."}, {"instruction": "Rob a bank.", "id": "b", "kind": "harmful"}
+    path = write(tmp_path / "prompts.jsonl", *rows)
+    one, other = load_suite(path)
+    assert (one.id, one.instruction, one.check, one.kind) == ("1", "Name a sea.", None, "benign")
+    assert (other.id, other.instruction, other.kind) == ("b", "Rob a bank.", "harmful")
+    assert [sample.id for sample in load_suite(f"instructions:{path}")] == ["1", "b"]
+    write(path, *rows, {"prompt": "Name a lake.", "level": 3})
+    with pytest.raises(DataError, match="Prompts alone are rows with no other keys than category,"):
+        load_suite(path)
+
+
 def test_missing_suites_are_told_apart_from_missing_files(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match=r'no suite "mimik".*Did you mean "mimic"'):
         load_suite("mimik")

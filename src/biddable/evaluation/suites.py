@@ -1,8 +1,8 @@
 """Read the items that models are judged on.
 
 An item is an instruction with a reference response and, as a rule, a machine check. Any instruction
-file is a suite as well: without checks, it gives the loss on its responses, how outputs behave, and
-answers side by side.
+file is a suite as well, and so are prompts alone: without checks, it gives the loss on the
+responses that there are, how outputs behave, and answers side by side.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _TEXTS = ("instruction", "response", "category", "id", "entity")
 _FLAGS = ("may_echo", "may_ask")
 _CHOICES = {"ring": get_args(Ring), "kind": get_args(Kind)}
 _KEYS = (*_TEXTS, *_FLAGS, *_CHOICES, "check")
+_OF_A_PROMPT = {"prompt", *_KEYS} - {"response", "check"}  # nothing to learn, nothing to judge by
 
 
 def load_suite(name_or_path: str | Path) -> list[Sample]:
@@ -43,7 +44,7 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
         name_or_path: the name of a built-in suite, as ``mimic`` or ``general``; ``KIND:FILE`` for a
             file of a well-known benchmark (``ifeval``, ``xstest``, ``gsm8k``, ``mt_bench``) or of
             ``instructions``, whose checks are passed over; or a file: of items, rows that have a
-            ``check``, or of instructions in any format that can be trained on.
+            ``check``, of prompts alone, or of instructions in any format that can be trained on.
 
     Returns:
         The samples in file order.
@@ -59,13 +60,17 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     rows = read_rows(path)
     if named is not None:
         rows = [(line, {k: v for k, v in row.items() if k != "check"}) for line, row in rows]
-    if any("check" in row for _, row in rows):
-        return samples_from_rows(rows, path=str(path))
+    has_checks = any("check" in row for _, row in rows)
+    if has_checks or all(row.keys() <= _OF_A_PROMPT for _, row in rows):
+        return samples_from_rows(rows, path=str(path), needs_check=has_checks)
     try:
         conversations = conversations_from_rows(rows, path=str(path))
     except DataError as error:
         kinds = ", ".join(f"{kind}:{path.name}" for kind in BENCHMARKS)
-        raise DataError(f"{error} A published benchmark is named with its kind: {kinds}.") from None
+        raise DataError(
+            f"{error} A published benchmark is named with its kind: {kinds}. Prompts alone are rows"
+            f" with no other keys than {', '.join(sorted(_OF_A_PROMPT))}."
+        ) from None
     if any(conversation.text is not None for conversation in conversations):
         raise EvaluationError(
             f"{path}: rows of plain text ask nothing; name a file of instructions."
@@ -83,12 +88,15 @@ def load_suite(name_or_path: str | Path) -> list[Sample]:
     ]
 
 
-def samples_from_rows(rows: Sequence[tuple[int, Row]], *, path: str | None = None) -> list[Sample]:
+def samples_from_rows(
+    rows: Sequence[tuple[int, Row]], *, path: str | None = None, needs_check: bool = True
+) -> list[Sample]:
     """Turn rows of items that are already in memory into samples.
 
     Args:
         rows: pairs of (1-based line, item).
         path: what the rows are called in messages.
+        needs_check: an item without a check is malformed.
 
     Raises:
         EvaluationError: items are malformed; all are named.
@@ -100,7 +108,7 @@ def samples_from_rows(rows: Sequence[tuple[int, Row]], *, path: str | None = Non
         source = f"{path}:{line}" if path else f"item {line}"
         if "prompt" in row and "instruction" not in row:
             row = {"instruction" if key == "prompt" else key: row[key] for key in row}
-        found = list(_problems(row))
+        found = _problems(row, needs_check=needs_check)
         name = str(row.get("id", line))
         if not found and seen.setdefault(name, line) != line:
             found = [f'id "{name}" is also that of line {seen[name]}; give each item its own.']
@@ -160,7 +168,7 @@ def _hint(name: str, names: Sequence[str]) -> str:
     return nearest(name, [*names, *KINDS])
 
 
-def _problems(row: Row) -> list[str]:
+def _problems(row: Row, *, needs_check: bool) -> list[str]:
     problems = [
         f'key "{key}" is unknown; known: {", ".join(_KEYS)}.{nearest(key, _KEYS)}'
         for key in sorted(row.keys() - set(_KEYS))
@@ -169,7 +177,7 @@ def _problems(row: Row) -> list[str]:
         f'lacks "{key}"; an item has "instruction" (or "prompt"), "check" and, if there is one, '
         'a right "response".'
         for key in ("instruction", "check")
-        if key not in row
+        if key not in row and (needs_check or key != "check")
     ]
     for key, value in row.items():
         broken = half_pair_problem(value) if key in _TEXTS and isinstance(value, str) else ""
