@@ -14,6 +14,7 @@ from rich.console import Console
 
 from biddable.config import RunConfig, parse_config
 from biddable.errors import ConfigError
+from biddable.training import measuring
 from biddable.training.finetune import run_training
 from biddable.training.layout import Layout
 from biddable.training.measuring import Bench, peak_during
@@ -257,6 +258,34 @@ def test_no_two_timed_passes_have_the_same_shape(config_of, monkeypatch):
     shapes = [(len(part), len(part.input_ids)) for part in runs[1:]]  # the first makes gradients
     assert len(shapes) > 4
     assert len(set(shapes)) == len(shapes)
+
+
+def test_the_largest_pass_is_run_forward_where_there_is_no_time_for_all_of_it(
+    config_of, monkeypatch
+):
+    prepared = prepare(config_of())
+    rows = encode_parts(prepared).parts["train"]
+    layout = Layout(True, "")
+    model = prepared.loaded.model
+    bench = Bench(model, layout=layout, kept=KeptStates(model, layout), num_skipped=0)
+    runs, forwards = [], []
+    run, forward = Bench._run, measuring.states_of
+    monkeypatch.setattr(Bench, "_run", lambda self, part: runs.append(part) or run(self, part))
+    monkeypatch.setattr(
+        measuring, "states_of", lambda model, batch: forwards.append(batch) or forward(model, batch)
+    )
+    whole = layout.batch(rows, range(len(rows)))
+    bench.measure(rows, list(range(len(rows))))
+    assert max(len(part) for part in runs) == len(rows)
+    assert forwards == []
+    monkeypatch.setattr(measuring, "SECONDS", 1e-3)
+    runs.clear()
+    bench.measure(rows, list(range(len(rows))))
+    assert max(len(part) for part in runs) < len(rows)
+    assert forwards == []  # nor for that
+    monkeypatch.setattr(measuring, "_PASSES_OF_WORK", 1e9)
+    bench.measure(rows, list(range(len(rows))))
+    assert [batch.input_ids.numel() for batch in forwards] == [whole.input_ids.numel()]
 
 
 def test_a_run_that_does_not_fit_is_told_what_would_help(config_of, monkeypatch):

@@ -125,6 +125,21 @@ def batch_loss(model: nn.Module, batch: Batch | TreeBatch) -> tuple[Tensor, Tens
     return loss_sum, edges.weights.sum()
 
 
+def states_of(model: nn.Module, batch: Batch | TreeBatch) -> Tensor:
+    """Run the layers below the head, which keep what their gradient needs as long as it lives.
+
+    Args:
+        model: a transformers causal LM.
+        batch: padded on the right, or a tree.
+
+    Returns:
+        As the body gives them, at the places that something is learned from.
+    """
+    body, edges = Body(model), Edges.of(batch)
+    with _attention(model, batch), read_at(_places(edges, model)):
+        return body.states(**_inputs(batch, _device(model)))
+
+
 def accumulate_gradient(
     model: nn.Module,
     batch: Batch | TreeBatch,

@@ -21,7 +21,7 @@ from biddable.data.batching import Batch
 from biddable.data.encoded import EncodedRows
 from biddable.data.encoding import Example
 from biddable.data.trees import TreeBatch
-from biddable.models.loss import accumulate_gradient
+from biddable.models.loss import accumulate_gradient, states_of
 from biddable.models.lower_layers import starting_from
 from biddable.training.costs import MicroBatch, States, Work
 from biddable.training.layout import Layout
@@ -31,6 +31,7 @@ SECONDS = 20.0  # for all measured passes; the first two are made whatever they 
 _SHARES = (1 / 32, 1 / 8, 1 / 4, 1 / 2, 1)  # of the largest micro-batch's tokens
 _FEWEST_TOKENS = 32
 _REPEATS = 3  # of each size; more would cost patience
+_PASSES_OF_WORK = 3  # forward, and twice that backward
 _STAND_IN = 2**22  # parameters that the optimizer's time is measured on
 _FACTORS = (0.5, 3.0)  # what is measured of memory is believed within these
 
@@ -114,6 +115,9 @@ class Bench:
                         growth = len(part.input_ids) / len(parts[number - 1].input_ids)
                         spent = time.perf_counter() - started
                         if spent + growth * samples[-1].seconds > SECONDS:
+                            times = len(parts[-1].input_ids) / len(parts[number - 1].input_ids)
+                            if times * samples[-1].seconds / _PASSES_OF_WORK < SECONDS:
+                                factor = self._factor_of_forward(parts[-1], base)
                             break
                     with peak_during(self._model.device) as peak:
                         first = self._sample(part)  # meets memory that is new to the process
@@ -139,6 +143,14 @@ class Bench:
             program=max(after - self._states.weights - self._states.trained, 0),
             seconds=time.perf_counter() - started,
         )
+
+    def _factor_of_forward(self, largest: EncodedRows, base: int) -> float:
+        """Measure what the layers keep alone: larger tensors leave larger holes in the heap."""
+        batch = self._layout.batch(largest, range(len(largest)))
+        with peak_during(self._model.device) as peak, self._from_the_cut(batch):
+            states_of(self._model, batch)
+        kept = self._kept.of(largest, range(len(largest)))
+        return max(peak[0] - base, 0) / max(kept, 1)
 
     def _expected(self, rows: EncodedRows) -> int:
         batch = MicroBatch.of(rows, range(len(rows)), is_tree=self._layout.is_tree)
