@@ -103,7 +103,9 @@ def num_decoder_layers(config: PretrainedConfig) -> int:
         3
     """
     text = config.get_text_config(decoder=True)
-    return int(getattr(text, "decoder_layers", None) or text.num_hidden_layers)
+    # a decoder by itself keeps the whole config, in which num_hidden_layers is the encoder's
+    own = getattr(text, "decoder_layers", None) if text is config else None
+    return int(own or text.num_hidden_layers)
 
 
 def lowest_trained(model: PreTrainedModel) -> int:
