@@ -133,7 +133,7 @@ def states_of(model: nn.Module, batch: Batch | TreeBatch) -> Tensor:
         batch: padded on the right, or a tree.
 
     Returns:
-        As the body gives them, at the places that something is learned from.
+        (B * T, D), or (N, D) of a tree's N nodes.
     """
     body, edges = Body(model), Edges.of(batch)
     with _attention(model, batch), read_at(_places(edges, model)):
